@@ -1,0 +1,73 @@
+"""Events: what was decided, from what, and with which policy values.
+
+Their ids are deterministic, so that whoever is unsure emits again until it is stored.
+"""
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, insert, select
+
+from watchkeeper.ledger import tables as t
+from watchkeeper.ledger.database import Ledger
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One decision. ``id`` follows from what it is about, never from chance or the clock.
+
+    The kinds that others read: training writes ``gate-passed`` and ``gate-rejected`` (details:
+    run, episode), rollout writes ``step`` (details: percent, verdict), ``promoted`` (details:
+    replaces) and ``rolled-back``, the sidecar writes the states of its episodes.
+    """
+
+    id: str
+    model: str
+    version: int | None
+    kind: str
+    time: float
+    reason: str
+    details: dict[str, Any] = {}
+
+
+def emit(ledger: Ledger, event: Event) -> bool:
+    """Store an event unless it is; return whether it was new."""
+    with ledger.begin() as connection:
+        return emit_in(connection, event)
+
+
+def emit_in(connection: Connection, event: Event) -> bool:
+    """Store an event within the caller's transaction, see :func:`emit`."""
+    if connection.execute(select(t.events.c.id).where(t.events.c.id == event.id)).first():
+        return False
+    connection.execute(insert(t.events).values(**msgspec.structs.asdict(event)))
+    return True
+
+
+def history(
+    ledger: Ledger,
+    model: str,
+    *,
+    version: int | None = None,
+    kind: str | None = None,
+    since: float = 0.0,
+    limit: int = 1000,
+) -> list[Event]:
+    """Return the newest ``limit`` events of a model that fit, oldest first."""
+    query = select(t.events).where(t.events.c.model == model, t.events.c.time >= since)
+    if version is not None:
+        query = query.where(t.events.c.version == version)
+    if kind is not None:
+        query = query.where(t.events.c.kind == kind)
+    query = query.order_by(t.events.c.time.desc(), t.events.c.id.desc()).limit(limit)
+    with ledger.read() as connection:
+        return [_event(row) for row in connection.execute(query)][::-1]
+
+
+def production_version(ledger: Ledger, model: str) -> int | None:
+    """Return the version that was promoted last, as the ledger has it."""
+    promoted = history(ledger, model, kind="promoted", limit=1)
+    return promoted[-1].version if promoted else None
+
+
+def _event(row: Row[Any]) -> Event:
+    return Event(**row._mapping)

@@ -1,0 +1,111 @@
+"""Reading predictions and labels back: windows for the watch, steps for the analysis,
+rows for training."""
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import Select, and_, func, select
+
+from watchkeeper.contracts.record import OK
+from watchkeeper.ledger import tables as t
+from watchkeeper.ledger.database import Ledger
+
+
+class Observation(msgspec.Struct, frozen=True):
+    """One stored prediction, see ``contracts.record.Prediction``."""
+
+    id: str
+    version: int
+    protocol: str
+    time: float
+    latency: float
+    status: str
+    rows: int
+    inputs: dict[str, list[Any]]
+    outputs: dict[str, list[Any]]
+
+
+class LabelledRow(msgspec.Struct, frozen=True):
+    """One row of a prediction together with what turned out to be true."""
+
+    prediction: str
+    row: int
+    version: int
+    time: float
+    inputs: dict[str, Any]
+    outputs: dict[str, Any]
+    label: float
+
+
+def observations(
+    ledger: Ledger,
+    model: str,
+    version: int,
+    *,
+    since: float,
+    until: float = float("inf"),
+    newest: int | None = None,
+) -> list[Observation]:
+    """Return what a version was asked with ``since <= time < until``, oldest first.
+
+    ``newest`` keeps only so many of the latest.
+    """
+    p = t.predictions.c
+    query = select(*(p[name] for name in Observation.__struct_fields__)).where(
+        p.model == model, p.version == version, p.time >= since
+    )
+    if until != float("inf"):
+        query = query.where(p.time < until)
+    query = query.order_by(p.time.desc(), p.id.desc())
+    if newest is not None:
+        query = query.limit(newest)
+    with ledger.read() as connection:
+        return [Observation(**row._mapping) for row in connection.execute(query)][::-1]
+
+
+def labelled_rows(
+    ledger: Ledger, model: str, *, since: float, until: float = float("inf"), version: int | None = None
+) -> list[LabelledRow]:
+    """Return answered rows with ``since <= time < until`` that have a label, oldest first."""
+    p, label = t.predictions.c, t.labels.c
+    query = (
+        select(p.id, label.row, p.version, p.time, p.inputs, p.outputs, label.value)
+        .join_from(t.predictions, t.labels, p.id == label.prediction)
+        .where(p.model == model, p.status == OK, p.time >= since)
+        .order_by(p.time, p.id, label.row)
+    )
+    if until != float("inf"):
+        query = query.where(p.time < until)
+    if version is not None:
+        query = query.where(p.version == version)
+    with ledger.read() as connection:
+        return [
+            LabelledRow(
+                prediction=row.id,
+                row=row.row,
+                version=row.version,
+                time=row.time,
+                inputs=_cell(row.inputs, row.row),
+                outputs=_cell(row.outputs, row.row),
+                label=row.value,
+            )
+            for row in connection.execute(query)
+            if row.row < min((len(values) for values in row.inputs.values()), default=0)
+        ]
+
+
+def count_labels(ledger: Ledger, model: str, *, since: float) -> tuple[int, int]:
+    """Count labelled rows, and positive ones among them, of requests since ``since``."""
+    p, label = t.predictions.c, t.labels.c
+    query: Select[Any] = (
+        select(func.count(), func.coalesce(func.sum(label.value), 0.0))
+        .select_from(t.predictions.join(t.labels, p.id == label.prediction))
+        .where(and_(p.model == model, p.status == OK, p.time >= since))
+    )
+    with ledger.read() as connection:
+        rows, positives = connection.execute(query).one()
+    return int(rows), int(positives)
+
+
+def _cell(columns: dict[str, list[Any]], row: int) -> dict[str, Any]:
+    return {name: values[row] for name, values in columns.items()}

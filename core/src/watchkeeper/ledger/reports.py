@@ -1,0 +1,48 @@
+"""Drift reports as the watch wrote them."""
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import insert, select
+
+from watchkeeper.ledger import tables as t
+from watchkeeper.ledger.database import Ledger
+
+
+class DriftReport(msgspec.Struct, frozen=True):
+    """One comparison of a window with the reference; ``report`` is what ``/drift`` shows."""
+
+    model: str
+    version: int
+    window_start: float
+    window_end: float
+    drifted: bool
+    report: dict[str, Any]
+
+
+def save_report(ledger: Ledger, report: DriftReport) -> None:
+    """Store a report; the same window again is nothing new."""
+    r = t.drift_reports.c
+    with ledger.begin() as connection:
+        known = connection.execute(
+            select(r.window_end).where(
+                r.model == report.model,
+                r.version == report.version,
+                r.window_end == report.window_end,
+            )
+        ).first()
+        if known is None:
+            connection.execute(insert(t.drift_reports).values(**msgspec.structs.asdict(report)))
+
+
+def reports(ledger: Ledger, model: str, version: int, *, newest: int = 20) -> list[DriftReport]:
+    """Return the latest reports about a version, oldest first."""
+    r = t.drift_reports.c
+    query = (
+        select(t.drift_reports)
+        .where(r.model == model, r.version == version)
+        .order_by(r.window_end.desc())
+        .limit(newest)
+    )
+    with ledger.read() as connection:
+        return [DriftReport(**row._mapping) for row in connection.execute(query)][::-1]

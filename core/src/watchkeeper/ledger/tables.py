@@ -1,0 +1,113 @@
+"""The tables. A change here needs a migration: expand first, contract a release later."""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData()
+
+# Times are seconds since 1970 in double precision everywhere: the same on all three databases.
+Seconds = Float(53)
+
+predictions = Table(
+    "predictions",
+    metadata,
+    Column("id", String(32), primary_key=True),  # the request: its last attempt stands
+    Column("attempt", Integer, nullable=False),
+    Column("model", String(30), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("protocol", String(8), nullable=False),
+    Column("client", String(255), nullable=False),
+    Column("time", Seconds, nullable=False),
+    Column("latency", Float(53), nullable=False),
+    Column("status", String(32), nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("inputs", JSON, nullable=False),
+    Column("outputs", JSON, nullable=False),
+    Column("error", Text),
+    Column("flags", JSON, nullable=False),
+    Index("predictions_by_version", "model", "version", "time"),
+)
+
+labels = Table(
+    "labels",
+    metadata,
+    Column("prediction", String(32), primary_key=True),
+    Column("row", Integer, primary_key=True),
+    Column("model", String(30), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("value", Float(53), nullable=False),
+    Column("time", Seconds, nullable=False),
+    Column("client", String(255), nullable=False),
+    Index("labels_by_version", "model", "version", "time"),
+)
+
+spools = Table(
+    "spools",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("model", String(30), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("shipped_until", Seconds, nullable=False),  # every record older than this is here
+    Column("lost", BigInteger, nullable=False),
+    Column("closed", Boolean, nullable=False),
+)
+
+drift_reports = Table(
+    "drift_reports",
+    metadata,
+    Column("model", String(30), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("window_end", Seconds, primary_key=True),
+    Column("window_start", Seconds, nullable=False),
+    Column("drifted", Boolean, nullable=False),
+    Column("report", JSON, nullable=False),
+)
+
+episodes = Table(
+    "episodes",
+    metadata,
+    Column("id", String(80), primary_key=True),
+    Column("model", String(30), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("state", String(24), nullable=False),
+    Column("onset", Seconds, nullable=False),
+    Column("opened", Seconds, nullable=False),
+    Column("changed", Seconds, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Index("episodes_by_model", "model", "opened"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("run", String(63), primary_key=True),  # the same as the name of the Job
+    Column("episode", String(80)),
+    Column("model", String(30), nullable=False),
+    Column("trigger", String(255), nullable=False),
+    Column("time", Seconds, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", String(160), primary_key=True),
+    Column("model", String(30), nullable=False),
+    Column("version", Integer),
+    Column("kind", String(40), nullable=False),
+    Column("time", Seconds, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("details", JSON, nullable=False),
+    Index("events_by_model", "model", "time"),
+)

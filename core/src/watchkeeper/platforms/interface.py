@@ -1,0 +1,109 @@
+"""What the loop needs of the place it runs in.
+
+Every call is idempotent and may be cut off at any line: the caller reads the world again in its
+next turn and takes the step that is missing.
+"""
+
+from typing import Literal, Protocol
+
+import msgspec
+
+
+class PlatformError(RuntimeError):
+    """The platform did not do, or did not answer, what was asked; try again next turn."""
+
+
+class Serving(msgspec.Struct, frozen=True):
+    """What serves one version. ``reason`` tells why it has failed, or what it waits for."""
+
+    version: int
+    state: Literal["starting", "ready", "failed"]
+    reason: str = ""
+
+
+class Route(msgspec.Struct, frozen=True):
+    """Where a model's traffic goes, and why.
+
+    ``weights`` are percentages by version and add up to 100; a version without traffic is not
+    named. ``state`` belongs to the rollout controller and changes in the same write as the
+    weights, so that the controller needs no memory of its own.
+    """
+
+    weights: dict[int, int]
+    state: dict[str, str] = {}
+
+
+class Asks(msgspec.Struct, frozen=True):
+    """What a person wants of a model's rollout. Versions make the orders safe to keep:
+    once carried out, they mean nothing any more.
+
+    ``paused`` holds the current step; ``promote`` takes that candidate through at once,
+    ``abort`` takes that one off, ``rollback`` leaves that production version for ``previous``.
+    """
+
+    paused: bool = False
+    promote: int | None = None
+    abort: int | None = None
+    rollback: int | None = None
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One training run; the name makes it happen once."""
+
+    name: str
+    model: str
+    trigger: str
+    episode: str | None = None
+    replaces: int | None = None
+    parameters: dict[str, str] = {}
+
+    def arguments(self) -> list[str]:
+        """Return the arguments of ``python -m watchkeeper.training``, in a Job and on a laptop."""
+        arguments = [self.model, "--run", self.name, "--trigger", self.trigger]
+        if self.episode is not None:
+            arguments += ["--episode", self.episode]
+        if self.replaces is not None:
+            arguments += ["--replaces", str(self.replaces)]
+        for key, value in sorted(self.parameters.items()):
+            arguments += ["--set", f"{key}={value}"]
+        return arguments
+
+
+RunState = Literal["running", "succeeded", "failed"]
+
+
+class Platform(Protocol):
+    """A laptop or a cluster."""
+
+    def serving(self, model: str) -> dict[int, Serving]:
+        """Return what serves the model now, by version."""
+
+    def serve(self, model: str, version: int) -> None:
+        """Have a version served; returns at once, :meth:`serving` tells when it is ready."""
+
+    def retire(self, model: str, version: int) -> None:
+        """Stop serving a version: the server drains first, then its sidecar ships the tail."""
+
+    def route(self, model: str) -> Route | None:
+        """Return the route as it was written last, None before the first."""
+
+    def set_route(self, model: str, route: Route) -> None:
+        """Write weights and state in one step, and hand the weights to the gateway."""
+
+    def confirmed(self, model: str) -> bool:
+        """Tell whether the gateway now routes by exactly the weights of the route."""
+
+    def asks(self, model: str) -> Asks:
+        """Return what a person wants."""
+
+    def ask(self, model: str, asks: Asks) -> None:
+        """Write what a person wants."""
+
+    def create_run(self, run: Run) -> bool:
+        """Start a training run; False when one of that name exists, whatever became of it."""
+
+    def runs(self, model: str) -> dict[str, RunState]:
+        """Return the model's training runs by name."""
+
+    def acquire(self, lease: str) -> bool:
+        """Take or renew a lease; False while another process holds it."""
