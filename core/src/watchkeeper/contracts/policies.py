@@ -1,6 +1,19 @@
 """Policies of the loop: their defaults travel with a version, values in force with each event."""
 
+from typing import Any, TypeVar
+
 import msgspec
+
+P = TypeVar("P", bound=msgspec.Struct)
+
+
+def override(policy: P, changes: dict[str, Any]) -> P:
+    """Return the policy with some of its values replaced, as values or settings give them.
+
+    Raises:
+        msgspec.ValidationError: an unknown name or a value that breaks its rule; it says which.
+    """
+    return msgspec.convert({**msgspec.to_builtins(policy), **changes}, type(policy))
 
 
 class DriftPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_origin
 
 import msgspec
 
@@ -19,7 +19,7 @@ def read_settings(kind: type[S], environ: Mapping[str, str] | None = None) -> S:
     """Fill a settings Struct from variables named ``WATCHKEEPER_<FIELD>``.
 
     A field ``token: str`` may also be given as a file, ``WATCHKEEPER_TOKEN_FILE``, which is how
-    secrets arrive. Numbers and booleans are converted; nested Structs are given as JSON.
+    secrets arrive. Numbers and booleans are converted; dictionaries and tuples are given as JSON.
 
     Raises:
         SettingsError: a required variable is missing, or a value breaks its field's rule.
@@ -46,10 +46,10 @@ def _read_secret(variable: str, path: str) -> str:
 
 def _parse(variable: str, text: str, kind: object) -> object:
     try:
-        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-            return msgspec.json.decode(text, type=kind)
         if kind is Path:
             return Path(text)
+        if get_origin(kind) in (dict, tuple):
+            return msgspec.json.decode(text, type=kind)
         return msgspec.convert(text, kind, strict=False)
     except msgspec.MsgspecError as error:
         raise SettingsError(f"{variable}={text!r}: {error}") from error
