@@ -1,1 +1,97 @@
-# Every target sets up what it needs. `make help` tells all.
+# Every target sets up what it needs; `make help` tells them all.
+MAKEFLAGS += --no-print-directory
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+COMPONENTS := core training serving drift rollout cli demo
+ENVIRONMENTS := registry $(COMPONENTS)
+
+# The first Python 3.11 or 3.12 there is; uv never downloads another one.
+PYTHON := $(shell for p in python3.12 python3.11 python3 python; do \
+	$$p -c 'import sys; assert (3, 11) <= sys.version_info < (3, 13); print(sys.executable)' \
+	2>/dev/null && break; done)
+export UV_PYTHON := $(PYTHON)
+export UV_PYTHON_DOWNLOADS := never
+export PYTHONDONTWRITEBYTECODE :=
+UV := $(CURDIR)/.uv/bin/uv
+WATCHKEEPER := cli/.venv/bin/watchkeeper
+
+## the loop
+.PHONY: demo
+demo: environments ## close the whole loop once and stop again; DATA=ai4i2020.csv takes the published table
+	demo/.venv/bin/python -m watchkeeper.demo $(if $(DATA),--data "$(DATA)")
+
+.PHONY: chaos
+chaos: environments ## the same, with kill -9 of every kind of process on the way
+	demo/.venv/bin/python -m watchkeeper.demo --chaos $(if $(DATA),--data "$(DATA)")
+
+.PHONY: up
+up: environments ## start the system and leave it running (again: adopt what runs)
+	demo/.venv/bin/python -m watchkeeper.demo.seed
+	$(WATCHKEEPER) up
+
+.PHONY: traffic
+traffic: environments ## send it requests and late labels; SCENARIO=... lets the machines drift
+	demo/.venv/bin/python -m watchkeeper.demo.traffic $(if $(SCENARIO),--scenario "$(SCENARIO)")
+
+.PHONY: down
+down: environments ## stop everything that up started
+	$(WATCHKEEPER) down
+
+## the checks
+.PHONY: test
+test: $(COMPONENTS:%=test-%) test-loop ## every test
+
+.PHONY: $(COMPONENTS:%=test-%)
+$(COMPONENTS:%=test-%): test-%: environments
+	cd $* && .venv/bin/python -m pytest -q
+
+.PHONY: test-loop
+test-loop: environments ## the tests across components, on the running system
+	demo/.venv/bin/python -m pytest -q tests
+
+.PHONY: lint
+lint: environments .venv/.locked ## style, types and layers
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	for component in $(COMPONENTS); do \
+		(cd $$component && ../.venv/bin/mypy --config-file ../pyproject.toml \
+			--python-executable .venv/bin/python src/watchkeeper) || exit 1; done
+	PYTHONPATH=$(subst $() ,:,$(COMPONENTS:%=%/src)) .venv/bin/lint-imports
+
+.PHONY: format
+format: .venv/.locked ## rewrite the code in the project's style
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+## the environments
+.PHONY: environments
+environments: $(UV) ## one environment per component, from its lock
+	@+$(MAKE) -j4 $(ENVIRONMENTS:%=%/.venv/.locked)
+
+%/.venv/.locked: %/pyproject.toml %/uv.lock core/pyproject.toml | $(UV)
+	@echo "environment of $*" && cd $* && $(UV) sync --quiet --locked --all-extras && touch .venv/.locked
+
+.venv/.locked: pyproject.toml uv.lock | $(UV)
+	$(UV) sync --quiet --locked && touch $@
+
+$(UV): uv-requirements.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed, and none is on the PATH" >&2; exit 1; }
+	$(PYTHON) -m venv --clear .uv
+	.uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r uv-requirements.txt
+	@touch $@
+
+.PHONY: lock
+lock: $(UV) ## renew every lock within the bounds of its pyproject.toml
+	for folder in . $(ENVIRONMENTS); do (cd $$folder && $(UV) lock --upgrade) || exit 1; done
+
+.PHONY: clean
+clean: ## remove the environments and the state of the local system
+	@if [ -x $(WATCHKEEPER) ]; then $(WATCHKEEPER) down; fi
+	rm -rf .uv .venv $(ENVIRONMENTS:%=%/.venv) .watchkeeper
+
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^## / {print "\n" substr($$0, 4)} \
+		/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -2,12 +2,14 @@
 
 from watchkeeper.platforms.interface import (
     Asks,
+    Endpoints,
     Platform,
     PlatformError,
+    Process,
     Route,
     Run,
     RunState,
     Serving,
 )
 
-__all__ = ["Asks", "Platform", "PlatformError", "Route", "Run", "RunState", "Serving"]
+__all__ = ["Asks", "Endpoints", "Platform", "PlatformError", "Process", "Route", "Run", "RunState", "Serving"]

@@ -72,8 +72,37 @@ class Run(msgspec.Struct, frozen=True):
 RunState = Literal["running", "succeeded", "failed"]
 
 
+class Endpoints(msgspec.Struct, frozen=True):
+    """Where things are: URLs for people and clients, and what a component connects to.
+
+    ``v2`` takes HTTP and gRPC on one port, shared by name: ``hosts`` has each model's host.
+    """
+
+    v2: str
+    mlflow: str
+    drift: str
+    metrics: str
+    ledger: str
+    hosts: dict[str, str] = {}
+
+
+class Process(msgspec.Struct, frozen=True):
+    """One process or container of the system."""
+
+    name: str
+    state: str
+    pid: int | None = None
+    log: str = ""
+
+
 class Platform(Protocol):
     """A laptop or a cluster."""
+
+    def endpoints(self) -> Endpoints:
+        """Return where things are; raises PlatformError when the system is not installed."""
+
+    def processes(self) -> list[Process]:
+        """Return all processes of the system, for people."""
 
     def serving(self, model: str) -> dict[int, Serving]:
         """Return what serves the model now, by version."""
