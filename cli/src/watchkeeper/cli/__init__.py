@@ -1,0 +1,1 @@
+"""The command line: what runs, why, and what a person wants instead."""

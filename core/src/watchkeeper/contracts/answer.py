@@ -4,13 +4,15 @@ Serving answers with it, training makes the example's answer with it, and whoeve
 answer offline uses the same few lines.
 """
 
+from typing import Any
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from watchkeeper.contracts.signature import Output
 
-Columns = dict[str, NDArray[np.generic]]
+Columns = dict[str, NDArray[Any]]
 RISK_LEVELS = ("LOW", "MEDIUM", "HIGH")
 
 
@@ -32,7 +34,9 @@ class Risk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if not self.medium < self.high:
-            raise ValueError(f"risk policy: medium ({self.medium}) must be below high ({self.high})")
+            raise ValueError(
+                f"risk policy: medium ({self.medium}) must be below high ({self.high})"
+            )
 
 
 class AnswerPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -75,4 +75,6 @@ class RolloutPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.on_no_traffic not in ("extend", "abort"):
             raise ValueError(f"on_no_traffic {self.on_no_traffic!r}: must be 'extend' or 'abort'")
         if self.on_manual_move not in ("direct", "canary"):
-            raise ValueError(f"on_manual_move {self.on_manual_move!r}: must be 'direct' or 'canary'")
+            raise ValueError(
+                f"on_manual_move {self.on_manual_move!r}: must be 'direct' or 'canary'"
+            )

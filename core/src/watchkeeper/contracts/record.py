@@ -61,7 +61,7 @@ class Gap(msgspec.Struct, frozen=True, tag="gap", tag_field="kind"):
 
 Line = Prediction | LabelRecord | Gap
 
-_decoder = msgspec.json.Decoder(Line)
+_decoder: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
 
 
 def decode_line(line: bytes) -> Line:

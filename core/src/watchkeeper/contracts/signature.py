@@ -23,7 +23,7 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if (self.datatype == "BYTES") != bool(self.categories):
-            raise ValueError(f"column {self.name!r}: categories belong to BYTES columns, only there")
+            raise ValueError(f"column {self.name!r}: only BYTES columns have categories, and must")
         if self.datatype == "BYTES" and (self.minimum is not None or self.maximum is not None):
             raise ValueError(f"column {self.name!r}: a BYTES column has no minimum or maximum")
 
@@ -54,7 +54,9 @@ class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if column is None:
                 problems.append(f"input {theirs.name!r} is gone")
             elif column.datatype != theirs.datatype:
-                problems.append(f"input {theirs.name!r} was {theirs.datatype}, is {column.datatype}")
+                problems.append(
+                    f"input {theirs.name!r} was {theirs.datatype}, is {column.datatype}"
+                )
             elif not set(theirs.categories) <= set(column.categories):
                 problems.append(f"input {theirs.name!r} lost categories")
             elif _narrower(column, theirs):

@@ -1,14 +1,14 @@
 """The layout of a version: a folder whose manifest names, describes and seals every file.
 
-    manifest.json         this module's Manifest
-    MLmodel               MLflow's own description
-    <head>.skops          the sklearn pipeline of a score, from raw request columns
-    <head>.onnx           its ONNX form, where it agrees numerically
-    example.json          an input example and the version's own answer to it
-    reference.parquet     held-out rows in time order, with the version's own scores
-    baseline.json         mean and standard deviation of each numeric column and score
-    gate.json             the gate's report
-    metrics_report.txt    the same for people
+manifest.json         this module's Manifest
+MLmodel               MLflow's own description
+<head>.skops          the sklearn pipeline of a score, from raw request columns
+<head>.onnx           its ONNX form, where it agrees numerically
+example.json          an input example and the version's own answer to it
+reference.parquet     held-out rows in time order, with the version's own scores
+baseline.json         mean and standard deviation of each numeric column and score
+gate.json             the gate's report
+metrics_report.txt    the same for people
 """
 
 import hashlib

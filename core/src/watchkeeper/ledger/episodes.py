@@ -8,9 +8,7 @@ from sqlalchemy import insert, select, update
 from watchkeeper.ledger import tables as t
 from watchkeeper.ledger.database import Ledger
 
-State = Literal[
-    "waiting-for-labels", "training", "cool-down", "promoted", "given-up", "clean"
-]
+State = Literal["waiting-for-labels", "training", "cool-down", "promoted", "given-up", "clean"]
 OPEN_STATES = ("waiting-for-labels", "training", "cool-down")
 
 

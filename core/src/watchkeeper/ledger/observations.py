@@ -64,7 +64,12 @@ def observations(
 
 
 def labelled_rows(
-    ledger: Ledger, model: str, *, since: float, until: float = float("inf"), version: int | None = None
+    ledger: Ledger,
+    model: str,
+    *,
+    since: float,
+    until: float = float("inf"),
+    version: int | None = None,
 ) -> list[LabelledRow]:
     """Return answered rows with ``since <= time < until`` that have a label, oldest first."""
     p, label = t.predictions.c, t.labels.c

@@ -51,8 +51,9 @@ def _store_predictions(connection: Connection, batch: Sequence[Prediction]) -> N
         row.id: row
         for ids in _chunks(list(newest))
         for row in connection.execute(
-            select(t.predictions.c.id, t.predictions.c.attempt, t.predictions.c.status)
-            .where(t.predictions.c.id.in_(ids))
+            select(t.predictions.c.id, t.predictions.c.attempt, t.predictions.c.status).where(
+                t.predictions.c.id.in_(ids)
+            )
         )
     }
     fresh = [p for p in newest.values() if p.id not in stored]
@@ -78,7 +79,9 @@ def _store_labels(connection: Connection, batch: Sequence[LabelRecord]) -> None:
             connection.execute(insert(t.labels).values(**msgspec.structs.asdict(new)))
         elif known.value != new.value:
             if new.time > known.time:
-                connection.execute(update(t.labels).where(key).values(value=new.value, time=new.time))
+                connection.execute(
+                    update(t.labels).where(key).values(value=new.value, time=new.time)
+                )
             emit_in(connection, _contradiction(new, known.value))
 
 
@@ -89,7 +92,7 @@ def _contradiction(new: LabelRecord, before: float) -> Event:
         version=new.version,
         kind="label-contradicted",
         time=new.time,
-        reason=f"row {new.row} was labelled {before:g} and then {new.value:g}; the later one stands",
+        reason=f"row {new.row} was labelled {before:g}, then {new.value:g}; the later stands",
         details={"prediction": new.prediction, "row": new.row, "client": new.client},
     )
 

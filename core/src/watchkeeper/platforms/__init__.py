@@ -12,4 +12,14 @@ from watchkeeper.platforms.interface import (
     Serving,
 )
 
-__all__ = ["Asks", "Endpoints", "Platform", "PlatformError", "Process", "Route", "Run", "RunState", "Serving"]
+__all__ = [
+    "Asks",
+    "Endpoints",
+    "Platform",
+    "PlatformError",
+    "Process",
+    "Route",
+    "Run",
+    "RunState",
+    "Serving",
+]

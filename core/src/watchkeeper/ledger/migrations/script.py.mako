@@ -8,4 +8,5 @@ down_revision = ${repr(down_revision)}
 
 
 def upgrade() -> None:
+    """Expand, or a release later contract."""
     ${upgrades if upgrades else "pass"}

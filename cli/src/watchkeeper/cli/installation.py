@@ -1,0 +1,55 @@
+"""What every command talks to: the platform, the ledger and the registry of one installation."""
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from watchkeeper.contracts.settings import read_settings
+from watchkeeper.ledger import Ledger
+from watchkeeper.platforms import Endpoints, Platform, open_platform
+from watchkeeper.registry import Registry
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """``WATCHKEEPER_HOME`` holds the state of a local system; ``WATCHKEEPER_PLATFORM`` names
+    another platform than that one; ``WATCHKEEPER_MODELS`` lists the models, as JSON.
+    """
+
+    home: Path = Path(".watchkeeper")
+    platform: str = ""
+    models: tuple[str, ...] = ("ai4i-failure",)
+
+
+class Installation(msgspec.Struct, frozen=True):
+    """One installed system."""
+
+    platform: Platform
+    ledger: Ledger
+    registry: Registry
+    endpoints: Endpoints
+    models: tuple[str, ...]
+
+
+def read_cli_settings() -> Settings:
+    """Read the settings; the home becomes an absolute path."""
+    settings = read_settings(Settings)
+    return msgspec.structs.replace(settings, home=settings.home.resolve())
+
+
+def open_installation() -> Installation:
+    """Connect to the system that the environment names.
+
+    Raises:
+        PlatformError: there is none.
+    """
+    settings = read_cli_settings()
+    platform = open_platform(settings.platform or f"local:{settings.home}")
+    endpoints = platform.endpoints()
+    return Installation(
+        platform=platform,
+        ledger=Ledger(os.environ.get("WATCHKEEPER_LEDGER_URL", endpoints.ledger)),
+        registry=Registry(os.environ.get("MLFLOW_TRACKING_URI", endpoints.mlflow)),
+        endpoints=endpoints,
+        models=tuple(endpoints.hosts) or settings.models,
+    )

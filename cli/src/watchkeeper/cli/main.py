@@ -1,0 +1,198 @@
+"""`watchkeeper`: every command, each with ``--json`` for programs."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy.exc import SQLAlchemyError
+
+from watchkeeper.cli import orders
+from watchkeeper.cli.down import down as stop_system
+from watchkeeper.cli.explain import UnknownPredictionError, print_chain, read_chain
+from watchkeeper.cli.installation import open_installation, read_cli_settings
+from watchkeeper.cli.status import print_status, read_status
+from watchkeeper.cli.up import up as start_system
+from watchkeeper.contracts.names import InvalidNameError
+from watchkeeper.contracts.settings import SettingsError
+from watchkeeper.ledger.events import history as read_history
+from watchkeeper.platforms import PlatformError
+from watchkeeper.registry import RegistryError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+console = Console()
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Model = Annotated[str, typer.Argument(help="The model; may be left out when there is only one.")]
+EXPECTED = (
+    InvalidNameError,
+    PlatformError,
+    RegistryError,
+    SQLAlchemyError,
+    SettingsError,
+    UnknownPredictionError,
+    orders.OrderError,
+)
+
+
+@contextlib.contextmanager
+def _clear_errors() -> Iterator[None]:
+    """Expected errors become one line and exit code 1; anything else is a defect of ours."""
+    try:
+        yield
+    except EXPECTED as error:
+        print(f"watchkeeper: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+
+
+def _show(value: Any, as_json: bool, show: Callable[[], None]) -> None:
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    else:
+        show()
+
+
+def _only_model(model: str, models: tuple[str, ...]) -> str:
+    if model:
+        if model not in models:
+            raise orders.OrderError(f"no model {model!r} here; there is {', '.join(models)}")
+        return model
+    if len(models) != 1:
+        raise orders.OrderError(f"which model? There are {', '.join(models)}")
+    return models[0]
+
+
+@app.command()
+def status(json: Json = False) -> None:
+    """Show what serves, what rolls out, what drifts, and where things are."""
+    with _clear_errors():
+        found = read_status(open_installation())
+        _show(found, json, lambda: print_status(console, found))
+
+
+@app.command()
+def history(model: Model = "", json: Json = False) -> None:
+    """Show every decision about a model, oldest first."""
+    with _clear_errors():
+        installation = open_installation()
+        model = _only_model(model, installation.models)
+        events = read_history(installation.ledger, model)
+        table = Table("when", "version", "what", "why")
+        for event in events:
+            when = datetime.fromtimestamp(event.time, UTC).strftime("%Y-%m-%d %H:%M:%S")
+            table.add_row(when, str(event.version or ""), event.kind, event.reason)
+        _show(events, json, lambda: console.print(table))
+
+
+@app.command()
+def explain(prediction_id: str, json: Json = False) -> None:
+    """Show the chain behind one prediction: version, training, data, trigger, traffic steps."""
+    with _clear_errors():
+        chain = read_chain(open_installation(), prediction_id)
+        _show(chain, json, lambda: print_chain(console, chain))
+
+
+@app.command()
+def train(
+    model: Model = "",
+    parameter: Annotated[
+        list[str] | None, typer.Option("--set", help="A parameter of the model, as key=value.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Start a training run by hand."""
+    with _clear_errors():
+        installation = open_installation()
+        name = orders.train(
+            installation, _only_model(model, installation.models), _pairs(parameter or [])
+        )
+        _show({"run": name}, json, lambda: console.print(f"training run {name} started"))
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
+        key, separator, value = text.partition("=")
+        if not key or not separator:
+            raise orders.OrderError(f"--set {text!r}: expected key=value")
+        pairs[key] = value
+    return pairs
+
+
+@app.command()
+def promote(
+    model: Model = "",
+    version: Annotated[int | None, typer.Option(help="Default: the candidate.")] = None,
+    json: Json = False,
+) -> None:
+    """Take a version to production: the candidate at once, another one in steps."""
+    with _clear_errors():
+        installation = open_installation()
+        model = _only_model(model, installation.models)
+        _tell(orders.promote(installation, model, version), json)
+
+
+@app.command()
+def abort(model: Model = "", json: Json = False) -> None:
+    """Take the candidate off its traffic."""
+    with _clear_errors():
+        installation = open_installation()
+        _tell(orders.abort(installation, _only_model(model, installation.models)), json)
+
+
+@app.command()
+def rollback(model: Model = "", json: Json = False) -> None:
+    """Leave production for the previous version."""
+    with _clear_errors():
+        installation = open_installation()
+        _tell(orders.rollback(installation, _only_model(model, installation.models)), json)
+
+
+@app.command()
+def pause(model: Model = "", json: Json = False) -> None:
+    """Hold a rollout where it is."""
+    with _clear_errors():
+        installation = open_installation()
+        model = _only_model(model, installation.models)
+        _tell(orders.pause(installation, model, paused=True), json)
+
+
+@app.command()
+def resume(model: Model = "", json: Json = False) -> None:
+    """Let a paused rollout go on."""
+    with _clear_errors():
+        installation = open_installation()
+        model = _only_model(model, installation.models)
+        _tell(orders.pause(installation, model, paused=False), json)
+
+
+def _tell(what: str, as_json: bool) -> None:
+    _show({"done": what}, as_json, lambda: console.print(what))
+
+
+@app.command()
+def up(json: Json = False) -> None:
+    """Start the local system, or adopt the one that runs."""
+    with _clear_errors():
+        settings = read_cli_settings()
+        endpoints = start_system(settings.home, settings.models)
+        _show(
+            endpoints,
+            json,
+            lambda: [
+                console.print(f"{k:8} {v}") for k, v in msgspec.to_builtins(endpoints).items()
+            ],
+        )
+
+
+@app.command()
+def down(json: Json = False) -> None:
+    """Stop the local system; its data stays."""
+    with _clear_errors():
+        stop_system(read_cli_settings().home)
+        _tell("everything is stopped", json)

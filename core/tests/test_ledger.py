@@ -1,0 +1,179 @@
+"""The ledger keeps each record once, in whatever order and however often it is shipped."""
+
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import func, inspect, select
+
+from watchkeeper.contracts.record import OK, LabelRecord, Prediction, decode_line
+from watchkeeper.ledger import Ledger, migrate, tables
+from watchkeeper.ledger.episodes import (
+    Attempt,
+    Episode,
+    attempts,
+    episodes,
+    save_attempt,
+    save_episode,
+)
+from watchkeeper.ledger.events import Event, emit, history, production_version
+from watchkeeper.ledger.observations import count_labels, labelled_rows, observations
+from watchkeeper.ledger.reports import DriftReport, reports, save_report
+from watchkeeper.ledger.store import SpoolState, ship, shipped_until
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    migrate(url)
+    opened = Ledger(url)
+    yield opened
+    opened.close()
+
+
+def prediction(number: int, **changes: object) -> Prediction:
+    made = Prediction(
+        id=f"{number:032x}",
+        attempt=1,
+        model="m",
+        version=1,
+        protocol="http",
+        client="test",
+        time=1000.0 + number,
+        latency=0.001,
+        status=OK,
+        rows=2,
+        inputs={"x": [1.0, 2.0]},
+        outputs={"p": [0.1, 0.2]},
+    )
+    return msgspec.structs.replace(made, **changes)
+
+
+def label(number: int, row: int = 0, value: float = 1.0, time: float = 5000.0) -> LabelRecord:
+    return LabelRecord(f"{number:032x}", row, "m", 1, value, time, "test")
+
+
+def spool(name: str = "s", until: float = 9999.0, **changes: object) -> SpoolState:
+    return msgspec.structs.replace(SpoolState(name, "m", 1, until), **changes)
+
+
+def test_migrations_make_exactly_the_tables_of_the_code_and_run_twice(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/new/ledger.db"
+    migrate(url)
+    migrate(url)
+    ledger = Ledger(url)
+    found = inspect(ledger.engine)
+    for table in tables.metadata.sorted_tables:
+        assert {c["name"] for c in found.get_columns(table.name)} == {c.name for c in table.columns}
+        assert {i["name"] for i in found.get_indexes(table.name)} == {i.name for i in table.indexes}
+    ledger.close()
+
+
+def test_a_batch_shipped_twice_is_stored_once(ledger: Ledger) -> None:
+    batch = [prediction(n) for n in range(450)]
+    ship(ledger, batch, [label(1)], spool())
+    ship(ledger, batch, [label(1)], spool())
+    assert observations(ledger, "m", 1, since=0.0) == observations(ledger, "m", 1, since=0.0)
+    assert len(observations(ledger, "m", 1, since=0.0)) == 450
+    assert count_labels(ledger, "m", since=0.0) == (1, 1)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.permutations([(1, "UNAVAILABLE"), (2, OK), (3, OK), (4, "UNAVAILABLE")]), st.booleans())
+def test_of_several_attempts_the_last_answer_stands(
+    tmp_path_factory: pytest.TempPathFactory, tries: list[tuple[int, str]], together: bool
+) -> None:
+    url = f"sqlite:///{tmp_path_factory.mktemp('ledger')}/ledger.db"
+    migrate(url)
+    ledger = Ledger(url)
+    batch = [prediction(7, attempt=a, status=s, version=a) for a, s in tries]
+    for part in [batch] if together else [[p] for p in batch]:
+        ship(ledger, part, [], spool())
+    with ledger.read() as connection:
+        (row,) = connection.execute(select(tables.predictions)).all()
+    assert (row.attempt, row.status, row.version) == (3, OK, 3)
+    ledger.close()
+
+
+def test_a_later_label_replaces_another_value_and_leaves_an_event(ledger: Ledger) -> None:
+    ship(ledger, [prediction(1)], [label(1, value=1.0, time=10.0)], spool())
+    ship(ledger, [], [label(1, value=1.0, time=11.0)], spool())
+    assert history(ledger, "m") == []
+    ship(ledger, [], [label(1, value=0.0, time=12.0)], spool())
+    ship(ledger, [], [label(1, value=1.0, time=9.0)], spool())
+    assert [row.label for row in labelled_rows(ledger, "m", since=0.0)] == [0.0]
+    assert [e.kind for e in history(ledger, "m")] == ["label-contradicted"] * 2
+
+
+def test_labels_join_their_own_row_and_ignore_rows_that_never_were(ledger: Ledger) -> None:
+    ship(ledger, [prediction(1)], [label(1, row=1), label(1, row=7), label(2)], spool())
+    (row,) = labelled_rows(ledger, "m", since=0.0)
+    assert (row.row, row.inputs, row.outputs, row.label) == (1, {"x": 2.0}, {"p": 0.2}, 1.0)
+
+
+def test_windows_are_half_open_newest_and_in_order(ledger: Ledger) -> None:
+    ship(ledger, [prediction(n) for n in random.Random(1).sample(range(20), 20)], [], spool())
+    times = [o.time for o in observations(ledger, "m", 1, since=1005.0, until=1010.0)]
+    assert times == [1005.0, 1006.0, 1007.0, 1008.0, 1009.0]
+    assert [o.time for o in observations(ledger, "m", 1, since=0, newest=2)] == [1018.0, 1019.0]
+
+
+def test_the_ledger_is_known_only_up_to_its_slowest_open_spool(ledger: Ledger) -> None:
+    assert shipped_until(ledger, "m", [1]) is None
+    ship(ledger, [], [], spool("a", 100.0))
+    ship(ledger, [], [], spool("b", 50.0))
+    ship(ledger, [], [], spool("c", 10.0, closed=True))
+    assert shipped_until(ledger, "m", [1]) == 50.0
+    assert shipped_until(ledger, "m", [1, 2]) is None
+
+
+def test_an_event_is_stored_once_and_history_is_in_order(ledger: Ledger) -> None:
+    first = Event("a", "m", 1, "promoted", 1.0, "because")
+    assert emit(ledger, first)
+    assert not emit(ledger, msgspec.structs.replace(first, reason="another"))
+    assert emit(ledger, Event("b", "m", 2, "promoted", 2.0, "better", {"replaces": 1}))
+    assert [e.id for e in history(ledger, "m")] == ["a", "b"]
+    assert history(ledger, "m", version=1) == [first]
+    assert production_version(ledger, "m") == 2
+    assert production_version(ledger, "other") is None
+
+
+def test_episodes_attempts_and_reports_read_back_as_saved(ledger: Ledger) -> None:
+    episode = Episode("m-v1-e1", "m", 1, "training", 1.0, 2.0, 3.0, 1, "drift of x")
+    save_episode(ledger, episode)
+    later = msgspec.structs.replace(episode, state="promoted", changed=4.0)
+    save_episode(ledger, later)
+    assert episodes(ledger, "m") == [later]
+    attempt = Attempt("m-v1-a1", "m-v1-e1", "m", "drift", 5.0)
+    save_attempt(ledger, attempt)
+    save_attempt(ledger, msgspec.structs.replace(attempt, trigger="other"))
+    assert attempts(ledger, "m") == [attempt]
+    report = DriftReport("m", 1, 1.0, 2.0, True, {"x": {"p": 0.1}})
+    save_report(ledger, report)
+    save_report(ledger, report)
+    assert reports(ledger, "m", 1) == [report]
+
+
+def test_many_writers_at_once_lose_nothing(ledger: Ledger) -> None:
+    def write(part: int) -> None:
+        for start in range(0, 100, 10):
+            batch = [prediction(part * 100 + start + n) for n in range(10)]
+            ship(ledger, batch, [], spool(str(part)))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    with ledger.read() as connection:
+        assert (
+            connection.execute(select(func.count()).select_from(tables.predictions)).scalar() == 400
+        )
+
+
+def test_a_line_with_fields_of_a_later_release_is_read() -> None:
+    line = msgspec.json.encode(prediction(1))
+    later = line.replace(b'"kind"', b'"from_the_future":1,"kind"')
+    assert decode_line(later) == prediction(1)
