@@ -17,10 +17,16 @@ SUFFIX = ".jsonl"
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """All bytes before ``offset`` of ``segment``, and all lower segments, are shipped."""
+    """All bytes before ``offset`` of ``segment``, and all lower segments, are shipped.
+
+    The counts are of everything before that place, so that reading it again counts nothing
+    twice: records ``lost`` to a full spool or unreadable, and lines ``torn`` by a killed server.
+    """
 
     segment: int = 1
     offset: int = 0
+    lost: int = 0
+    torn: int = 0
 
 
 def segment_path(folder: Path, number: int) -> Path:

@@ -23,6 +23,7 @@ class Observation(msgspec.Struct, frozen=True):
     rows: int
     inputs: dict[str, list[Any]]
     outputs: dict[str, list[Any]]
+    error: str | None = None
 
 
 class LabelledRow(msgspec.Struct, frozen=True):
@@ -61,6 +62,32 @@ def observations(
         query = query.limit(newest)
     with ledger.read() as connection:
         return [Observation(**row._mapping) for row in connection.execute(query)][::-1]
+
+
+def request_sizes(
+    ledger: Ledger,
+    model: str,
+    version: int,
+    limit: int,
+    *,
+    after: float = float("-inf"),
+    until: float = float("inf"),
+    newest: bool = False,
+) -> list[tuple[float, int]]:
+    """Return (time, rows) of at most ``limit`` requests with ``after < time <= until``.
+
+    Answered or refused, the oldest first; with ``newest`` the newest first.
+    """
+    p = t.predictions.c
+    query = select(p.time, p.rows).where(p.model == model, p.version == version)
+    if after != float("-inf"):
+        query = query.where(p.time > after)
+    if until != float("inf"):
+        query = query.where(p.time <= until)
+    order = (p.time.desc(), p.id.desc()) if newest else (p.time, p.id)
+    with ledger.read() as connection:
+        rows = connection.execute(query.order_by(*order).limit(limit)).all()
+    return [(row.time, row.rows) for row in rows]
 
 
 def labelled_rows(

@@ -82,17 +82,22 @@ def _store_labels(connection: Connection, batch: Sequence[LabelRecord]) -> None:
                 connection.execute(
                     update(t.labels).where(key).values(value=new.value, time=new.time)
                 )
-            emit_in(connection, _contradiction(new, known.value))
+            emit_in(connection, _contradiction(new, known.value, known.time))
 
 
-def _contradiction(new: LabelRecord, before: float) -> Event:
+def _contradiction(new: LabelRecord, known: float, known_time: float) -> Event:
+    # The pair makes the id, not the order of arrival: a batch that is shipped again finds its
+    # last label standing, and must not report the first one as a contradiction of that.
+    late = new.time > known_time
+    before, after = (known, new.value) if late else (new.value, known)
+    time = max(new.time, known_time)
     return Event(
-        id=f"{new.prediction}/{new.row}/contradicted/{new.time:.3f}",
+        id=f"{new.prediction}/{new.row}/contradicted/{time:.3f}",
         model=new.model,
         version=new.version,
         kind="label-contradicted",
-        time=new.time,
-        reason=f"row {new.row} was labelled {before:g}, then {new.value:g}; the later stands",
+        time=time,
+        reason=f"row {new.row} was labelled {before:g}, then {after:g}; the later stands",
         details={"prediction": new.prediction, "row": new.row, "client": new.client},
     )
 
