@@ -105,7 +105,9 @@ def test_a_later_label_replaces_another_value_and_leaves_an_event(ledger: Ledger
     ship(ledger, [], [label(1, value=1.0, time=11.0)], spool())
     assert history(ledger, "m") == []
     ship(ledger, [], [label(1, value=0.0, time=12.0)], spool())
-    ship(ledger, [], [label(1, value=1.0, time=9.0)], spool())
+    ship(ledger, [], [label(1, value=2.0, time=9.0)], spool())
+    for shipped_again in (1.0, 10.0), (0.0, 12.0), (2.0, 9.0):
+        ship(ledger, [], [label(1, value=shipped_again[0], time=shipped_again[1])], spool())
     assert [row.label for row in labelled_rows(ledger, "m", since=0.0)] == [0.0]
     assert [e.kind for e in history(ledger, "m")] == ["label-contradicted"] * 2
 

@@ -92,7 +92,7 @@ def _contradiction(new: LabelRecord, known: float, known_time: float) -> Event:
     before, after = (known, new.value) if late else (new.value, known)
     time = max(new.time, known_time)
     return Event(
-        id=f"{new.prediction}/{new.row}/contradicted/{time:.3f}",
+        id=f"{new.prediction}/{new.row}/contradicted/{time:.3f}/{before:g}",
         model=new.model,
         version=new.version,
         kind="label-contradicted",
