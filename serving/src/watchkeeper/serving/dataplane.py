@@ -1,0 +1,186 @@
+"""The one way of a request, whatever protocol it came by:
+
+columns → contract → engine → answer → record → spool.
+
+Everything runs in the event loop's thread and between two awaits, so that a record is in the
+kernel's hands before the first byte of its answer leaves.
+"""
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from watchkeeper.contracts.answer import Columns
+from watchkeeper.contracts.prediction_id import sign
+from watchkeeper.contracts.record import OK, Prediction, Protocol
+from watchkeeper.contracts.signature import Output
+from watchkeeper.serving.metrics import Metrics
+from watchkeeper.serving.refusals import Broken, NotFound, Refused, Unavailable
+from watchkeeper.serving.spool import Spool
+from watchkeeper.serving.tensors import Tensor
+from watchkeeper.serving.version import Version
+
+logger = logging.getLogger(__name__)
+
+MAX_CLIENT = 255
+_HEX = frozenset("0123456789abcdef")
+_encoder = msgspec.json.Encoder()
+
+
+class Call(NamedTuple):
+    """What is known of a request before its body: who asks, when, and which try it is.
+
+    ``request`` is the request part of the prediction id, 32 hex digits; ``time`` the arrival in
+    seconds since 1970, ``started`` the same moment on the performance counter.
+    """
+
+    request: str
+    attempt: int
+    protocol: Protocol
+    client: str
+    time: float
+    started: float
+
+
+class Request(NamedTuple):
+    """A request, decoded; ``outputs`` are the names that it asks for, none for all."""
+
+    tensors: Sequence[Tensor]
+    outputs: Sequence[str] = ()
+
+
+class Answer(NamedTuple):
+    """An answer, recorded and ready to be encoded; each column has shape (rows,)."""
+
+    prediction_id: str
+    rows: int
+    outputs: tuple[Output, ...]
+    columns: Columns
+    flags: list[str]
+
+
+class DataPlane:
+    """Serves one version of one model, once it is loaded."""
+
+    def __init__(
+        self, model: str, version: int, key: bytes, spool: Spool, metrics: Metrics
+    ) -> None:
+        self.model = model
+        self.version = version
+        self.key = key
+        self.spool = spool
+        self.metrics = metrics
+        self.draining = False
+        self._loaded: Version | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests should come here: the version is proven and the process stays."""
+        return self._loaded is not None and not self.draining
+
+    def take(self, version: Version) -> None:
+        """Begin to serve."""
+        self._loaded = version
+        self.metrics.ready.set(1)
+
+    def drain(self) -> None:
+        """Stop being ready; what arrives is still answered."""
+        self.draining = True
+        self.metrics.ready.set(0)
+
+    def call(self, protocol: Protocol, headers: Mapping[str, str]) -> Call:
+        """Read the headers that matter; their names are in lower case, the gateway sets two."""
+        request = headers.get("x-request-id", "").replace("-", "").lower()
+        attempt = headers.get("x-envoy-attempt-count", "1")
+        return Call(
+            request=request
+            if len(request) == 32 and _HEX.issuperset(request)
+            else uuid.uuid4().hex,
+            attempt=int(attempt) if attempt.isdecimal() and len(attempt) < 9 else 1,
+            protocol=protocol,
+            client=(headers.get("x-watchkeeper-client") or headers.get("user-agent", ""))[
+                :MAX_CLIENT
+            ],
+            time=time.time(),
+            started=time.perf_counter(),
+        )
+
+    def infer(self, call: Call, model: str, version: str, read: Callable[[], Request]) -> Answer:
+        """Answer a request and record it; ``read`` decodes its body.
+
+        Raises:
+            Refused: it was refused and recorded so.
+        """
+        try:
+            return self._answer(call, model, version, read)
+        except Refused as refused:
+            self.refuse(call, refused)
+            raise
+        except Exception as error:
+            # The one place where anything may arrive: the client gets no traceback, the log does.
+            logger.exception("request %s failed", call.request)
+            broken = Broken(f"internal error; the server's log tells more under {call.request}")
+            self.refuse(call, broken)
+            raise broken from error
+
+    def refuse(self, call: Call, refused: Refused) -> None:
+        """Record a request that gets no answer."""
+        self._record(call, refused.grpc, error=str(refused))
+
+    def _answer(self, call: Call, model: str, version: str, read: Callable[[], Request]) -> Answer:
+        if model != self.model or version not in ("", str(self.version)):
+            asked = f"{model!r} version {version!r}" if version else f"{model!r}"
+            raise NotFound(f"model {asked} is not served here; {self.model!r} {self.version} is")
+        loaded = self._loaded
+        if loaded is None:
+            raise Unavailable(f"model {self.model!r} {self.version} is still loading; try again")
+        request = read()
+        outputs = loaded.contract.outputs(request.outputs)
+        inputs, rows, flags = loaded.contract.check(request.tensors)
+        columns = loaded.answer(inputs)
+        self._record(call, OK, rows=rows, inputs=inputs, outputs=columns, flags=flags)
+        self.metrics.rows.inc(rows)
+        if flags:
+            self.metrics.flagged.inc()
+        signed = sign(self.key, self.model, call.request, self.version, call.time)
+        return Answer(signed, rows, outputs, columns, flags)
+
+    def _record(
+        self,
+        call: Call,
+        status: str,
+        *,
+        rows: int = 0,
+        inputs: Columns | None = None,
+        outputs: Columns | None = None,
+        error: str | None = None,
+        flags: list[str] | None = None,
+    ) -> None:
+        latency = time.perf_counter() - call.started
+        prediction = Prediction(
+            id=call.request,
+            attempt=call.attempt,
+            model=self.model,
+            version=self.version,
+            protocol=call.protocol,
+            client=call.client,
+            time=call.time,
+            latency=latency,
+            status=status,
+            rows=rows,
+            inputs={name: values.tolist() for name, values in (inputs or {}).items()},
+            outputs={name: values.tolist() for name, values in (outputs or {}).items()},
+            error=error,
+            flags=flags or [],
+        )
+        if self.spool.write(_encoder.encode(prediction) + b"\n"):
+            self.metrics.records.inc()
+        else:
+            self.spool.lose(1, call.time)
+            self.metrics.lost.inc()
+        self.metrics.spool_bytes.set(self.spool.used)
+        self.metrics.observe(call.protocol, status, latency)

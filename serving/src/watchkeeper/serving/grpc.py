@@ -1,0 +1,187 @@
+"""gRPC: MLServer's service with a ModelInfer, readiness and metadata of our own.
+
+ModelInfer takes the bytes of its message and gives bytes back: a message that cannot be parsed
+is then refused and recorded like any other bad request.
+"""
+
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.message import DecodeError
+from grpc import aio
+from mlserver.errors import MLServerError
+from mlserver.grpc import dataplane_pb2 as pb
+from mlserver.grpc.dataplane_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
+from mlserver.grpc.servicers import InferenceServicer
+from mlserver.handlers import DataPlane as MLServerDataPlane
+from mlserver.handlers import ModelRepositoryHandlers
+
+from watchkeeper.serving.dataplane import Answer, Call, DataPlane, Request
+from watchkeeper.serving.refusals import NotFound, Refused, TooLarge
+from watchkeeper.serving.tensors import Contents, RawContents, Tensor, TypedContents, to_bytes
+
+SERVICE = "inference.GRPCInferenceService"
+Context = Any  # aio.ServicerContext; its types are published nowhere
+_FIELDS = {"FP64": "fp64_contents", "INT64": "int64_contents", "BYTES": "bytes_contents"}
+
+
+class Servicer(InferenceServicer):  # type: ignore[misc]
+    """Translates between tensors of gRPC and the data plane."""
+
+    def __init__(
+        self,
+        behind: MLServerDataPlane,
+        repository: ModelRepositoryHandlers,
+        plane: DataPlane,
+        limit: int,
+    ) -> None:
+        super().__init__(behind, repository)
+        self._plane = plane
+        self._limit = limit
+
+    async def ServerReady(self, request: Any, context: Context) -> Any:  # noqa: N802, ARG002
+        """Ready means: loaded, proven and staying."""
+        return pb.ServerReadyResponse(ready=self._plane.ready)
+
+    async def ModelReady(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """Tell whether the model is ready; another one is NOT_FOUND."""
+        plane = self._plane
+        if request.name != plane.model or request.version not in ("", str(plane.version)):
+            await _abort(context, NotFound(f"model {request.name!r} is not served here"))
+        return pb.ModelReadyResponse(ready=plane.ready)
+
+    async def ModelMetadata(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """Tell the signature; numbers among the parameters become text, gRPC has no other way."""
+        try:
+            metadata = await self._data_plane.model_metadata(request.name, request.version or None)
+        except MLServerError:
+            await _abort(context, NotFound(f"model {request.name!r} is not served here"))
+        return _metadata(metadata.model_dump())
+
+    async def ModelInfer(self, request: bytes, context: Context) -> bytes:  # noqa: N802
+        """Answer the bytes of a ModelInferRequest with those of a ModelInferResponse."""
+        metadata: Any = context.invocation_metadata() or ()
+        call = self._plane.call("grpc", dict(metadata))
+        try:
+            message = self._parse(call, request)
+            answer = self._plane.infer(
+                call, message.model_name, message.model_version, lambda: decode(message)
+            )
+        except Refused as refused:
+            await _abort(context, refused)
+        return encode(answer, message, self._plane)
+
+    def _parse(self, call: Call, request: bytes) -> Any:
+        try:
+            if len(request) > self._limit:
+                raise TooLarge(f"the message has {len(request)} bytes, the limit is {self._limit}")
+            try:
+                return pb.ModelInferRequest.FromString(request)
+            except DecodeError as error:
+                raise Refused(f"the message is no ModelInferRequest: {error}") from error
+        except Refused as refused:
+            self._plane.refuse(call, refused)
+            raise
+
+
+async def _abort(context: Context, refused: Refused) -> NoReturn:
+    await context.abort(grpc.StatusCode[refused.grpc], str(refused))
+    raise AssertionError("abort has raised")
+
+
+def decode(message: Any) -> Request:
+    """Read a ModelInferRequest.
+
+    Raises:
+        Refused: raw contents and inputs do not belong together.
+    """
+    raw = message.raw_input_contents
+    inputs = message.inputs
+    if raw and len(raw) != len(inputs):
+        raise Refused(
+            f"{len(raw)} raw contents for {len(inputs)} inputs; there must be one for each"
+        )
+    tensors: list[Tensor] = []
+    for number, given in enumerate(inputs):
+        contents: Contents
+        if not raw:
+            contents = TypedContents(given.contents)
+        elif given.contents.ByteSize():
+            raise Refused(
+                f"column {given.name!r}: has raw contents and typed ones; one is too much"
+            )
+        else:
+            contents = RawContents(raw[number])
+        tensors.append(Tensor(given.name, given.datatype, given.shape, contents))
+    return Request(tensors, [output.name for output in message.outputs])
+
+
+def encode(answer: Answer, message: Any, plane: DataPlane) -> bytes:
+    """Write a ModelInferResponse, with raw contents if the request had them."""
+    version = str(plane.version)
+    response = pb.ModelInferResponse(
+        model_name=plane.model, model_version=version, id=message.id or answer.prediction_id
+    )
+    response.parameters["version"].string_param = version
+    response.parameters["prediction_id"].string_param = answer.prediction_id
+    if answer.flags:
+        response.parameters["flags"].string_param = "; ".join(answer.flags)
+    raw = bool(message.raw_input_contents)
+    for output in answer.outputs:
+        values = answer.columns[output.name]
+        tensor = response.outputs.add(
+            name=output.name, datatype=output.datatype, shape=(answer.rows,)
+        )
+        if raw:
+            response.raw_output_contents.append(to_bytes(values, output.datatype))
+        else:
+            listed = values.tolist()
+            if output.datatype == "BYTES":
+                listed = [text.encode() for text in listed]
+            getattr(tensor.contents, _FIELDS[output.datatype]).extend(listed)
+    encoded: bytes = response.SerializeToString()
+    return encoded
+
+
+def _metadata(described: dict[str, Any]) -> Any:
+    response = pb.ModelMetadataResponse(
+        name=described["name"], versions=described["versions"], platform=described["platform"]
+    )
+    _put(response.parameters, described.get("parameters"))
+    for name in ("inputs", "outputs"):
+        for tensor in described[name]:
+            added = getattr(response, name).add(
+                name=tensor["name"], datatype=tensor["datatype"], shape=tensor["shape"]
+            )
+            _put(added.parameters, tensor.get("parameters"))
+    return response
+
+
+def _put(parameters: Any, values: dict[str, Any] | None) -> None:
+    for name, value in (values or {}).items():
+        text = ", ".join(value) if isinstance(value, list) else str(value)
+        parameters[name].string_param = text
+
+
+def add_to_server(servicer: Servicer, server: aio.Server) -> None:
+    """Register all methods, ModelInfer by its bytes."""
+    add_GRPCInferenceServiceServicer_to_server(servicer, _BytesForModelInfer(server))
+
+
+class _BytesForModelInfer:
+    """Passes handlers on to the server, ModelInfer's without its (de)serializers."""
+
+    def __init__(self, server: aio.Server) -> None:
+        self._server = server
+
+    def add_generic_rpc_handlers(self, handlers: Any) -> None:
+        """Drop them: the registered ones below take precedence anyway."""
+
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
+        """Register."""
+        infer = grpc.unary_unary_rpc_method_handler(handlers["ModelInfer"].unary_unary)
+        handlers = {**handlers, "ModelInfer": infer}
+        self._server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(service, handlers),)
+        )
+        self._server.add_registered_method_handlers(service, handlers)

@@ -1,0 +1,169 @@
+"""Tensors as the V2 protocol carries them, and how each encoding becomes a flat array.
+
+A tensor keeps its contents as they came until the contract has checked name, datatype and
+shape; only then are they read, for exactly the number of rows that the shape claims.
+"""
+
+import struct
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+INTEGERS = ("INT64", "INT32", "INT16", "INT8", "UINT64", "UINT32", "UINT16", "UINT8")
+DTYPES: dict[str, np.dtype[Any]] = {
+    "FP64": np.dtype("<f8"),
+    "FP32": np.dtype("<f4"),
+    **{name: np.dtype(name.lower()).newbyteorder("<") for name in INTEGERS},
+}
+DATATYPES = {*DTYPES, "BYTES", "BOOL", "FP16", "BF16"}  # all that the protocol knows
+
+_LENGTH = struct.Struct("<I")
+_FLOATS = msgspec.json.Decoder(list[float])
+_INTEGERS = msgspec.json.Decoder(list[int])
+_TEXTS = msgspec.json.Decoder(list[str])
+_FIELDS = {
+    "FP64": "fp64_contents",
+    "FP32": "fp32_contents",
+    "INT64": "int64_contents",
+    "UINT64": "uint64_contents",
+    "BYTES": "bytes_contents",
+    **dict.fromkeys(("INT32", "INT16", "INT8"), "int_contents"),
+    **dict.fromkeys(("UINT32", "UINT16", "UINT8"), "uint_contents"),
+}
+
+
+class ContentsError(ValueError):
+    """The contents are not what datatype and shape claim; says the rule, not the column."""
+
+
+class Contents(Protocol):
+    """The contents of a tensor in one of the encodings."""
+
+    def read(self, datatype: str, rows: int) -> Array:
+        """Return the values, of shape (rows,): numbers by their datatype, text as str objects.
+
+        Raises:
+            ContentsError: they are of another type or number.
+        """
+
+
+class Tensor(NamedTuple):
+    """One named tensor of a request; the shape is as the client gave it."""
+
+    name: str
+    datatype: str
+    shape: Sequence[int]
+    contents: Contents
+
+
+class Missing:
+    """No contents at all."""
+
+    def read(self, datatype: str, rows: int) -> Array:
+        """Refuse."""
+        raise ContentsError(f"has no data, where {rows} values of {datatype} are expected")
+
+
+class JsonContents:
+    """A flat JSON list."""
+
+    def __init__(self, raw: msgspec.Raw) -> None:
+        self._raw = raw
+
+    def read(self, datatype: str, rows: int) -> Array:
+        """Decode strictly: no text for a number, no number for text, no null, bool or nesting."""
+        decoder: msgspec.json.Decoder[Any] = (
+            _TEXTS
+            if datatype == "BYTES"
+            else _FLOATS
+            if datatype in ("FP64", "FP32")
+            else _INTEGERS
+        )
+        try:
+            values = decoder.decode(self._raw)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise ContentsError(f"data is no flat list of {datatype}: {error}") from error
+        return _array(values, datatype, rows)
+
+
+class RawContents:
+    """Little-endian bytes, row by row; text with a length of four bytes before each value."""
+
+    def __init__(self, raw: bytes | memoryview) -> None:
+        self._raw = raw
+
+    def read(self, datatype: str, rows: int) -> Array:
+        """Take the bytes as they are, if they are exactly as many as they must be."""
+        if datatype == "BYTES":
+            return _array(_split(bytes(self._raw), rows), datatype, rows)
+        dtype = DTYPES[datatype]
+        if len(self._raw) != rows * dtype.itemsize:
+            raise ContentsError(
+                f"binary data has {len(self._raw)} bytes, where {rows} values of {datatype} have "
+                f"{rows * dtype.itemsize}"
+            )
+        return np.frombuffer(self._raw, dtype)
+
+
+class TypedContents:
+    """The repeated fields of a gRPC tensor."""
+
+    def __init__(self, contents: Any) -> None:
+        self._contents = contents
+
+    def read(self, datatype: str, rows: int) -> Array:
+        """Take the one field that belongs to the datatype."""
+        field = _FIELDS[datatype]
+        filled = self._contents.ListFields()
+        if len(filled) != 1 or filled[0][0].name != field:
+            found = " and ".join(descriptor.name for descriptor, _ in filled) or "nothing"
+            raise ContentsError(f"{datatype} belongs in {field} alone, found {found}")
+        values = filled[0][1]
+        if datatype == "BYTES":
+            return _array([_text(value) for value in values], datatype, rows)
+        return _array(values, datatype, rows)
+
+
+def to_bytes(values: Array, datatype: str) -> bytes:
+    """Encode values of shape (rows,) for the binary extension and for raw gRPC contents."""
+    if datatype != "BYTES":
+        return values.astype(DTYPES[datatype], copy=False).tobytes()
+    encoded = [text.encode() for text in values.tolist()]
+    return b"".join(part for text in encoded for part in (_LENGTH.pack(len(text)), text))
+
+
+def _array(values: Sequence[Any], datatype: str, rows: int) -> Array:
+    if len(values) != rows:
+        raise ContentsError(f"has {len(values)} values, but its shape says {rows}")
+    if datatype == "BYTES":
+        return np.array(values, dtype=object)
+    try:
+        with np.errstate(over="ignore"):  # what FP32 cannot hold becomes infinite: refused later
+            return np.array(values, dtype=DTYPES[datatype])
+    except (OverflowError, ValueError) as error:
+        raise ContentsError(f"holds a value that {datatype} cannot: {error}") from error
+
+
+def _split(raw: bytes, rows: int) -> list[str]:
+    values: list[str] = []
+    at = 0
+    while at < len(raw) and len(values) < rows:
+        if at + 4 > len(raw) or at + 4 + (length := _LENGTH.unpack_from(raw, at)[0]) > len(raw):
+            raise ContentsError(f"binary data ends in the middle of value {len(values)}")
+        values.append(_text(raw[at + 4 : at + 4 + length]))
+        at += 4 + length
+    if at < len(raw):
+        raise ContentsError(f"binary data goes on after the {rows} values of the shape")
+    return values
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise ContentsError(f"holds text that is no UTF-8: {error}") from error

@@ -1,0 +1,126 @@
+"""A small version of a model, trained here: what the tests serve."""
+
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import pandas as pd
+import skops.io
+from onnx import TensorProto, helper
+from skl2onnx import to_onnx
+from skl2onnx.common.data_types import DoubleTensorType, StringTensorType
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from watchkeeper.contracts.answer import AnswerPolicy, Label, Risk, outputs_of
+from watchkeeper.contracts.policies import DriftPolicy, RolloutPolicy
+from watchkeeper.contracts.signature import Column, Signature
+from watchkeeper.contracts.version import EXAMPLE, Example, Head, Lineage, Manifest, seal
+from watchkeeper.pipeline import load
+
+MODEL = "pump-failure"
+VERSION = 7
+SCORE = "failure_probability"
+COLUMNS = (
+    Column("type", "BYTES", categories=("L", "M", "H")),
+    Column("air_temperature", "FP64", "K", 250, 350),
+    Column("rotational_speed", "FP64", "rpm", 0, 5000),
+    Column("torque", "FP64", "Nm", 0, 200),
+    Column("tool_wear", "FP64", "min", 0),
+    Column("strokes", "INT64", "", 0, 10**9),
+)
+POLICY = AnswerPolicy((Label("failure", SCORE, 0.5),), Risk(SCORE, 0.2, 0.6))
+
+
+def rows(number: int, seed: int = 0) -> dict[str, list]:
+    """Make valid columns."""
+    random = np.random.default_rng(seed)
+    return {
+        "type": random.choice(["L", "M", "H"], number).tolist(),
+        "air_temperature": random.normal(300, 5, number).tolist(),
+        "rotational_speed": random.normal(1500, 150, number).tolist(),
+        "torque": np.abs(random.normal(40, 10, number)).tolist(),
+        "tool_wear": random.uniform(0, 240, number).tolist(),
+        "strokes": random.integers(0, 10**6, number).tolist(),
+    }
+
+
+def make(folder: Path, *, trees: int = 20, depth: int = 6, with_onnx: bool = True) -> Path:
+    """Train, convert and seal a version."""
+    folder.mkdir(parents=True)
+    columns = rows(2000)
+    frame = pd.DataFrame(columns)
+    target = (frame["torque"] > 48) | (frame["tool_wear"] > 200) | (frame["type"] == "H")
+    numbers = [c.name for c in COLUMNS if c.datatype != "BYTES"]
+    pipeline = Pipeline(
+        [
+            (
+                "encode",
+                ColumnTransformer(
+                    [("type", OneHotEncoder(), ["type"]), ("numbers", "passthrough", numbers)]
+                ),
+            ),
+            ("forest", RandomForestClassifier(trees, max_depth=depth, random_state=0)),
+        ]
+    ).fit(frame, target.astype(int))
+    skops.io.dump(pipeline, folder / f"{SCORE}.skops")
+    if with_onnx:
+        onnx.save(as_onnx(pipeline), folder / f"{SCORE}.onnx")
+    manifest = Manifest(
+        model=MODEL,
+        signature=Signature(COLUMNS, outputs_of((SCORE,), POLICY)),
+        heads=(
+            Head(
+                SCORE,
+                f"{SCORE}.skops",
+                "predict_proba",
+                f"{SCORE}.onnx" if with_onnx else None,
+                1e-7 if with_onnx else None,
+            ),
+        ),
+        answer=POLICY,
+        drift=DriftPolicy(),
+        rollout=RolloutPolicy(),
+        lineage=Lineage("a-run", "0" * 64, 2000, 0, "", {}, "a test", time.time()),
+    )
+    seal(folder, manifest)
+    inputs = rows(5, seed=1)
+    answered = load(folder).answer(
+        {k: np.array(v, dtype=object if k == "type" else None) for k, v in inputs.items()}
+    )
+    example = Example(inputs, {name: values.tolist() for name, values in answered.items()})
+    (folder / EXAMPLE).write_bytes(msgspec.json.encode(example))
+    seal(folder, manifest)
+    return folder
+
+
+def as_onnx(pipeline: Pipeline) -> onnx.ModelProto:
+    """One input a column, of shape [rows, 1]; one output a score, of shape [rows]."""
+    model = to_onnx(
+        pipeline,
+        initial_types=[
+            (
+                c.name,
+                StringTensorType([None, 1])
+                if c.datatype == "BYTES"
+                else DoubleTensorType([None, 1]),
+            )
+            for c in COLUMNS
+        ],
+        options={id(pipeline.steps[-1][1]): {"zipmap": False}},
+    )
+    graph = model.graph
+    probabilities = graph.output[1].name
+    graph.initializer.append(helper.make_tensor("positive_class", TensorProto.INT64, [], [1]))
+    graph.node.append(
+        helper.make_node("Gather", [probabilities, "positive_class"], [SCORE], axis=1)
+    )
+    kind = graph.output[1].type.tensor_type.elem_type
+    del graph.output[:]
+    graph.output.append(helper.make_tensor_value_info(SCORE, kind, [None]))
+    onnx.checker.check_model(model)
+    return model

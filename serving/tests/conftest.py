@@ -1,0 +1,143 @@
+"""A real server process, started once for the tests that only ask it something."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import a_version
+import httpx
+import msgspec
+import pytest
+
+from watchkeeper.contracts import spool as layout
+from watchkeeper.contracts.record import Line, decode_line
+
+KEY = "a signing key"
+TOKEN = "a feedback token"
+
+
+def free_ports(number: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(number)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not within {seconds} s")
+        time.sleep(0.02)
+
+
+class Server:
+    """``python -m watchkeeper.serving`` with its ports, its spool and its log."""
+
+    def __init__(self, version: Path, home: Path, **settings: object) -> None:
+        self.spool = home / "spool"
+        self.log = home / "log"
+        self.http_port, self.grpc_port, self.metrics_port = free_ports(3)
+        self.url = f"http://127.0.0.1:{self.http_port}"
+        self.infer_url = f"{self.url}/v2/models/{a_version.MODEL}/infer"
+        self.environment = {
+            **os.environ,
+            "WATCHKEEPER_MODEL": a_version.MODEL,
+            "WATCHKEEPER_VERSION": str(a_version.VERSION),
+            "WATCHKEEPER_MODEL_FOLDER": str(version),
+            "WATCHKEEPER_SPOOL": str(self.spool),
+            "WATCHKEEPER_SIGNING_KEY": KEY,
+            "WATCHKEEPER_FEEDBACK_TOKEN": TOKEN,
+            "WATCHKEEPER_HTTP_PORT": str(self.http_port),
+            "WATCHKEEPER_GRPC_PORT": str(self.grpc_port),
+            "WATCHKEEPER_METRICS_PORT": str(self.metrics_port),
+            "WATCHKEEPER_DRAIN_SECONDS": "0.5",
+            **{f"WATCHKEEPER_{name.upper()}": str(value) for name, value in settings.items()},
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def spawn(self) -> "Server":
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "watchkeeper.serving"],
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        return self
+
+    def start(self) -> "Server":
+        self.spawn()
+        wait_for(self.is_ready, f"ready ({self.log})")
+        return self
+
+    def is_ready(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            return httpx.get(f"{self.url}/v2/health/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def kill(self, number: int = signal.SIGKILL) -> int:
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(timeout=20)
+
+    def records(self) -> list[Line]:
+        """All whole lines of the spool, in order."""
+        lines: list[Line] = []
+        for number in layout.segments(self.spool):
+            content = layout.segment_path(self.spool, number).read_bytes()
+            lines += [decode_line(line) for line in content.split(b"\n")[:-1]]
+        return lines
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric over its labels."""
+        text = httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics").text
+        found = [line for line in text.splitlines() if line.startswith(name + "{")]
+        return sum(float(line.rpartition(" ")[2]) for line in found)
+
+
+@pytest.fixture(scope="session")
+def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return a_version.make(tmp_path_factory.mktemp("versions") / "7")
+
+
+@pytest.fixture(scope="session")
+def server(version: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    running = Server(version, tmp_path_factory.mktemp("server")).start()
+    yield running
+    assert running.kill(signal.SIGTERM) == 0
+    assert "Traceback" not in running.log.read_text()
+
+
+@pytest.fixture
+def start(version: Path, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Start servers of a test's own, with settings of its own."""
+    started: list[Server] = []
+
+    def starter(**settings: object) -> Server:
+        home = tmp_path / f"server-{len(started)}"
+        home.mkdir()
+        started.append(Server(version, home, **settings))
+        return started[-1]
+
+    yield starter
+    for each in started:
+        if each.process is not None:
+            each.kill()
+
+
+def encode(body: object) -> bytes:
+    return msgspec.json.encode(body)

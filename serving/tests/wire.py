@@ -1,0 +1,171 @@
+"""Requests in the four encodings, sent to a real server, and what comes back."""
+
+from typing import Any, NamedTuple
+
+import a_version
+import grpc
+import httpx
+import msgspec
+import numpy as np
+from conftest import Server
+from mlserver.grpc import dataplane_pb2 as pb
+
+from watchkeeper.serving.tensors import DTYPES, to_bytes
+
+ENCODINGS = ("json", "binary", "typed", "raw")
+FIELDS = {
+    "FP64": "fp64_contents",
+    "FP32": "fp32_contents",
+    "INT64": "int64_contents",
+    "UINT64": "uint64_contents",
+    "BYTES": "bytes_contents",
+    "BOOL": "bool_contents",
+    **dict.fromkeys(("INT32", "INT16", "INT8"), "int_contents"),
+    **dict.fromkeys(("UINT32", "UINT16", "UINT8"), "uint_contents"),
+}
+METHOD = "/inference.GRPCInferenceService/ModelInfer"
+
+
+class Given(NamedTuple):
+    """One tensor of a request."""
+
+    name: str
+    datatype: str
+    values: list[Any]
+    shape: list[int] | None = None
+
+
+class Reply(NamedTuple):
+    """``status`` is the HTTP status or the name of the gRPC code."""
+
+    status: int | str
+    error: str
+    outputs: dict[str, list[Any]]
+    parameters: dict[str, str]
+    id: str
+    version: str
+
+
+def tensors(columns: dict[str, list[Any]]) -> list[Given]:
+    return [Given(c.name, c.datatype, columns[c.name]) for c in a_version.COLUMNS]
+
+
+def raw(given: Given) -> bytes:
+    dtype = object if given.datatype == "BYTES" else DTYPES[given.datatype]
+    return to_bytes(np.array(given.values, dtype=dtype), given.datatype)
+
+
+def send(server: Server, encoding: str, given: list[Given], **more: Any) -> Reply:
+    """``more`` are fields of the body: id, outputs (names)."""
+    if encoding in ("json", "binary"):
+        body, headers = http_body(given, encoding == "binary", **more)
+        return post(server, body, headers)
+    return call(server, grpc_message(given, encoding == "raw", **more).SerializeToString())
+
+
+def http_body(
+    given: list[Given], binary: bool, *, id: str | None = None, outputs: list[str] | None = None  # noqa: A002
+) -> tuple[bytes, dict[str, str]]:
+    body: dict[str, Any] = {"inputs": []}
+    tail = b""
+    for each in given:
+        tensor: dict[str, Any] = {
+            "name": each.name,
+            "datatype": each.datatype,
+            "shape": each.shape or [len(each.values)],
+        }
+        if binary:
+            part = raw(each)
+            tensor["parameters"] = {"binary_data_size": len(part)}
+            tail += part
+        else:
+            tensor["data"] = each.values
+        body["inputs"].append(tensor)
+    if id is not None:
+        body["id"] = id
+    if outputs is not None:
+        body["outputs"] = [{"name": name} for name in outputs]
+    if not binary:
+        return msgspec.json.encode(body), {"content-type": "application/json"}
+    body["parameters"] = {"binary_data_output": True}
+    head = msgspec.json.encode(body)
+    return head + tail, {
+        "content-type": "application/octet-stream",
+        "inference-header-content-length": str(len(head)),
+    }
+
+
+def grpc_message(
+    given: list[Given], as_raw: bool, *, id: str | None = None, outputs: list[str] | None = None  # noqa: A002
+) -> Any:
+    message = pb.ModelInferRequest(model_name=a_version.MODEL, id=id or "")
+    for each in given:
+        tensor = message.inputs.add(name=each.name, datatype=each.datatype)
+        tensor.shape.extend(each.shape or [len(each.values)])
+        if as_raw:
+            message.raw_input_contents.append(raw(each))
+        else:
+            values = [v.encode() if isinstance(v, str) else v for v in each.values]
+            getattr(tensor.contents, FIELDS[each.datatype]).extend(values)
+    for name in outputs or []:
+        message.outputs.add(name=name)
+    return message
+
+
+def post(
+    server: Server, body: bytes, headers: dict[str, str] | None = None, path: str | None = None
+) -> Reply:
+    url = server.infer_url if path is None else server.url + path
+    with httpx.Client() as client:
+        response = client.post(url, content=body, headers=headers or {})
+    length = response.headers.get("inference-header-content-length")
+    head = response.content if length is None else response.content[: int(length)]
+    decoded = msgspec.json.decode(head)
+    if response.status_code != 200:
+        assert list(decoded) == ["error"], decoded
+        return Reply(response.status_code, decoded["error"], {}, {}, "", "")
+    tail = b"" if length is None else response.content[int(length) :]
+    outputs = {}
+    for output in decoded["outputs"]:
+        size = output.get("parameters", {}).get("binary_data_size")
+        if size is None:
+            outputs[output["name"]] = output["data"]
+        else:
+            outputs[output["name"]] = from_raw(tail[:size], output["datatype"])
+            tail = tail[size:]
+    assert not tail
+    return Reply(
+        200, "", outputs, decoded["parameters"], decoded["id"], decoded["model_version"]
+    )
+
+
+def call(server: Server, message: bytes, metadata: tuple[tuple[str, str], ...] = ()) -> Reply:
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        try:
+            answered = channel.unary_unary(METHOD)(message, metadata=metadata, timeout=20)
+        except grpc.RpcError as error:
+            return Reply(error.code().name, error.details(), {}, {}, "", "")
+    response = pb.ModelInferResponse.FromString(answered)
+    outputs = {}
+    for number, output in enumerate(response.outputs):
+        if response.raw_output_contents:
+            values = from_raw(response.raw_output_contents[number], output.datatype)
+        else:
+            values = list(getattr(output.contents, FIELDS[output.datatype]))
+            if output.datatype == "BYTES":
+                values = [value.decode() for value in values]
+        outputs[output.name] = values
+        assert list(output.shape) == [len(values)]
+    parameters = {name: value.string_param for name, value in response.parameters.items()}
+    return Reply("OK", "", outputs, parameters, response.id, response.model_version)
+
+
+def from_raw(content: bytes, datatype: str) -> list[Any]:
+    if datatype != "BYTES":
+        return np.frombuffer(content, DTYPES[datatype]).tolist()
+    values = []
+    while content:
+        length = int.from_bytes(content[:4], "little")
+        values.append(content[4 : 4 + length].decode())
+        content = content[4 + length :]
+    return values
