@@ -1,0 +1,269 @@
+"""Pods: what serves one version here, a server and its sidecar with a folder between them.
+
+serving/<model>-v<version>/
+    pod.json    the ports, kept over restarts
+    model/      the version's files, put there by ``initialize``
+    spool/      written by the server, shipped by the sidecar
+    starts      a line for each start of the server since it was last seen ready
+"""
+
+import contextlib
+import logging
+import shlex
+import shutil
+from collections.abc import Iterator, Sequence
+from http import HTTPStatus
+from pathlib import Path
+
+import msgspec
+
+from watchkeeper.contracts import spool
+from watchkeeper.contracts.names import model_uri, serving_name
+from watchkeeper.platforms.interface import PlatformError, Serving
+from watchkeeper.platforms.local.asking import get
+from watchkeeper.platforms.local.clusters import Endpoint
+from watchkeeper.platforms.local.home import (
+    Home,
+    Installation,
+    last_line,
+    locked,
+    read_struct,
+    write_struct,
+)
+from watchkeeper.platforms.local.ports import HOST, free_port, is_free
+from watchkeeper.platforms.local.program import Program, run_in_turn
+from watchkeeper.platforms.local.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
+
+READY_SECONDS = 2.0
+DRAIN_SECONDS = 30
+SHIP_SECONDS = 30
+CHANGE_SECONDS = 100.0
+FAILED_AFTER = 4  # starts without having been ready once
+
+
+class Pod(msgspec.Struct, frozen=True):
+    """The ports of one version's processes. ``retiring``: on its way out, never start it again."""
+
+    model: str
+    version: int
+    http: int
+    grpc: int
+    metrics: int
+    sidecar: int
+    retiring: bool = False
+
+    @property
+    def name(self) -> str:
+        """The pod's name, also its folder's."""
+        return serving_name(self.model, self.version)
+
+    @property
+    def server(self) -> str:
+        """The name of the server's program."""
+        return f"server.{self.name}"
+
+    @property
+    def shipper(self) -> str:
+        """The name of the sidecar's program."""
+        return f"sidecar.{self.name}"
+
+    def endpoint(self, port: int, weight: int = 1) -> Endpoint:
+        """Describe one of its ports to the gateway."""
+        return Endpoint(self.version, port, weight, self.http)
+
+
+class Pods:
+    """All pods of a home."""
+
+    def __init__(self, home: Home, supervisor: Supervisor) -> None:
+        self.home = home
+        self.supervisor = supervisor
+        self._lock = home.serving / ".lock"
+
+    def folder(self, model: str, version: int) -> Path:
+        """Where a version's files lie."""
+        return self.home.serving / serving_name(model, version)
+
+    def find(self, model: str, version: int) -> Pod | None:
+        """Return the pod of a version, None if it was never asked for or is gone."""
+        return read_struct(self.folder(model, version) / "pod.json", Pod)
+
+    def all(self) -> list[Pod]:
+        """Return all pods, by version."""
+        found = (read_struct(p, Pod) for p in self.home.serving.glob("*/pod.json"))
+        return sorted((pod for pod in found if pod), key=lambda pod: (pod.model, pod.version))
+
+    def add(self, model: str, version: int) -> None:
+        """Have a version served."""
+        with self._changing():
+            pod = self.find(model, version)
+            if pod is not None and pod.retiring:
+                self._end(pod)
+                pod = None
+            if pod is None:
+                pod = self._place(model, version)
+            self.supervisor.put(*self.programs(pod))
+
+    def settle(self) -> None:
+        """Write the programs of all pods anew, giving those whose ports are taken other ports.
+
+        For the time before supervisord runs: nothing of ours is using a port then.
+        """
+        for pod in self.all():
+            taken = {port for other in self.all() if other != pod for port in _ports(other)}
+            ports = [free_port(port, taken) if not is_free(port) else port for port in _ports(pod)]
+            if ports != list(_ports(pod)):
+                log.info("%s: a port was taken by another program; now on %s", pod.name, ports)
+                settled = _pod(pod.model, pod.version, ports, retiring=pod.retiring)
+                write_struct(self.folder(pod.model, pod.version) / "pod.json", settled)
+
+    def programs(self, pod: Pod) -> list[Program]:
+        """Describe the processes of a pod that should run now."""
+        installation = self.home.read_installation()
+        return (
+            []
+            if pod.retiring
+            else [self._server(pod, installation), self._sidecar(pod, installation)]
+        )
+
+    def state(self, pod: Pod) -> Serving:
+        """Tell how a pod does, and have it started if that was cut off."""
+        if pod.retiring:
+            return Serving(pod.version, "failed", "it is being retired")
+        starts = self.folder(pod.model, pod.version) / "starts"
+        known = self.supervisor.states()
+        if not {pod.server, pod.shipper} <= known.keys():
+            with locked(self._lock, 0) as mine:
+                if mine and self.find(pod.model, pod.version) == pod:
+                    self.supervisor.put(*self.programs(pod))
+            return Serving(pod.version, "starting", "its processes are being started")
+        why = _not_ready(pod)
+        if why is None:
+            starts.unlink(missing_ok=True)
+            return Serving(pod.version, "ready")
+        count = len(starts.read_bytes()) if starts.exists() else 0
+        if count >= FAILED_AFTER:
+            log_file = self.home.log(pod.server)
+            reason = (
+                f"started {count} times and never ready: {last_line(log_file)} (see {log_file})"
+            )
+            return Serving(pod.version, "failed", reason)
+        return Serving(pod.version, "starting", why)
+
+    def retire(self, pod: Pod) -> None:
+        """Stop a pod, server before sidecar, and remove its folder if all of it is shipped."""
+        with self._changing():
+            self._end(pod)
+
+    def _end(self, pod: Pod) -> None:
+        folder = self.folder(pod.model, pod.version)
+        write_struct(folder / "pod.json", msgspec.structs.replace(pod, retiring=True))
+        self.supervisor.remove(pod.server)
+        self.supervisor.remove(pod.shipper)
+        if unshipped := _unshipped_bytes(folder / "spool"):
+            log.error(
+                "%s: %d bytes of records not shipped, kept in %s",
+                pod.name,
+                unshipped,
+                folder / "spool",
+            )
+            shutil.rmtree(folder / "model", ignore_errors=True)
+            (folder / "starts").unlink(missing_ok=True)
+            (folder / "pod.json").unlink()
+        else:
+            gone = folder.with_name(f".{folder.name}")
+            shutil.rmtree(gone, ignore_errors=True)
+            folder.rename(gone)
+            shutil.rmtree(gone)
+
+    def _place(self, model: str, version: int) -> Pod:
+        folder = self.folder(model, version)
+        (folder / "spool").mkdir(parents=True, exist_ok=True)
+        taken = {port for other in self.all() for port in _ports(other)}
+        ports: list[int] = []
+        for _ in range(4):
+            ports.append(free_port(taken=taken | set(ports)))
+        pod = _pod(model, version, ports)
+        write_struct(folder / "pod.json", pod)
+        return pod
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Change one pod at a time: nobody starts what another is retiring, or shares its port."""
+        with locked(self._lock, CHANGE_SECONDS) as mine:
+            if not mine:
+                raise PlatformError(f"{self.home.serving}: another process is still changing a pod")
+            yield
+
+    def _server(self, pod: Pod, installation: Installation) -> Program:
+        role, initialize = installation.role("server"), installation.role("initialize")
+        folder = self.folder(pod.model, pod.version)
+        uri = model_uri(pod.model, pod.version)
+        count = f"printf . >> {shlex.quote(str(folder / 'starts'))}"
+        steps = run_in_turn([*initialize.command, uri, str(folder / "model")], role.command)
+        return Program(
+            name=pod.server,
+            body=f"{count}\n{steps}",
+            environment={
+                **initialize.environment,
+                **role.environment,
+                **_identity(pod, folder),
+                "WATCHKEEPER_HOST": HOST,
+                "WATCHKEEPER_HTTP_PORT": str(pod.http),
+                "WATCHKEEPER_GRPC_PORT": str(pod.grpc),
+                "WATCHKEEPER_METRICS_PORT": str(pod.metrics),
+            },
+            stop_seconds=DRAIN_SECONDS,
+        )
+
+    def _sidecar(self, pod: Pod, installation: Installation) -> Program:
+        role = installation.role("sidecar")
+        return Program(
+            name=pod.shipper,
+            body=run_in_turn(role.command),
+            environment={
+                **role.environment,
+                **_identity(pod, self.folder(pod.model, pod.version)),
+                "WATCHKEEPER_HOST": HOST,
+                "WATCHKEEPER_PORT": str(pod.sidecar),
+            },
+            stop_seconds=SHIP_SECONDS,
+        )
+
+
+def _not_ready(pod: Pod) -> str | None:
+    try:
+        status, _ = get(pod.http, "/v2/health/ready", READY_SECONDS)
+    except OSError as error:
+        return f"port {pod.http} does not answer yet ({error})"
+    return None if status == HTTPStatus.OK else f"/v2/health/ready answers {status}"
+
+
+def _identity(pod: Pod, folder: Path) -> dict[str, str]:
+    return {
+        "WATCHKEEPER_MODEL": pod.model,
+        "WATCHKEEPER_VERSION": str(pod.version),
+        "WATCHKEEPER_MODEL_FOLDER": str(folder / "model"),
+        "WATCHKEEPER_SPOOL": str(folder / "spool"),
+    }
+
+
+def _pod(model: str, version: int, ports: Sequence[int], retiring: bool = False) -> Pod:
+    http, grpc, metrics, sidecar = ports
+    return Pod(model, version, http, grpc, metrics, sidecar, retiring)
+
+
+def _ports(pod: Pod) -> Iterator[int]:
+    yield from (pod.http, pod.grpc, pod.metrics, pod.sidecar)
+
+
+def _unshipped_bytes(folder: Path) -> int:
+    done = read_struct(folder / spool.CHECKPOINT, spool.Checkpoint) or spool.Checkpoint()
+    sizes = {n: spool.segment_path(folder, n).stat().st_size for n in spool.segments(folder)}
+    return sum(
+        max(0, size - done.offset) if number == done.segment else size
+        for number, size in sizes.items()
+        if number >= done.segment
+    )

@@ -1,0 +1,42 @@
+"""Free ports on the loopback interface."""
+
+import secrets
+import socket
+from collections.abc import Container
+
+from watchkeeper.platforms.interface import PlatformError
+
+HOST = "127.0.0.1"
+# Below the ranges from which Linux and macOS take the ports of outgoing connections: one of
+# those could otherwise sit on a port while its server restarts.
+RANGE = range(20000, 30000)
+
+
+def is_free(port: int) -> bool:
+    """Tell whether a server could listen on ``port`` now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As servers do: connections of the past that linger must not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+            probe.listen(1)
+        except OSError:
+            return False
+    return True
+
+
+def free_port(preferred: int | None = None, taken: Container[int] = ()) -> int:
+    """Return ``preferred`` if it is free, else any free port that is not ``taken``.
+
+    Raises:
+        PlatformError: no port is free.
+    """
+    # From a random place, so that systems that start at the same time do not all pick the same.
+    start = secrets.randbelow(len(RANGE))
+    candidates: list[int] = [*RANGE[start:], *RANGE[:start]]
+    if preferred is not None:
+        candidates.insert(0, preferred)
+    for port in candidates:
+        if port not in taken and is_free(port):
+            return port
+    raise PlatformError(f"no free port on {HOST} from {RANGE.start} to {RANGE.stop - 1}")
