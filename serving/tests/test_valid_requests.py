@@ -14,7 +14,9 @@ from watchkeeper.pipeline import load
 
 
 def offline(version: Path, columns: dict[str, list]) -> dict[str, list]:
-    arrays = {name: np.array(v, dtype=object if name == "type" else None) for name, v in columns.items()}
+    arrays = {
+        name: np.array(v, dtype=object if name == "type" else None) for name, v in columns.items()
+    }
     return {name: values.tolist() for name, values in load(version).answer(arrays).items()}
 
 
@@ -40,7 +42,9 @@ def test_the_answer_is_recorded_before_it_arrives(server: Server, encoding: str)
     columns = a_version.rows(3, seed=5)
     reply = send(server, encoding, tensors(columns), id="mine")
     prediction = verify(KEY.encode(), a_version.MODEL, reply.parameters["prediction_id"])
-    (record,) = [r for r in server.records() if isinstance(r, Prediction) and r.id == prediction.request]
+    (record,) = [
+        r for r in server.records() if isinstance(r, Prediction) and r.id == prediction.request
+    ]
     assert reply.id == "mine"
     assert record.status == "OK"
     assert record.rows == 3
@@ -52,7 +56,9 @@ def test_the_answer_is_recorded_before_it_arrives(server: Server, encoding: str)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-@pytest.mark.parametrize("datatype", ["FP32", "INT64", "INT32", "INT16", "UINT64", "UINT32", "UINT16"])
+@pytest.mark.parametrize(
+    "datatype", ["FP32", "INT64", "INT32", "INT16", "UINT64", "UINT32", "UINT16"]
+)
 def test_a_float_column_takes_every_datatype_that_it_can_hold(
     server: Server, encoding: str, datatype: str
 ) -> None:

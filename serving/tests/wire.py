@@ -64,7 +64,11 @@ def send(server: Server, encoding: str, given: list[Given], **more: Any) -> Repl
 
 
 def http_body(
-    given: list[Given], binary: bool, *, id: str | None = None, outputs: list[str] | None = None  # noqa: A002
+    given: list[Given],
+    binary: bool,
+    *,
+    id: str | None = None,  # noqa: A002
+    outputs: list[str] | None = None,
 ) -> tuple[bytes, dict[str, str]]:
     body: dict[str, Any] = {"inputs": []}
     tail = b""
@@ -96,7 +100,11 @@ def http_body(
 
 
 def grpc_message(
-    given: list[Given], as_raw: bool, *, id: str | None = None, outputs: list[str] | None = None  # noqa: A002
+    given: list[Given],
+    as_raw: bool,
+    *,
+    id: str | None = None,  # noqa: A002
+    outputs: list[str] | None = None,
 ) -> Any:
     message = pb.ModelInferRequest(model_name=a_version.MODEL, id=id or "")
     for each in given:
@@ -113,7 +121,7 @@ def grpc_message(
 
 
 def post(
-    server: Server, body: bytes, headers: dict[str, str] | None = None, path: str | None = None
+    server: Server, body: bytes, headers: dict[str, Any] | None = None, path: str | None = None
 ) -> Reply:
     url = server.infer_url if path is None else server.url + path
     with httpx.Client() as client:
@@ -134,9 +142,7 @@ def post(
             outputs[output["name"]] = from_raw(tail[:size], output["datatype"])
             tail = tail[size:]
     assert not tail
-    return Reply(
-        200, "", outputs, decoded["parameters"], decoded["id"], decoded["model_version"]
-    )
+    return Reply(200, "", outputs, decoded["parameters"], decoded["id"], decoded["model_version"])
 
 
 def call(server: Server, message: bytes, metadata: tuple[tuple[str, str], ...] = ()) -> Reply:

@@ -4,6 +4,7 @@ ModelInfer takes the bytes of its message and gives bytes back: a message that c
 is then refused and recorded like any other bad request.
 """
 
+import asyncio
 from typing import Any, NoReturn
 
 import grpc
@@ -18,6 +19,7 @@ from mlserver.handlers import ModelRepositoryHandlers
 
 from watchkeeper.serving.dataplane import Answer, Call, DataPlane, Request
 from watchkeeper.serving.refusals import NotFound, Refused, TooLarge
+from watchkeeper.serving.runtime import ONE_VERSION
 from watchkeeper.serving.tensors import Contents, RawContents, Tensor, TypedContents, to_bytes
 
 SERVICE = "inference.GRPCInferenceService"
@@ -58,10 +60,15 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
             await _abort(context, NotFound(f"model {request.name!r} is not served here"))
         return _metadata(metadata.model_dump())
 
-    async def ModelInfer(self, request: bytes, context: Context) -> bytes:  # noqa: N802
+    async def ModelInfer(self, stream: Any, context: Context) -> bytes:  # noqa: N802, ARG002
         """Answer the bytes of a ModelInferRequest with those of a ModelInferResponse."""
         metadata: Any = context.invocation_metadata() or ()
         call = self._plane.call("grpc", dict(metadata))
+        request = await context.read()
+        if request is aio.EOF:
+            limit = f"no message within the limit of {self._limit} bytes came"
+            self._plane.refuse(call, TooLarge(limit))
+            raise asyncio.CancelledError  # gRPC has answered already, or the client is gone
         try:
             message = self._parse(call, request)
             answer = self._plane.infer(
@@ -71,17 +78,33 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
             await _abort(context, refused)
         return encode(answer, message, self._plane)
 
+    async def RepositoryIndex(self, request: Any, context: Context) -> Any:  # noqa: N802
+        """List the one model; MLServer writes the name of its enumeration into the state."""
+        response = await super().RepositoryIndex(request, context)
+        for model in response.models:
+            model.state = model.state.removeprefix("State.")
+        return response
+
+    async def RepositoryModelLoad(self, request: Any, context: Context) -> Any:  # noqa: N802, ARG002
+        """Refuse: what serves is decided by the rollout alone."""
+        await _abort(context, Refused(ONE_VERSION))
+
+    async def RepositoryModelUnload(self, request: Any, context: Context) -> Any:  # noqa: N802, ARG002
+        """Refuse, as above."""
+        await _abort(context, Refused(ONE_VERSION))
+
+    async def ModelStreamInfer(self, stream: Any, context: Context) -> Any:  # noqa: N802, ARG002
+        """Refuse: streams are for models that answer in parts."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "streams are not served, ModelInfer is")
+        yield b""
+
     def _parse(self, call: Call, request: bytes) -> Any:
         try:
-            if len(request) > self._limit:
-                raise TooLarge(f"the message has {len(request)} bytes, the limit is {self._limit}")
-            try:
-                return pb.ModelInferRequest.FromString(request)
-            except DecodeError as error:
-                raise Refused(f"the message is no ModelInferRequest: {error}") from error
-        except Refused as refused:
+            return pb.ModelInferRequest.FromString(request)
+        except DecodeError as error:
+            refused = Refused(f"the message is no ModelInferRequest: {error}")
             self._plane.refuse(call, refused)
-            raise
+            raise refused from error
 
 
 async def _abort(context: Context, refused: Refused) -> NoReturn:
@@ -179,7 +202,9 @@ class _BytesForModelInfer:
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
         """Register."""
-        infer = grpc.unary_unary_rpc_method_handler(handlers["ModelInfer"].unary_unary)
+        # As a stream of one message, which is the same on the wire: the servicer then learns of
+        # messages that gRPC itself has refused for their size.
+        infer = grpc.stream_unary_rpc_method_handler(handlers["ModelInfer"].unary_unary)
         handlers = {**handlers, "ModelInfer": infer}
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(service, handlers),)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
+from fastapi.exceptions import RequestValidationError
 from grpc import aio
 from mlserver import MLServer, Settings
 from mlserver.grpc import GRPCServer
@@ -18,6 +19,8 @@ from mlserver.metrics.server import MetricsServer
 from mlserver.registry import MultiModelRegistry
 from mlserver.rest import RESTServer
 from prometheus_client import REGISTRY
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
 
 from watchkeeper.serving.dataplane import DataPlane
 from watchkeeper.serving.feedback import Feedback
@@ -194,11 +197,21 @@ class _HttpPart:
         self._server.should_exit = True
 
 
+async def _as_error(request: Any, error: Exception) -> JSONResponse:
+    """Give what FastAPI refuses the body that all errors of the protocol have."""
+    status, text = 400, f"{request.url.path}: {error}"
+    if isinstance(error, HTTPException):
+        status, text = error.status_code, f"{request.url.path}: {error.detail}"
+    return JSONResponse({"error": text}, status)
+
+
 class Rest(_HttpPart, RESTServer):  # type: ignore[misc]
     """MLServer's HTTP server with our front."""
 
     def __init__(self, serving: ServingSettings, plane: DataPlane, *behind: Any) -> None:
         RESTServer.__init__(self, *behind)
+        self._app.add_exception_handler(HTTPException, _as_error)
+        self._app.add_exception_handler(RequestValidationError, _as_error)
         self._serving, self._plane = serving, plane
         self.port, self.seconds = serving.http_port, round(serving.stop_seconds)
 

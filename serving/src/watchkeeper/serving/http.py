@@ -53,6 +53,7 @@ class Front:
             f"{infer}/versions/{version}/infer": partial(self._infer, plane.model, version),
             "/v2/health/live": self._live,
             "/v2/health/ready": self._ready,
+            "/v2/repository/index": self._index,
         }
         self._verbs = {
             "infer": self._infer,
@@ -81,6 +82,16 @@ class Front:
     async def _ready(self, scope: Message, receive: Receive, send: Send) -> None:  # noqa: ARG002
         ready = self._plane.ready
         await self._send(send, 200 if ready else 503, {"ready": ready})
+
+    async def _index(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Hand over to MLServer, which wants a body where tritonclient sends none."""
+
+        async def something() -> Message:
+            message = await receive()
+            empty = message["type"] == "http.request" and not message.get("more_body", False)
+            return {**message, "body": b"{}"} if empty and not message["body"] else message
+
+        await self._behind(scope, something, send)
 
     async def _model_ready(
         self, model: str, version: str, scope: Message, receive: Receive, send: Send

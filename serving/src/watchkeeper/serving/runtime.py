@@ -1,17 +1,14 @@
 """The version as MLServer knows it: its life cycle, metadata and place in the repository."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 from mlserver import MLModel, ModelSettings
-from mlserver.errors import InferenceError, MLServerError
+from mlserver.errors import MLServerError
 from mlserver.handlers import ModelRepositoryHandlers
 from mlserver.repository import ModelRepository
 from mlserver.settings import ModelParameters
 from mlserver.types import (
-    InferenceRequest,
-    InferenceResponse,
     MetadataModelResponse,
     MetadataTensor,
     Parameters,
@@ -21,6 +18,8 @@ from watchkeeper.contracts.signature import Column, Output
 from watchkeeper.serving.dataplane import DataPlane
 from watchkeeper.serving.settings import ServingSettings
 from watchkeeper.serving.version import Version, load_version
+
+ONE_VERSION = "this process serves one version, from its start to its end"
 
 
 class Runtime(MLModel):  # type: ignore[misc]
@@ -56,18 +55,6 @@ class Runtime(MLModel):  # type: ignore[misc]
             outputs=[_tensor(output) for output in self._version.contract.outputs(())],
             parameters=Parameters(out_of_range=self._version.policy.out_of_range),
         )
-
-    async def predict(self, payload: InferenceRequest) -> InferenceResponse:  # noqa: ARG002
-        """Refuse: MLServer decodes requests by guessing, so none may come this way."""
-        raise InferenceError(f"{self.name} answers ModelInfer and POST …/infer only")
-
-    async def predict_stream(
-        self,
-        payloads: AsyncIterator[InferenceRequest],  # noqa: ARG002
-    ) -> AsyncIterator[InferenceResponse]:
-        """Refuse, as above."""
-        raise InferenceError(f"{self.name} answers ModelInfer and POST …/infer only")
-        yield  # the protocol wants a generator
 
 
 def _tensor(column: Column | Output) -> MetadataTensor:
@@ -114,10 +101,10 @@ class OneModel(ModelRepository):  # type: ignore[misc]
 class ReadOnlyRepository(ModelRepositoryHandlers):  # type: ignore[misc]
     """The repository API without its orders: what serves is decided by the rollout alone."""
 
-    async def load(self, name: str) -> bool:
+    async def load(self, name: str) -> bool:  # noqa: ARG002
         """Refuse."""
-        raise MLServerError(f"cannot load {name}: this process serves one version, from its start")
+        raise MLServerError(ONE_VERSION)
 
-    async def unload(self, name: str) -> bool:
+    async def unload(self, name: str) -> bool:  # noqa: ARG002
         """Refuse."""
-        raise MLServerError(f"cannot unload {name}: this process serves one version, to its end")
+        raise MLServerError(ONE_VERSION)

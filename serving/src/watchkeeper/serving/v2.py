@@ -4,6 +4,8 @@ The binary tensor data extension: the header ``Inference-Header-Content-Length``
 JSON ends; every tensor with the parameter ``binary_data_size`` has its data behind it, in order.
 """
 
+import json
+import math
 from typing import Any, NamedTuple
 
 import msgspec
@@ -42,6 +44,15 @@ class _Body(msgspec.Struct):
     id: str | None = None
     outputs: list[_RequestedOutput] | None = None
     parameters: dict[str, Any] | None = None
+
+
+class _LooseInput(msgspec.Struct):
+    name: str
+    data: list[Any] = []
+
+
+class _Loose(msgspec.Struct):
+    inputs: list[_LooseInput]
 
 
 class _Output(msgspec.Struct, omit_defaults=True):
@@ -84,7 +95,7 @@ def decode(body: bytes, json_length: str | None) -> tuple[Request, Wanted]:
     except msgspec.ValidationError as error:
         raise Refused(f"the body is no inference request: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Refused(f"the body is not valid JSON: {error}") from error
+        raise Refused(_not_a_number(head) or f"the body is not valid JSON: {error}") from error
     outputs = request.outputs or []
     parameters = request.parameters or {}
     asked = {
@@ -121,6 +132,19 @@ def encode(answer: Answer, wanted: Wanted, model: str, version: str) -> tuple[by
         _Answer(model, version, wanted.id or answer.prediction_id, parameters, outputs)
     )
     return (b"".join((head, *tail)), len(head)) if tail else (head, None)
+
+
+def _not_a_number(head: bytes) -> str | None:
+    """Find the NaN or Infinity that many languages write as if JSON had them."""
+    try:
+        inputs = msgspec.convert(json.loads(head), _Loose).inputs
+    except (ValueError, RecursionError):
+        return None
+    for given in inputs:
+        for row, value in enumerate(given.data):
+            if isinstance(value, float) and not math.isfinite(value):
+                return f"column {given.name!r}: row {row} is {value}; it must be a finite number"
+    return None
 
 
 def _split(body: bytes, json_length: str | None) -> tuple[bytes, memoryview | None]:

@@ -1,0 +1,456 @@
+"""Bad requests: each is refused by name and rule, with the protocol's error, and recorded."""
+
+import json
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import a_version
+import grpc
+import httpx
+import msgspec
+import pytest
+from conftest import Server, wait_for
+from mlserver.grpc import dataplane_pb2 as pb
+from wire import METHOD, Given, Reply, call, grpc_message, http_body, post, send, tensors
+
+from watchkeeper.contracts.record import Prediction
+from watchkeeper.contracts.spool import segment_path, segments
+
+JSON = {"content-type": "application/json"}
+
+
+def valid() -> dict[str, Any]:
+    return msgspec.json.decode(http_body(tensors(a_version.rows(2)), False)[0])
+
+
+def column(body: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(given for given in body["inputs"] if given["name"] == name)
+
+
+def change(name: str, **fields: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda body: column(body, name).update(fields)
+
+
+def drop(name: str, field: str) -> Callable[[dict[str, Any]], None]:
+    return lambda body: column(body, name).pop(field)
+
+
+def parameters_for_data(name: str, parameters: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
+    def spoil(body: dict[str, Any]) -> None:
+        del column(body, name)["data"]
+        column(body, name)["parameters"] = parameters
+
+    return spoil
+
+
+def without(name: str) -> Callable[[dict[str, Any]], None]:
+    return lambda body: body["inputs"].remove(column(body, name))
+
+
+def twice(name: str) -> Callable[[dict[str, Any]], None]:
+    return lambda body: body["inputs"].append(column(body, name))
+
+
+def add(**tensor: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda body: body["inputs"].append(tensor)
+
+
+def top(**fields: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda body: body.update(fields)
+
+
+def refused(server: Server, reply: Reply, status: int | str, *words: str) -> None:
+    """The status, the words in the message, no traceback, and a record that says the same."""
+    assert reply.status == status, reply
+    for word in words:
+        assert word in reply.error, reply.error
+    assert "Traceback" not in reply.error
+    record = server.records()[-1]
+    assert isinstance(record, Prediction)
+    assert record.error == reply.error
+    assert record.status != "OK"
+    assert not record.outputs
+
+
+BODIES: dict[str, tuple[Callable[[dict[str, Any]], Any], tuple[str, ...]]] = {
+    "missing column": (without("torque"), ("'torque'", "missing")),
+    "no columns": (top(inputs=[]), ("'type'", "missing")),
+    "extra column": (add(name="x", shape=[2], datatype="FP64", data=[1, 2]), ("'x'", "unknown")),
+    "duplicate column": (twice("torque"), ("'torque'", "twice")),
+    "text for a number": (change("torque", data=["7", "8"]), ("'torque'", "str")),
+    "NaN as text": (change("torque", data=["NaN", 1]), ("'torque'", "str")),
+    "number for a category": (change("type", data=[1, 2]), ("'type'", "int")),
+    "null": (change("torque", data=[None, 1]), ("'torque'", "null")),
+    "bool": (change("torque", data=[True, 1]), ("'torque'", "bool")),
+    "object": (change("torque", data=[{}, 1]), ("'torque'", "object")),
+    "data is a number": (change("torque", data=7), ("'torque'", "flat list")),
+    "data is null": (change("torque", data=None), ("'torque'", "flat list")),
+    "nested data": (change("torque", data=[[1], [2]]), ("'torque'", "array")),
+    "no data": (drop("torque", "data"), ("'torque'", "no data")),
+    "too few values": (change("torque", data=[1.0]), ("'torque'", "1 values", "says 2")),
+    "too many values": (change("torque", data=[1, 2, 3]), ("'torque'", "3 values", "says 2")),
+    "unequal lengths": (change("torque", data=[1.0], shape=[1]), ("'torque'", "1 rows", "has 2")),
+    "shape negative": (change("torque", shape=[-2]), ("'torque'", "shape")),
+    "shape zero": (change("torque", shape=[0], data=[]), ("'torque'", "shape")),
+    "shape empty": (change("torque", shape=[]), ("'torque'", "shape")),
+    "shape [2, 2]": (change("torque", shape=[2, 2], data=[1, 2, 3, 4]), ("'torque'", "shape")),
+    "shape [1, 2]": (change("torque", shape=[1, 2]), ("'torque'", "shape")),
+    "shape of three": (change("torque", shape=[2, 1, 1]), ("'torque'", "shape")),
+    "shape enormous": (change("torque", shape=[10**18]), ("'torque'", "says")),
+    "shape with a fraction": (change("torque", shape=[2.5]), ("shape",)),
+    "shape is text": (change("torque", shape="2"), ("shape",)),
+    "no shape": (drop("torque", "shape"), ("shape",)),
+    "no datatype": (drop("torque", "datatype"), ("datatype",)),
+    "no name": (drop("torque", "name"), ("name",)),
+    "unknown datatype": (change("torque", datatype="FP128"), ("'torque'", "FP128", "not know")),
+    "datatype BOOL": (change("torque", datatype="BOOL"), ("'torque'", "BOOL", "takes")),
+    "datatype FP16": (change("torque", datatype="FP16"), ("'torque'", "FP16")),
+    "BYTES for a number": (
+        change("torque", datatype="BYTES", data=["1", "2"]),
+        ("'torque'", "BYTES"),
+    ),
+    "FP64 for a category": (change("type", datatype="FP64", data=[1, 2]), ("'type'", "FP64")),
+    "FP64 for an integer": (change("strokes", datatype="FP64"), ("'strokes'", "FP64")),
+    "a fraction in INT64": (change("strokes", data=[1.5, 2]), ("'strokes'", "float")),
+    "300 in INT8": (change("torque", datatype="INT8", data=[300, 1]), ("'torque'", "INT8")),
+    "-1 in UINT64": (change("torque", datatype="UINT64", data=[-1, 1]), ("'torque'", "UINT64")),
+    "2^64 in INT64": (change("strokes", data=[2**64, 1]), ("'strokes'", "INT64")),
+    "2^63 for an INT64 column": (
+        change("strokes", datatype="UINT64", data=[2**63, 1]),
+        ("'strokes'", "INT64"),
+    ),
+    "2^53 + 1 for an FP64 column": (
+        change("tool_wear", datatype="INT64", data=[2**53 + 1, 1]),
+        ("'tool_wear'", "2^53"),
+    ),
+    "1e39 in FP32": (
+        change("tool_wear", datatype="FP32", data=[1e39, 1]),
+        ("'tool_wear'", "finite"),
+    ),
+    "below the range": (change("torque", data=[1, -3]), ("'torque'", "row 1", "-3", "Nm")),
+    "above the range": (change("torque", data=[201, 1]), ("'torque'", "row 0", "201", "200")),
+    "unknown category": (change("type", data=["L", "X"]), ("'type'", "row 1", "'X'", "L, M, H")),
+    "category in lower case": (change("type", data=["l", "M"]), ("'type'", "row 0")),
+    "empty category": (change("type", data=["", "M"]), ("'type'", "row 0")),
+    "unknown output": (top(outputs=[{"name": "x"}]), ("'x'", "unknown")),
+    "output asked for twice": (top(outputs=[{"name": "failure"}] * 2), ("once",)),
+    "output without a name": (top(outputs=[{}]), ("name",)),
+    "outputs is text": (top(outputs="failure"), ("outputs",)),
+    "id is a number": (top(id=5), ("id",)),
+    "id is a list": (top(id=["a"]), ("id",)),
+    "inputs is an object": (top(inputs={}), ("inputs",)),
+    "inputs is null": (top(inputs=None), ("inputs",)),
+    "an input is a list": (top(inputs=[[]]), ("inputs",)),
+    "parameters is a list": (top(parameters=[]), ("parameters",)),
+    "binary_data_output is text": (
+        top(parameters={"binary_data_output": "yes"}),
+        ("true or false",),
+    ),
+    "binary data announced, none there": (
+        parameters_for_data("torque", {"binary_data_size": 16}),
+        ("'torque'", "Inference-Header-Content-Length"),
+    ),
+    "shared memory": (
+        parameters_for_data("torque", {"shared_memory_region": "r"}),
+        ("'torque'", "shared_memory_region"),
+    ),
+    "classification": (
+        top(outputs=[{"name": "failure", "parameters": {"classification": 2}}]),
+        ("'failure'", "classification"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BODIES)
+def test_a_body_that_breaks_the_contract_is_refused(server: Server, case: str) -> None:
+    spoil, words = BODIES[case]
+    body = valid()
+    spoil(body)
+    refused(server, post(server, msgspec.json.encode(body), JSON), 400, *words)
+
+
+TEXTS = {
+    "empty": b"",
+    "no JSON": b"hello",
+    "cut": msgspec.json.encode(valid())[:-5],
+    "trailing text": msgspec.json.encode(valid()) + b"}",
+    "a list": b"[]",
+    "a number": b"7",
+    "null": b"null",
+    "no UTF-8": msgspec.json.encode(valid()).replace(b'"torque"', b'"t\xff\xfe"'),
+    "no UTF-8 in a category": msgspec.json.encode(valid()).replace(b'["', b'["\xff', 1),
+    "a lone surrogate": msgspec.json.encode(valid()).replace(b'"torque"', b'"\\ud800"'),
+    "deep nesting": b'{"inputs":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "deep nesting in data": msgspec.json.encode(valid()).replace(
+        b"[2]", b"[" * 9999 + b"]" * 9999, 1
+    ),
+    "many digits": b'{"inputs":[{"name":"strokes","shape":[1],"datatype":"INT64","data":['
+    + b"9" * 5000
+    + b"]}]}",
+}
+
+
+@pytest.mark.parametrize("case", TEXTS)
+def test_a_body_that_is_no_request_is_refused(server: Server, case: str) -> None:
+    refused(server, post(server, TEXTS[case], JSON), 400)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400", "-1e400"])
+def test_a_number_that_is_none_is_refused_by_name(server: Server, number: str) -> None:
+    body = json.dumps(
+        {"inputs": [{**column(valid(), "torque"), "data": [1, 2]}, *valid()["inputs"]]}
+    )
+    spoilt = body.replace("[1, 2]", f"[1, {number}]").encode()
+    refused(server, post(server, spoilt, JSON), 400, "'torque'")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"content-type": "text/plain"},
+        {"content-type": "application/x-www-form-urlencoded"},
+        {"content-type": "multipart/form-data; boundary=x"},
+        {**JSON, "content-encoding": "gzip"},
+    ],
+)
+def test_another_content_type_is_refused(server: Server, headers: dict[str, str]) -> None:
+    refused(server, post(server, msgspec.json.encode(valid()), headers), 415, "not served")
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
+def test_another_method_is_refused(server: Server, method: str) -> None:
+    response = httpx.request(method, server.infer_url)
+    assert response.status_code == 405
+    assert response.headers["allow"] == "POST"
+    assert list(response.json()) == ["error"]
+
+
+NAN, INFINITY = struct.pack("<d", float("nan")), struct.pack("<d", float("inf"))
+BINARY: dict[str, tuple[Callable[[bytes], bytes], tuple[str, ...]]] = {
+    "cut": (lambda tail: tail[:-1], ("end 1 bytes after the body",)),
+    "gone": (lambda _: b"", ("'type'", "after the body")),
+    "too long": (lambda tail: tail + b"x", ("1 bytes of binary data belong to no column",)),
+    "a huge text": (lambda tail: struct.pack("<I", 10**9) + tail[4:], ("'type'", "middle")),
+    "no UTF-8": (lambda tail: tail[:4] + b"\xff" + tail[5:], ("'type'", "UTF-8")),
+    "NaN": (lambda tail: tail[:10] + NAN + tail[18:], ("'air_temperature'", "finite")),
+    "infinity": (lambda tail: tail[:10] + INFINITY + tail[18:], ("'air_temperature'", "finite")),
+}
+
+
+@pytest.mark.parametrize("case", BINARY)
+def test_binary_data_that_is_not_as_announced_is_refused(server: Server, case: str) -> None:
+    spoil, words = BINARY[case]
+    body, headers = http_body(tensors(a_version.rows(2)), True)
+    length = int(headers["inference-header-content-length"])
+    refused(server, post(server, body[:length] + spoil(body[length:]), headers), 400, *words)
+
+
+@pytest.mark.parametrize("said", ["0", "-1", "10", "100000", "1e3", "9" * 30, "²", ""])
+def test_a_wrong_length_of_the_json_is_refused(server: Server, said: str) -> None:
+    body, headers = http_body(tensors(a_version.rows(2)), True)
+    wrong = {**headers, "inference-header-content-length": said.encode("latin-1")}
+    refused(server, post(server, body, wrong), 400)
+
+
+@pytest.mark.parametrize("size", ["16", -1, True, 1.5, 10**12])
+def test_a_binary_size_that_is_none_is_refused(server: Server, size: Any) -> None:
+    body = valid()
+    drop("torque", "data")(body)
+    change("torque", parameters={"binary_data_size": size})(body)
+    head = msgspec.json.encode(body)
+    headers = {"inference-header-content-length": str(len(head))}
+    refused(server, post(server, head + b"x" * 16, headers), 400, "'torque'")
+
+
+def test_data_beside_a_binary_size_is_refused(server: Server) -> None:
+    body = valid()
+    change("torque", parameters={"binary_data_size": 16})(body)
+    head = msgspec.json.encode(body)
+    headers = {"inference-header-content-length": str(len(head))}
+    refused(server, post(server, head + b"x" * 16, headers), 400, "'torque'", "both")
+
+
+WRONG_NUMBERS: dict[str, tuple[Given, tuple[str, ...]]] = {
+    "too few": (Given("torque", "FP64", [1.0], [2]), ("'torque'",)),
+    "too many": (Given("torque", "FP64", [1.0, 2.0, 3.0], [2]), ("'torque'",)),
+    "other rows": (Given("torque", "FP64", [1.0]), ("'torque'", "rows")),
+    "shape [2, 2]": (Given("torque", "FP64", [1.0, 2.0], [2, 2]), ("'torque'", "shape")),
+    "negative shape": (Given("torque", "FP64", [1.0, 2.0], [-2]), ("'torque'", "shape")),
+    "NaN": (Given("torque", "FP64", [float("nan"), 1.0]), ("'torque'", "finite")),
+    "infinity": (Given("tool_wear", "FP64", [float("inf"), 1.0]), ("'tool_wear'", "finite")),
+    "unknown category": (Given("type", "BYTES", ["L", "Q"]), ("'type'", "'Q'")),
+    "text cut in two": (Given("type", "BYTES", ["L"], [2]), ("'type'",)),
+    "one text too many": (Given("type", "BYTES", ["L", "M", "H"], [2]), ("'type'",)),
+    "out of range": (Given("torque", "FP64", [1.0, 999.0]), ("'torque'", "999")),
+    "beyond 2^53": (Given("tool_wear", "UINT64", [2**60, 1]), ("'tool_wear'", "2^53")),
+    "BYTES for a number": (Given("torque", "BYTES", ["1", "2"]), ("'torque'", "BYTES")),
+}
+
+
+@pytest.mark.parametrize("encoding", ["binary", "typed", "raw"])
+@pytest.mark.parametrize("case", WRONG_NUMBERS)
+def test_wrong_contents_are_refused_in_every_other_encoding(
+    server: Server, encoding: str, case: str
+) -> None:
+    spoilt, words = WRONG_NUMBERS[case]
+    given = [spoilt if t.name == spoilt.name else t for t in tensors(a_version.rows(2))]
+    expected = 400 if encoding == "binary" else "INVALID_ARGUMENT"
+    refused(server, send(server, encoding, given), expected, *words)
+
+
+def message(as_raw: bool = False) -> Any:
+    return grpc_message(tensors(a_version.rows(2)), as_raw)
+
+
+def contents_in(field: str, values: list[Any]) -> Any:
+    spoilt = message()
+    torque = next(tensor for tensor in spoilt.inputs if tensor.name == "torque")
+    torque.contents.Clear()
+    getattr(torque.contents, field).extend(values)
+    return spoilt
+
+
+def contents_in_two() -> Any:
+    spoilt = message()
+    spoilt.inputs[1].contents.fp32_contents.extend([1.0, 2.0])
+    return spoilt
+
+
+def raw_contents(change: Callable[[Any], Any]) -> Any:
+    spoilt = message(as_raw=True)
+    change(spoilt)
+    return spoilt
+
+
+def no_bytes() -> Any:
+    spoilt = message()
+    spoilt.inputs[0].contents.bytes_contents[0] = b"\xff\xfe"
+    return spoilt
+
+
+MESSAGES: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
+    "nothing": (lambda: pb.ModelInferRequest(model_name=a_version.MODEL), ("'type'", "missing")),
+    "contents in another field": (
+        lambda: contents_in("fp32_contents", [1.0, 2.0]),
+        ("'torque'", "fp64_contents", "fp32_contents"),
+    ),
+    "no contents": (lambda: contents_in("fp64_contents", []), ("'torque'", "nothing")),
+    "bool contents": (lambda: contents_in("bool_contents", [True, False]), ("'torque'", "bool")),
+    "contents in two fields": (contents_in_two, ("'air_temperature'", "fp32_contents")),
+    "bytes that are no text": (no_bytes, ("'type'", "UTF-8")),
+    "one raw contents too few": (
+        lambda: raw_contents(lambda m: m.raw_input_contents.pop()),
+        ("5 raw contents for 6 inputs",),
+    ),
+    "one raw contents too many": (
+        lambda: raw_contents(lambda m: m.raw_input_contents.append(b"")),
+        ("7 raw contents for 6 inputs",),
+    ),
+    "raw contents cut": (
+        lambda: raw_contents(lambda m: m.raw_input_contents.__setitem__(3, b"x" * 15)),
+        ("'torque'", "15 bytes"),
+    ),
+    "raw and typed contents": (
+        lambda: raw_contents(lambda m: m.inputs[3].contents.fp64_contents.append(1.0)),
+        ("'torque'", "too much"),
+    ),
+    "unknown output": (
+        lambda: raw_contents(lambda m: m.outputs.add(name="x")),
+        ("'x'", "unknown"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MESSAGES)
+def test_a_message_that_breaks_the_contract_is_refused(server: Server, case: str) -> None:
+    make, words = MESSAGES[case]
+    reply = call(server, make().SerializeToString())
+    refused(server, reply, "INVALID_ARGUMENT", *words)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xff\xff", b"\x0a\xff", b"{}", b"\x0a\x02\xff\xfe"])
+def test_bytes_that_are_no_message_are_refused(server: Server, content: bytes) -> None:
+    refused(server, call(server, content), "INVALID_ARGUMENT", "ModelInferRequest")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v2/models/another/infer",
+        f"/v2/models/{a_version.MODEL}/versions/8/infer",
+        f"/v2/models/{a_version.MODEL}/versions/07/infer",
+        "/v2/models//infer",
+    ],
+)
+def test_an_unknown_model_or_version_is_not_found_over_http(server: Server, path: str) -> None:
+    refused(server, post(server, msgspec.json.encode(valid()), JSON, path), 404, "not served")
+
+
+def test_an_unknown_model_or_version_is_not_found_over_grpc(server: Server) -> None:
+    for fields in ({"model_name": "another"}, {"model_version": "8"}, {"model_name": ""}):
+        spoilt = message()
+        for field, value in fields.items():
+            setattr(spoilt, field, value)
+        refused(server, call(server, spoilt.SerializeToString()), "NOT_FOUND", "not served")
+
+
+def test_a_body_over_the_limit_is_refused_unread(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.http_port)) as connection:
+        head = f"POST /v2/models/{a_version.MODEL}/infer HTTP/1.1\r\nhost: x\r\n"
+        connection.sendall(f"{head}content-length: {10**12}\r\n\r\n".encode())
+        connection.settimeout(10)
+        assert b" 413 " in connection.recv(4096)
+    assert server.records()[-1].status == "RESOURCE_EXHAUSTED"
+
+
+def test_a_chunked_body_over_the_limit_is_refused(server: Server) -> None:
+    def chunks() -> Any:
+        for _ in range(80):
+            yield b"x" * 100_000
+
+    response = httpx.post(server.infer_url, content=chunks(), headers=JSON)
+    assert response.status_code == 413
+    assert "limit" in response.json()["error"]
+    assert server.records()[-1].status == "RESOURCE_EXHAUSTED"
+
+
+def test_a_message_over_the_limit_is_refused(server: Server) -> None:
+    reply = call(server, b"x" * (4 * 1024 * 1024 + 1))
+    assert reply.status == "RESOURCE_EXHAUSTED"
+    wait_for(lambda: server.records()[-1].status == "RESOURCE_EXHAUSTED", "a record of it")
+    assert "limit" in server.records()[-1].error
+
+
+def test_a_client_that_goes_away_in_the_middle_is_recorded(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.http_port)) as connection:
+        head = f"POST /v2/models/{a_version.MODEL}/infer HTTP/1.1\r\nhost: x\r\n"
+        connection.sendall(f"{head}content-length: 100\r\n\r\n{{".encode())
+    wait_for(lambda: server.records()[-1].status == "CANCELLED", "a record of it")
+
+
+def test_other_ways_of_inference_are_closed(server: Server) -> None:
+    for verb in ("generate", "generate_stream", "infer_stream"):
+        response = httpx.post(f"{server.url}/v2/models/{a_version.MODEL}/{verb}", json=valid())
+        assert response.status_code == 404
+        assert list(response.json()) == ["error"]
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        stream = channel.stream_stream(METHOD.replace("ModelInfer", "ModelStreamInfer"))
+        with pytest.raises(grpc.RpcError) as caught:
+            next(stream(iter([message().SerializeToString()])))
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_what_is_refused_leaves_the_series_of_metrics_few(server: Server) -> None:
+    for number in range(20):
+        post(server, b"", JSON, f"/v2/models/model-{number}/infer")
+    text = httpx.get(f"http://127.0.0.1:{server.metrics_port}/metrics").text
+    assert "model-" not in text
+    assert f'model="{a_version.MODEL}"' in text
+
+
+def test_every_line_of_the_spool_is_a_record(server: Server) -> None:
+    for number in segments(server.spool):
+        assert segment_path(server.spool, number).read_bytes()[-1:] in (b"", b"\n")
+    assert len(server.records()) == server.metric("watchkeeper_records_total")
