@@ -1,0 +1,1 @@
+"""The sidecar of a serving process: ship its records, watch for drift, ask for a training."""

@@ -1,0 +1,1 @@
+"""Comparing a window with the reference: pure functions, no clock and no database."""

@@ -1,0 +1,110 @@
+"""Reading a spool from a checkpoint on: one bounded batch, and the checkpoint after it.
+
+Nothing here writes: reading the same place again gives the same batch or a longer one.
+"""
+
+import logging
+from pathlib import Path
+
+import msgspec
+
+from watchkeeper.contracts.record import Gap, LabelRecord, Prediction, decode_line
+from watchkeeper.contracts.spool import CHECKPOINT, Checkpoint, segment_path, segments
+
+BATCH_BYTES = 512 * 1024  # some 800 one-row records: the ledger's lock is held for milliseconds
+
+log = logging.getLogger(__name__)
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """What lies between two checkpoints.
+
+    ``at_end`` tells that the spool held nothing after it; ``pending`` counts the bytes of a last
+    line whose rest is still to come.
+    """
+
+    predictions: list[Prediction]
+    labels: list[LabelRecord]
+    after: Checkpoint
+    at_end: bool
+    pending: int = 0
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Return the place to go on from; the first segment when there is none that can be read."""
+    try:
+        return msgspec.json.decode((folder / CHECKPOINT).read_bytes(), type=Checkpoint)
+    except FileNotFoundError:
+        return Checkpoint()
+    except msgspec.MsgspecError as error:
+        # Shipping again is harmless: the ledger knows every record by its id.
+        log.warning("%s: %s; everything in the spool is shipped again", folder / CHECKPOINT, error)
+        return Checkpoint()
+
+
+def read_batch(folder: Path, since: Checkpoint, limit: int = BATCH_BYTES) -> Batch:
+    """Read about ``limit`` bytes of whole lines, from one segment.
+
+    The segments are listed before any is read: the server only appends to the highest one, so
+    a segment below another is complete by then, and a torn line at its end stays torn.
+    """
+    present = [number for number in segments(folder) if number >= since.segment]
+    if not present:
+        return Batch([], [], since, at_end=True)
+    place = since if present[0] == since.segment else _begin(since, present[0])
+    complete = present[-1] > place.segment
+    path = segment_path(folder, place.segment)
+    if path.stat().st_size < place.offset:
+        log.error("%s: shorter than its checkpoint %d; read from its start", path, place.offset)
+        place = _begin(place, place.segment)
+    chunk, more = _read_lines(path, place.offset, limit)
+    whole = chunk.rfind(b"\n") + 1
+    predictions, labels, lost = _decode(chunk[:whole].split(b"\n")[:-1], place)
+    torn = len(chunk) - whole
+    after = msgspec.structs.replace(place, offset=place.offset + whole, lost=place.lost + lost)
+    if more or not complete:
+        return Batch(predictions, labels, after, at_end=not more, pending=0 if more else torn)
+    if torn:
+        log.warning("segment %d ends in a torn line of %d bytes", place.segment, torn)
+    following = _begin(after, min(n for n in present if n > place.segment))
+    following = msgspec.structs.replace(following, torn=after.torn + bool(torn))
+    return Batch(predictions, labels, following, at_end=False)
+
+
+def _begin(place: Checkpoint, segment: int) -> Checkpoint:
+    return msgspec.structs.replace(place, segment=segment, offset=0)
+
+
+def _read_lines(path: Path, offset: int, limit: int) -> tuple[bytes, bool]:
+    """Read on until there is a whole line, however long; tell whether more follows."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        chunk = file.read(limit)
+        while b"\n" not in chunk and (rest := file.read(limit)):
+            chunk += rest
+        return chunk, bool(file.read(1))
+
+
+def _decode(
+    lines: list[bytes], place: Checkpoint
+) -> tuple[list[Prediction], list[LabelRecord], int]:
+    predictions: list[Prediction] = []
+    labels: list[LabelRecord] = []
+    lost = 0
+    for line in lines:
+        try:
+            record = decode_line(line)
+        except msgspec.MsgspecError as error:
+            lost += 1
+            log.warning(
+                "segment %d: a line of %d bytes is no record: %s", place.segment, len(line), error
+            )
+            continue
+        match record:
+            case Prediction():
+                predictions.append(record)
+            case LabelRecord():
+                labels.append(record)
+            case Gap():
+                lost += record.lost
+    return predictions, labels, lost

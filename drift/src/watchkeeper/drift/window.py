@@ -1,0 +1,64 @@
+"""Which rows make the next window, read from the ledger by the records' own time.
+
+Windows follow each other every ``every`` rows without a gap, so that a day that is replayed in
+seconds is seen in the same windows as the day itself.
+"""
+
+import math
+
+import msgspec
+
+from watchkeeper.ledger import Ledger
+from watchkeeper.ledger.observations import Observation, observations, request_sizes
+
+
+class Window(msgspec.Struct, frozen=True):
+    """Requests of one version, answered or refused, oldest first; times of the first and last."""
+
+    requests: list[Observation]
+    start: float
+    end: float
+
+
+def next_window(
+    ledger: Ledger,
+    model: str,
+    version: int,
+    *,
+    rows: int,
+    every: int,
+    after: float | None,
+) -> Window | None:
+    """Return the window that ends ``every`` rows after the time of the one before.
+
+    The first one (``after`` None) ends where ``rows`` rows are there. None while there are not
+    enough. Requests count by their rows, refused ones by at least one.
+    """
+    needed = rows if after is None else every
+    since = float("-inf") if after is None else after
+    end = _reach(request_sizes(ledger, model, version, needed, after=since), needed)
+    if end is None:
+        return None
+    newest = request_sizes(ledger, model, version, rows, until=end, newest=True)
+    start = _reach(newest, rows)
+    if start is None:
+        return None
+    requests = observations(
+        ledger, model, version, since=start, until=math.nextafter(end, math.inf)
+    )
+    return Window(requests, start, end)
+
+
+def newest_time(ledger: Ledger, model: str, version: int) -> float | None:
+    """Return the time of a version's newest request: the clock of its watch."""
+    newest = request_sizes(ledger, model, version, 1, newest=True)
+    return newest[0][0] if newest else None
+
+
+def _reach(sizes: list[tuple[float, int]], rows: int) -> float | None:
+    """Return the time at which so many rows have come together."""
+    for time, size in sizes:
+        rows -= max(size, 1)
+        if rows <= 0:
+            return time
+    return None
