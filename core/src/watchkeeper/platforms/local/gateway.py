@@ -4,6 +4,7 @@ Envoy takes over a file when it is renamed into its folder, and keeps the old st
 wrong: so a weight counts only once Envoy itself reports it.
 """
 
+import hashlib
 from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -39,7 +40,10 @@ def gateway_program(installation: Installation, folder: Path) -> Program:
         *("--concurrency", "1"),  # one schedule, so that the shares are exact
     ]
     role = installation.role("gateway")
-    return Program("gateway", run_in_turn([*role.command, *options]), role.environment)
+    # What Envoy reads only at its start belongs to the definition of the program.
+    digest = hashlib.sha256((folder / "bootstrap.json").read_bytes()).hexdigest()[:12]
+    body = f"# bootstrap.json {digest}\n{run_in_turn([*role.command, *options])}"
+    return Program("gateway", body, role.environment)
 
 
 class Gateway:

@@ -24,11 +24,14 @@ UNUSABLE = "*?[\n"  # supervisord takes the folder's path for a pattern
 
 
 class Ports(msgspec.Struct, frozen=True):
-    """The ports people know: V2 over HTTP and gRPC, the registry, drift reports and metrics."""
+    """The ports people know: V2 over HTTP and gRPC, the registry, the pages of the sidecars
+    (``operations``), and the rollout controller's own metrics.
+    """
 
     v2: int
     mlflow: int
     operations: int
+    rollout: int
 
 
 class Role(msgspec.Struct, frozen=True):

@@ -119,7 +119,7 @@ class LocalPlatform:
         return self._runs.states(model)
 
     def acquire(self, lease: str) -> bool:
-        """Take a lease, held until this process ends; False while another holds it."""
+        """Take a lease, held as long as this object and its process; False while another's."""
         if lease not in self._held:
             with contextlib.ExitStack() as stack:
                 if not stack.enter_context(locked(self.home.leases / lease, 0)):

@@ -129,12 +129,20 @@ class Supervisor:
             self.write(program)
         return self.apply([program.name for program in programs])
 
+    def known(self) -> list[str]:
+        """Return the names of all programs that have files."""
+        return sorted(path.stem for path in self.home.programs.glob("*.conf"))
+
     def remove(self, *names: str) -> None:
         """Stop programs and forget them; their logs stay."""
+        self.forget(*names)
+        self.apply(names)
+
+    def forget(self, *names: str) -> None:
+        """Remove the files of programs."""
         for name in names:
             (self.home.programs / f"{name}.conf").unlink(missing_ok=True)
             (self.home.programs / f"{name}.sh").unlink(missing_ok=True)
-        self.apply(names)
 
     def stop(self, names: Iterable[str]) -> None:
         """Ask programs to end, all at once, and wait until they have.
@@ -168,9 +176,13 @@ class Supervisor:
             for info in self._call("getAllProcessInfo")
         }
 
+    def pid(self) -> int:
+        """Return supervisord's own process id."""
+        return int(self._call("getPID"))
+
     def shut_down(self) -> None:
         """End supervisord and whatever it still runs."""
-        process = psutil.Process(self._call("getPID"))
+        process = psutil.Process(self.pid())
         self._call("shutdown")
         try:
             process.wait(STOP_SECONDS)

@@ -1,0 +1,125 @@
+"""What a person may decide about the local system, checked before anything starts."""
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from watchkeeper.contracts.names import check_model_name
+from watchkeeper.contracts.policies import DriftPolicy, RolloutPolicy, override
+from watchkeeper.contracts.settings import PREFIX, SettingsError, read_settings
+from watchkeeper.contracts.spool import replace_file
+
+SIGNING_KEY = "signing-key"
+FEEDBACK_TOKEN = "feedback-token"  # noqa: S105  (the name of its file)
+COMPONENTS = ("registry", "training", "serving", "drift", "rollout")
+# Variables that go on to a component as they are, if the user has set them.
+PASSED_ON = {
+    "server": ("ANSWER_POLICY", "SPOOL_BYTES", "BODY_BYTES", "DRAIN_SECONDS", "STOP_SECONDS"),
+    "sidecar": ("DRIFT_POLICY", "POLL_SECONDS", "WATCH_SECONDS"),
+    "rollout": ("ROLLOUT_POLICY", "TURN_SECONDS"),
+}
+
+
+class LocalSettings(msgspec.Struct, frozen=True):
+    """``WATCHKEEPER_<FIELD>``. Ports are wishes: one in use is replaced by a free one.
+
+    ``components`` is the folder with the components and their environments, by default the
+    checkout that this program belongs to. Databases are SQLite files in the home by default.
+    """
+
+    source_url: str = ""
+    ledger_url: str = ""
+    components: Path = Path(sys.prefix).parents[1]
+    code_version: str = ""
+    v2_port: int = 8080
+    mlflow_port: int = 5000
+    operations_port: int = 9090
+    rollout_port: int = 9091
+    drift_policy: dict[str, Any] = {}
+    rollout_policy: dict[str, Any] = {}
+    answer_policy: dict[str, Any] = {}
+
+    def python(self, component: str) -> str:
+        """Return the interpreter of a component's environment."""
+        return str(self.components.absolute() / component / ".venv" / "bin" / "python")
+
+
+def read_local_settings(home: Path, models: tuple[str, ...]) -> LocalSettings:
+    """Read the settings and check all that can be checked before a process starts.
+
+    Raises:
+        SettingsError, InvalidNameError: something cannot work; the message says what.
+    """
+    settings = read_settings(LocalSettings)
+    if not models:
+        raise SettingsError("WATCHKEEPER_MODELS: at least one model is needed")
+    for model in models:
+        check_model_name(model)
+    _check_policy("DRIFT_POLICY", DriftPolicy(), settings.drift_policy)
+    _check_policy("ROLLOUT_POLICY", RolloutPolicy(), settings.rollout_policy)
+    settings = msgspec.structs.replace(
+        settings,
+        source_url=settings.source_url or f"sqlite:///{home / 'operational.db'}",
+        ledger_url=settings.ledger_url or f"sqlite:///{home / 'ledger.db'}",
+        code_version=settings.code_version or _commit(settings.components),
+    )
+    for name in ("source_url", "ledger_url"):
+        try:
+            make_url(getattr(settings, name))
+        except ArgumentError as error:
+            raise SettingsError(f"{PREFIX}{name.upper()}: {error}") from error
+    for component in COMPONENTS:
+        if not Path(settings.python(component)).exists():
+            raise SettingsError(
+                f"{settings.python(component)}: the environment of {component} is missing; "
+                f"run 'make environments', or set {PREFIX}COMPONENTS"
+            )
+    return settings
+
+
+def passed_on(role: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the user's own variables that a role gets."""
+    names = [PREFIX + name for name in PASSED_ON.get(role, ())]
+    return {name: environ[name] for name in names if name in environ}
+
+
+def make_secrets(folder: Path) -> None:
+    """Make the key that signs prediction ids and the token for labels, unless they are there."""
+    folder.mkdir(exist_ok=True, mode=0o700)
+    for name in (SIGNING_KEY, FEEDBACK_TOKEN):
+        path = folder / name
+        if not path.exists():
+            path.touch(mode=0o600)
+        if not path.read_text().strip():  # also after a stop between the two
+            replace_file(path, secrets.token_hex(32).encode())
+            path.chmod(0o600)
+
+
+def _check_policy(name: str, policy: msgspec.Struct, changes: dict[str, Any]) -> None:
+    try:
+        override(policy, changes)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise SettingsError(f"{PREFIX}{name}: {error}") from error
+
+
+def _commit(folder: Path) -> str:
+    """Return the commit of the checkout, "" where there is none to ask about."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

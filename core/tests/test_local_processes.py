@@ -1,0 +1,223 @@
+"""What the local platform keeps alive, and what it does once only."""
+
+import concurrent.futures
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import local_system
+import psutil
+import pytest
+from local_system import MODEL, serve, wait_for
+
+from watchkeeper.platforms import Asks, Platform, PlatformError, Route, Run, open_platform
+from watchkeeper.platforms.local import LocalPlatform
+from watchkeeper.platforms.local.home import write_struct
+from watchkeeper.platforms.local.orphans import marked
+from watchkeeper.platforms.local.program import Program
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder where trainings leave a file by their name."""
+    return tmp_path_factory.mktemp("trained")
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Iterator[LocalPlatform]:
+    folder = tmp_path_factory.mktemp("a home, 100% odd; #1")
+    with local_system.running(
+        folder, STAND_IN_FOLDER=str(trained), STAND_IN_BREAKS_ON="13"
+    ) as platform:
+        yield platform
+
+
+def starts_of(trained: Path, run: str) -> list[list[str]]:
+    file = trained / run
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def crash_supervisord(platform: LocalPlatform) -> None:
+    supervisord = psutil.Process(platform.supervisor.pid())
+    supervisord.kill()
+    supervisord.wait(10)
+
+
+def test_the_platform_is_opened_by_its_name(platform: LocalPlatform) -> None:
+    opened: Platform = open_platform(f"local:{platform.home.folder}")
+    assert opened.asks(MODEL) == Asks()
+    with pytest.raises(PlatformError, match="watchkeeper up"):
+        open_platform("local:/nowhere")
+    with pytest.raises(PlatformError, match="expected local:"):
+        open_platform("moon:base")
+
+
+def test_what_a_person_wants_is_kept(platform: LocalPlatform) -> None:
+    platform.ask(MODEL, Asks(paused=True, promote=3))
+    assert LocalPlatform(platform.home.folder).asks(MODEL) == Asks(paused=True, promote=3)
+
+
+def test_a_run_is_created_once_however_many_ask(platform: LocalPlatform, trained: Path) -> None:
+    run = Run("once", MODEL, 'it\'s "drift"; 100% #sure\n$HOME', parameters={"a": "%(b)s 'c'"})
+    others = [LocalPlatform(platform.home.folder) for _ in range(8)]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        created = list(pool.map(lambda other: other.create_run(run), others))
+    assert sorted(created) == [False] * 7 + [True]
+    wait_for(lambda: platform.runs(MODEL)["once"] == "succeeded")
+    assert starts_of(trained, "once") == [run.arguments()]
+    assert not platform.create_run(run)
+
+
+def test_a_run_that_fails_is_tried_four_times(platform: LocalPlatform, trained: Path) -> None:
+    platform.create_run(Run("fails", MODEL, "test", parameters={"exit": "3"}))
+    assert platform.runs(MODEL)["fails"] == "running"
+    wait_for(lambda: platform.runs(MODEL)["fails"] == "failed", 30)
+    assert len(starts_of(trained, "fails")) == 4
+    assert not platform.create_run(Run("fails", MODEL, "test"))
+
+
+def test_a_run_whose_start_was_cut_off_is_started(platform: LocalPlatform, trained: Path) -> None:
+    run = Run("cut-off", MODEL, "test")
+    (platform.home.runs / run.name).mkdir()
+    write_struct(platform.home.runs / run.name / "run.json", run)
+    assert not platform.create_run(run)
+    wait_for(lambda: platform.runs(MODEL)["cut-off"] == "succeeded")
+    assert len(starts_of(trained, "cut-off")) == 1
+
+
+def test_after_a_crash_of_supervisord_nothing_is_doubled_and_runs_go_on(
+    platform: LocalPlatform, trained: Path, tmp_path: Path
+) -> None:
+    serve(platform, 1)
+    done = platform.runs(MODEL)
+    gate = tmp_path / "gate"
+    platform.create_run(Run("interrupted", MODEL, "test", parameters={"wait": str(gate)}))
+    wait_for(lambda: starts_of(trained, "interrupted"))
+    ports = platform.pods.find(MODEL, 1)
+    crash_supervisord(platform)
+    with pytest.raises(PlatformError, match="does not answer"):
+        platform.serving(MODEL)
+    orphans = {process.pid for process in marked(platform.home.folder)}
+    assert orphans
+
+    platform.supervisor.start()
+    assert not orphans & {process.pid for process in marked(platform.home.folder)}
+    wait_for(lambda: platform.serving(MODEL)[1].state == "ready")
+    assert platform.pods.find(MODEL, 1) == ports
+    wait_for(lambda: len(starts_of(trained, "interrupted")) == 2)
+    gate.touch()
+    wait_for(lambda: platform.runs(MODEL)["interrupted"] == "succeeded")
+    assert {name: state for name, state in platform.runs(MODEL).items() if name in done} == done
+    assert len(starts_of(trained, "once")) == 1
+    commands = [tuple(process.cmdline()) for process in marked(platform.home.folder)]
+    assert len(set(commands)) == len(commands)
+
+
+def test_a_killed_server_comes_back_on_its_ports(platform: LocalPlatform) -> None:
+    serve(platform, 2)
+    before = platform.supervisor.states()["server.pump-failure-v2"].pid
+    pod = platform.pods.find(MODEL, 2)
+    os.kill(before, signal.SIGKILL)
+    wait_for(
+        lambda: (
+            platform.supervisor.states()["server.pump-failure-v2"].pid not in (0, before)
+            and platform.serving(MODEL)[2].state == "ready"
+        )
+    )
+    assert platform.pods.find(MODEL, 2) == pod
+
+
+def test_serving_again_what_is_served_restarts_nothing(platform: LocalPlatform) -> None:
+    serve(platform, 1, 2)
+    before = platform.supervisor.states()
+    serve(platform, 1, 2)
+    assert platform.supervisor.states() == before
+
+
+def test_only_the_program_whose_definition_changed_is_restarted(platform: LocalPlatform) -> None:
+    one, two = Program("one", "exec sleep 100"), Program("two", "exec sleep 100")
+    assert platform.supervisor.put(one, two) == ["one", "two"]
+    before = platform.supervisor.states()
+    changed = Program("two", "exec sleep 100", {"NEW": "value"})
+    assert platform.supervisor.put(one, changed) == ["two"]
+    after = platform.supervisor.states()
+    assert after["one"].pid == before["one"].pid
+    wait_for(lambda: platform.supervisor.states()["two"].pid not in (0, before["two"].pid))
+    platform.supervisor.remove("one", "two")
+    assert "one" not in platform.supervisor.states()
+
+
+def test_a_version_that_cannot_serve_fails_with_the_reason(platform: LocalPlatform) -> None:
+    platform.serve(MODEL, 13)
+    wait_for(lambda: platform.serving(MODEL)[13].state == "failed", 40)
+    assert "its example was answered wrong" in platform.serving(MODEL)[13].reason
+    platform.retire(MODEL, 13)
+    assert 13 not in platform.serving(MODEL)
+
+
+def test_a_retired_version_leaves_nothing(platform: LocalPlatform) -> None:
+    serve(platform, 3)
+    pids = [s.pid for name, s in platform.supervisor.states().items() if name.endswith("-v3")]
+    platform.retire(MODEL, 3)
+    assert 3 not in platform.serving(MODEL)
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert not platform.pods.folder(MODEL, 3).exists()
+    platform.retire(MODEL, 3)
+
+
+def test_records_that_were_not_shipped_outlive_their_version(platform: LocalPlatform) -> None:
+    serve(platform, 4)
+    spool = platform.pods.folder(MODEL, 4) / "spool"
+    (spool / "00000001.jsonl").write_text("a record\n")
+    platform.retire(MODEL, 4)
+    assert 4 not in platform.serving(MODEL)
+    assert (spool / "00000001.jsonl").exists()
+    assert (spool / "sidecar-ended").exists(), "the sidecar must be asked to end, not killed"
+
+
+def test_a_retirement_that_was_cut_off_is_not_undone(platform: LocalPlatform) -> None:
+    serve(platform, 6)
+    pod = platform.pods.find(MODEL, 6)
+    assert pod is not None
+    folder = platform.pods.folder(MODEL, 6)
+    text = (folder / "pod.json").read_text().replace('"retiring": false', '"retiring": true')
+    (folder / "pod.json").write_text(text)
+    platform.supervisor.remove(pod.server)
+    assert platform.serving(MODEL)[6].state == "failed"
+    assert pod.server not in platform.supervisor.states()
+    platform.serve(MODEL, 6)
+    wait_for(lambda: platform.serving(MODEL)[6].state == "ready")
+    platform.retire(MODEL, 6)
+
+
+def test_a_version_with_traffic_is_not_retired(platform: LocalPlatform) -> None:
+    serve(platform, 1)
+    platform.set_route(MODEL, Route({1: 100}, {"phase": "steady"}))
+    with pytest.raises(PlatformError, match="100 % of the traffic"):
+        platform.retire(MODEL, 1)
+    assert platform.route(MODEL) == Route({1: 100}, {"phase": "steady"})
+
+
+def test_a_lease_ends_with_its_process(platform: LocalPlatform) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from watchkeeper.platforms.local import LocalPlatform\n"
+        "platform = LocalPlatform(Path(sys.argv[1]))\n"
+        "print(platform.acquire('watch'), flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(platform.home.folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "True\n"
+        assert not platform.acquire("watch")
+        holder.kill()
+    wait_for(lambda: platform.acquire("watch"))
+    assert platform.acquire("watch")
