@@ -1,0 +1,269 @@
+"""Up and down with the real supervisord, MLflow and Envoy; the other components are stand-ins."""
+
+import concurrent.futures
+import http.client
+import json
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+
+from watchkeeper.cli.down import down
+from watchkeeper.cli.up import up
+from watchkeeper.contracts.names import InvalidNameError
+from watchkeeper.contracts.settings import SettingsError
+from watchkeeper.ledger import Ledger
+from watchkeeper.ledger.episodes import attempts
+from watchkeeper.platforms import Endpoints, PlatformError
+from watchkeeper.platforms.local import LocalPlatform
+from watchkeeper.platforms.local.orphans import MARK, end_marked, marked
+from watchkeeper.platforms.local.ports import free_port
+from watchkeeper.platforms.local.supervisor import State
+from watchkeeper.registry import Registry
+
+MODEL = "pump-failure"
+ROOT = Path(__file__).parents[2]
+STAND_IN = """#!/bin/sh
+case "$2" in
+watchkeeper.training) echo "$@" >> {folder}/trainings ;;
+*) exec sleep 1000 ;;
+esac
+"""
+
+
+def wait_for(what: Callable[[], object], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.02)
+
+
+def make_components(folder: Path, **scripts: str) -> None:
+    """Lay out the components: MLflow's environment is the real one unless a script is given."""
+    for component in ("training", "serving", "drift", "rollout", "registry"):
+        if component == "registry" and component not in scripts:
+            (folder / component).mkdir(parents=True)
+            (folder / component / ".venv").symlink_to(ROOT / "registry" / ".venv")
+            continue
+        python = folder / component / ".venv" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text(scripts.get(component, STAND_IN.format(folder=folder)))
+        python.chmod(0o755)
+
+
+@pytest.fixture(scope="module")
+def components(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("components")
+    make_components(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def environment(components: Path) -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WATCHKEEPER_COMPONENTS", str(components))
+        patch.setenv("MLFLOW_TRACKING_URI", "http://somewhere.else:1")
+        for name in ("V2", "MLFLOW", "OPERATIONS", "ROLLOUT"):
+            patch.setenv(f"WATCHKEEPER_{name}_PORT", str(free_port()))
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("a home") / ".watchkeeper"
+    yield folder
+    end_marked(folder.resolve(), 1.0)
+
+
+@pytest.fixture(scope="module")
+def endpoints(home: Path, environment: pytest.MonkeyPatch) -> Endpoints:  # noqa: ARG001
+    """Bring the system up, by two at the same time."""
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: up(home, [MODEL]), range(2))
+    assert first == second
+    return first
+
+
+def get(url: str) -> tuple[int, bytes]:
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=20)
+    try:
+        connection.request("GET", parts.path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def states(home: Path) -> dict[str, State]:
+    return LocalPlatform(home).supervisor.states()
+
+
+def test_two_at_a_time_start_everything_once(home: Path, endpoints: Endpoints) -> None:
+    assert {"gateway", "mlflow", "rollout"} <= states(home).keys()
+    assert get(f"{endpoints.mlflow}/health")[0] == 200
+    status, body = get(f"{endpoints.v2}/v2/health/ready")
+    assert status == 503
+    assert json.loads(body)["error"].startswith("gateway: ")
+    commands = [tuple(process.cmdline()) for process in marked(home)]
+    assert len(set(commands)) == len(commands)
+    assert LocalPlatform(home).endpoints() == endpoints
+
+
+def test_the_first_version_is_trained_once(
+    home: Path, endpoints: Endpoints, components: Path
+) -> None:
+    platform = LocalPlatform(home)
+    wait_for(lambda: platform.runs(MODEL) == {"pump-failure-v0-a1": "succeeded"})
+    assert up(home, [MODEL]) == endpoints
+    assert len((components / "trainings").read_text().splitlines()) == 1
+    ledger = Ledger(endpoints.ledger)
+    assert [attempt.run for attempt in attempts(ledger, MODEL)] == ["pump-failure-v0-a1"]
+    ledger.close()
+
+
+def test_the_registry_keeps_versions_and_their_files(endpoints: Endpoints, tmp_path: Path) -> None:
+    client = Registry(endpoints.mlflow).client
+    (tmp_path / "metrics_report.txt").write_text("fine")
+    run = client.create_run(client.create_experiment("any"))
+    client.log_artifact(run.info.run_id, str(tmp_path / "metrics_report.txt"), "model")
+    client.create_registered_model("another")
+    client.create_model_version("another", f"{run.info.artifact_uri}/model", run.info.run_id)
+    Registry(endpoints.mlflow).download("mlflow://another/1", tmp_path / "got")
+    assert (tmp_path / "got" / "metrics_report.txt").read_text() == "fine"
+
+
+def test_secrets_are_for_the_user_only(home: Path, endpoints: Endpoints) -> None:  # noqa: ARG001
+    files = list((home / "secrets").iterdir())
+    assert {file.name for file in files} == {"signing-key", "feedback-token"}
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    assert all(len(file.read_text()) == 64 for file in files)
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+
+
+def test_a_second_up_restarts_nothing(home: Path, endpoints: Endpoints) -> None:
+    before = states(home)
+    assert up(home, [MODEL]) == endpoints
+    assert states(home) == before
+
+
+def test_a_changed_setting_restarts_only_what_it_is_for(
+    home: Path, endpoints: Endpoints, environment: pytest.MonkeyPatch
+) -> None:
+    before = states(home)
+    with environment.context() as patch:
+        patch.setenv("WATCHKEEPER_TURN_SECONDS", "1")
+        assert up(home, [MODEL]) == endpoints
+        after = states(home)
+    assert {name for name in before if after[name].pid != before[name].pid} == {"rollout"}
+
+
+def test_programs_get_nothing_of_the_callers_settings(home: Path, endpoints: Endpoints) -> None:
+    environment = psutil.Process(states(home)["rollout"].pid).environ()
+    assert environment["MLFLOW_TRACKING_URI"] == endpoints.mlflow
+    assert environment[MARK] == str(home)
+    assert "WATCHKEEPER_COMPONENTS" not in environment
+
+
+def test_another_model_needs_no_restart(home: Path, endpoints: Endpoints) -> None:
+    before = states(home)
+    both = up(home, [MODEL, "warranty-risk"])
+    assert both.hosts.keys() == {MODEL, "warranty-risk"}
+    after = states(home)
+    assert (after["gateway"], after["mlflow"]) == (before["gateway"], before["mlflow"])
+    runs = LocalPlatform(home).runs
+    wait_for(lambda: runs("warranty-risk") == {"warranty-risk-v0-a1": "succeeded"})
+    assert up(home, [MODEL]) == endpoints
+
+
+def test_after_a_crash_of_supervisord_up_goes_on_in_the_same_place(
+    home: Path, endpoints: Endpoints, components: Path
+) -> None:
+    left = {process.pid for process in marked(home)}
+    supervisord = psutil.Process(LocalPlatform(home).supervisor.pid())
+    supervisord.kill()
+    supervisord.wait(10)
+    assert up(home, [MODEL]) == endpoints
+    assert not left & {process.pid for process in marked(home)}
+    assert len((components / "trainings").read_text().splitlines()) == 2  # one a model
+
+
+def test_ports_in_use_are_replaced_and_down_works_without_supervisord(
+    home: Path,
+    endpoints: Endpoints,
+    environment: pytest.MonkeyPatch,  # noqa: ARG001
+    tmp_path: Path,
+) -> None:
+    other = tmp_path / ".watchkeeper"
+    try:
+        theirs = up(other, [MODEL])
+        assert not {theirs.v2, theirs.mlflow, theirs.drift} & {
+            endpoints.v2,
+            endpoints.mlflow,
+            endpoints.drift,
+        }
+        psutil.Process(LocalPlatform(other).supervisor.pid()).kill()
+        assert marked(other)
+        down(other)
+        assert marked(other) == []
+    finally:
+        end_marked(other, 1.0)
+    assert get(f"{endpoints.mlflow}/health")[0] == 200, "the other system must be left alone"
+    assert marked(home)
+
+
+def test_down_leaves_nothing(home: Path, endpoints: Endpoints) -> None:
+    sockets = LocalPlatform(home).home.read_installation().sockets
+    down(home)
+    assert marked(home) == []
+    assert not Path(sockets).exists()
+    with pytest.raises(OSError, match="refused"):
+        get(f"{endpoints.v2}/v2/health/ready")
+    with pytest.raises(PlatformError, match="watchkeeper up"):
+        LocalPlatform(home).endpoints()
+    down(home)
+
+
+def test_down_where_nothing_ever_was_is_harmless(tmp_path: Path) -> None:
+    down(tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_settings_that_cannot_work_are_told_before_anything_starts(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / ".watchkeeper"
+    for name, value, told in (
+        ("DRIFT_POLICY", '{"windows": 3}', "windows"),
+        ("ROLLOUT_POLICY", '{"steps": [50, 10]}', "steps"),
+        ("LEDGER_URL", "ledger.db", "WATCHKEEPER_LEDGER_URL"),
+        ("V2_PORT", "http", "WATCHKEEPER_V2_PORT"),
+        ("COMPONENTS", str(tmp_path), "make environments"),
+    ):
+        with environment.context() as patch:
+            patch.setenv(f"WATCHKEEPER_{name}", value)
+            with pytest.raises(SettingsError, match=told):
+                up(folder, [MODEL])
+    with pytest.raises(InvalidNameError, match="pump_failure"):
+        up(folder, ["pump_failure"])
+    assert not folder.exists()
+
+
+def test_a_part_that_does_not_come_up_is_named_with_its_log(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    make_components(tmp_path / "broken", registry="#!/bin/sh\necho the disk is full; exit 1\n")
+    folder = tmp_path / ".watchkeeper"
+    try:
+        with environment.context() as patch:
+            patch.setenv("WATCHKEEPER_COMPONENTS", str(tmp_path / "broken"))
+            with pytest.raises(PlatformError, match=r"mlflow .*: the disk is full .*mlflow\.log"):
+                up(folder, [MODEL])
+        down(folder)
+        assert marked(folder) == []
+    finally:
+        end_marked(folder, 1.0)
