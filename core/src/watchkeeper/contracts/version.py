@@ -49,7 +49,11 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Lineage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a version comes from: enough to answer "why does this one serve?"."""
+    """Where a version comes from: enough to answer "why does this one serve?".
+
+    ``rows`` of the history were read, the oldest ones; ``reference`` says what the reference
+    sample describes: "history", "recent" (the regime since the last onset of drift) or both.
+    """
 
     run: str
     data_hash: str
@@ -61,6 +65,7 @@ class Lineage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trained_at: float
     episode: str | None = None
     replaces: int | None = None
+    reference: str = "history"
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,0 +1,127 @@
+"""The ONNX form of a pipeline, and how far it differs.
+
+One input tensor [rows, 1] a request column, named like it; one output [rows], the score.
+"""
+
+import logging
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from skl2onnx import convert_sklearn
+from skl2onnx.common.data_types import DoubleTensorType, Int64TensorType, StringTensorType
+from skl2onnx.helpers.onnx_helper import select_model_inputs_outputs
+from skl2onnx.sklapi import CastTransformer
+from sklearn.pipeline import Pipeline
+
+from watchkeeper.contracts import version
+from watchkeeper.contracts.signature import Column
+from watchkeeper.pipeline import score
+from watchkeeper.training.declaration import Head, Model
+from watchkeeper.training.fit import described
+from watchkeeper.training.rows import Rows
+
+log = logging.getLogger(__name__)
+
+_TENSORS = {"FP64": DoubleTensorType, "INT64": Int64TensorType, "BYTES": StringTensorType}
+_OPSETS = {"": 18, "ai.onnx.ml": 3}
+
+
+def forms(
+    model: Model, pipelines: dict[str, Pipeline], held: Rows
+) -> tuple[tuple[version.Head, ...], dict[str, bytes]]:
+    """Convert every head and measure on held-out rows; keep what agrees.
+
+    Returns the heads as the manifest describes them, and the ONNX files by name.
+    """
+    heads, files = [], {}
+    for head in model.heads:
+        pipeline, kept = pipelines[head.score], described(head)
+        form = to_onnx(pipeline, head, model.columns)
+        apart = difference(form, head, held, score(pipeline, kept, held.columns))
+        if apart <= head.tolerance:
+            name = f"{head.score}.onnx"
+            files[name] = form
+            kept = msgspec.structs.replace(kept, onnx=name, onnx_difference=apart)
+        else:
+            log.warning(
+                "%s: the ONNX form differs by %.1e, more than %.1e: left out",
+                head.score,
+                apart,
+                head.tolerance,
+            )
+        heads.append(kept)
+    return tuple(heads), files
+
+
+def to_onnx(pipeline: Pipeline, head: Head, columns: tuple[Column, ...]) -> bytes:
+    """Convert a fitted pipeline.
+
+    Raises whatever skl2onnx raises for estimators that it does not know.
+    """
+    estimator = pipeline.named_steps["estimator"]
+    steps: list[tuple[str, Any]] = [("features", pipeline.named_steps["features"])]
+    if hasattr(estimator, "estimators_"):
+        # Trees of scikit-learn compare float32 values with double thresholds. Cast likewise,
+        # skl2onnx finds float32 thresholds that decide exactly the same.
+        steps.append(("cast", CastTransformer(dtype=np.float32)))
+    options = {id(estimator): {"zipmap": False}} if head.method == "predict_proba" else None
+    if head.method == "score_samples":
+        options = {id(estimator): {"score_samples": True}}
+    model = convert_sklearn(
+        Pipeline([*steps, ("estimator", estimator)]),
+        initial_types=[(c.name, _TENSORS[c.datatype]([None, 1])) for c in columns],
+        options=options,
+        target_opset=_OPSETS,
+    )
+    _add_up_in_double(model)
+    return bytes(_one_score(model, head).SerializeToString())
+
+
+def difference(form: bytes, head: Head, rows: Rows, expected: NDArray[Any]) -> float:
+    """Return the largest absolute difference from ``expected`` (rows,) on these rows."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(form, options, providers=["CPUExecutionProvider"])
+    inputs = {name: values.reshape(-1, 1) for name, values in rows.as_columns().items()}
+    (scores,) = session.run([head.score], inputs)
+    return float(np.abs(scores - expected).max(initial=0.0))
+
+
+def _add_up_in_double(model: ModelProto) -> None:
+    """Let the votes be added up in double precision, as scikit-learn does."""
+    nodes: list[NodeProto] = []
+    for node in model.graph.node:
+        if node.op_type == "TreeEnsembleClassifier":
+            wide = f"{node.input[0]}_double"
+            cast = helper.make_node(
+                "Cast", [node.input[0]], [wide], name=wide, to=TensorProto.DOUBLE
+            )
+            nodes.append(cast)
+            node.input[0] = wide
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def _one_score(model: ModelProto, head: Head) -> ModelProto:
+    """Keep of the outputs only the score, of shape [rows], in double precision."""
+    names = [output.name for output in model.graph.output]
+    wanted = {"predict_proba": 1, "decision_function": 1, "score_samples": 2, "predict": 0}
+    raw = names[wanted[head.method]]
+    model = select_model_inputs_outputs(model, outputs=[raw])
+    if head.method == "predict_proba":
+        how, argument = "Gather", numpy_helper.from_array(np.array(1), "positive")
+        shaping = helper.make_node(how, [raw, "positive"], ["shaped"], axis=1)
+    else:
+        argument = numpy_helper.from_array(np.array([-1]), "flat")
+        shaping = helper.make_node("Reshape", [raw, "flat"], ["shaped"])
+    model.graph.initializer.append(argument)
+    cast = helper.make_node("Cast", ["shaped"], [head.score], to=TensorProto.DOUBLE)
+    model.graph.node.extend([shaping, cast])
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info(head.score, TensorProto.DOUBLE, [None]))
+    return model
