@@ -1,0 +1,257 @@
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+from sqlalchemy import select
+from world import MODEL, Runs, append, labels_for, make_version, predictions, rows, wait_until
+
+from watchkeeper.contracts.policies import DriftPolicy
+from watchkeeper.contracts.record import Gap, Line
+from watchkeeper.contracts.spool import segments
+from watchkeeper.drift.settings import Settings
+from watchkeeper.drift.sidecar import Sidecar
+from watchkeeper.ledger import Ledger, migrate, tables
+from watchkeeper.ledger.episodes import attempts
+from watchkeeper.ledger.events import Event, emit, history
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+class Process:
+    """A sidecar as a process of its own."""
+
+    def __init__(self, folder: Path, **changes: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        environment = {
+            "WATCHKEEPER_MODEL": MODEL,
+            "WATCHKEEPER_VERSION": "1",
+            "WATCHKEEPER_MODEL_FOLDER": str(folder / "version"),
+            "WATCHKEEPER_SPOOL": str(folder / "spool"),
+            "WATCHKEEPER_LEDGER_URL": f"sqlite:///{folder}/ledger.db",
+            "WATCHKEEPER_PLATFORM": f"local:{folder}",
+            "WATCHKEEPER_PORT": str(self.port),
+            "WATCHKEEPER_POLL_SECONDS": "0.02",
+            **changes,
+        }
+        self._log = folder / f"{self.port}.log"
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "watchkeeper.drift"],
+                env={**os.environ, **environment},
+                stdout=log,
+                stderr=log,
+            )
+
+    def end(self, number: int) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+    def said(self) -> str:
+        return self._log.read_text()
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(self.url + path, timeout=5)
+
+    def ready(self) -> bool:
+        try:
+            return self.get("/readyz").status_code == 200
+        except httpx.TransportError:
+            assert self.process.poll() is None, self.said()
+            return False
+
+
+@pytest.fixture
+def started() -> Iterator[list[Process]]:
+    processes: list[Process] = []
+    yield processes
+    for one in processes:
+        if one.process.poll() is None:
+            one.end(signal.SIGKILL)
+
+
+def ids(ledger: Ledger) -> list[str]:
+    with ledger.read() as connection:
+        return [row.id for row in connection.execute(select(tables.predictions.c.id))]
+
+
+def spool(ledger: Ledger) -> tuple[int, bool]:
+    with ledger.read() as connection:
+        row = connection.execute(select(tables.spools)).one()
+    return (row.lost, row.closed)
+
+
+def test_killed_again_and_again_while_shipping_the_ledger_is_exact(
+    tmp_path: Path, ledger: Ledger, started: list[Process]
+) -> None:
+    chance = random.Random(1)
+    data = predictions(rows(12_000, 1))
+    labels = labels_for(data[::7], 1.0) + labels_for(data[::70], 0.0)
+    lines: list[Line] = [*data, *labels, *(Gap(MODEL, 1, n, 1.0, 2.0) for n in range(50))]
+    chance.shuffle(lines)
+    parts = [lines[n::12] for n in range(12)]
+    for number, part in enumerate(parts, 1):
+        append(tmp_path / "spool", part, number)
+        if number % 2 == 0:
+            process = Process(tmp_path)
+            started.append(process)
+            before = len(ids(ledger))
+            wait_until(lambda before=before: len(ids(ledger)) > before)  # type: ignore[misc]
+            time.sleep(chance.random() * 0.05)  # chance, so that it is killed anywhere
+            process.end(signal.SIGKILL)
+    last = Process(tmp_path)
+    started.append(last)
+    wait_until(last.ready)
+    assert last.end(signal.SIGTERM) == 0
+    assert sorted(ids(ledger)) == sorted(p.id for p in data)
+    assert spool(ledger) == (sum(range(50)), True)
+    with ledger.read() as connection:
+        labelled = len(connection.execute(select(tables.labels)).all())
+    assert labelled == len(data[::7]) + len({p.id for p in data[::70]} - {p.id for p in data[::7]})
+    assert segments(tmp_path / "spool") == [12]
+
+
+def test_a_graceful_end_ships_the_tail_and_closes_the_spool(
+    tmp_path: Path, ledger: Ledger, started: list[Process]
+) -> None:
+    process = Process(tmp_path, WATCHKEEPER_POLL_SECONDS="30")
+    started.append(process)
+    wait_until(process.ready)
+    append(tmp_path / "spool", list(predictions(rows(5000, 1))))
+    assert process.end(signal.SIGTERM) == 0
+    assert len(ids(ledger)) == 5000
+    assert spool(ledger) == (0, True)
+
+
+def test_a_ledger_that_comes_late_gets_everything(tmp_path: Path, started: list[Process]) -> None:
+    late = f"sqlite:///{tmp_path}/late/ledger.db"
+    append(tmp_path / "spool", list(predictions(rows(50, 1))))
+    process = Process(tmp_path, WATCHKEEPER_LEDGER_URL=late)
+    started.append(process)
+    wait_until(lambda: "records" in process.said())
+    assert process.get("/healthz").status_code == 200
+    assert process.get("/readyz").status_code == 503
+    migrate(late)
+    wait_until(process.ready)
+    ledger = Ledger(late)
+    assert len(ids(ledger)) == 50
+    ledger.close()
+
+
+def test_a_tail_that_cannot_be_shipped_stays_and_is_told(
+    tmp_path: Path, started: list[Process]
+) -> None:
+    append(tmp_path / "spool", list(predictions(rows(5, 1))))
+    process = Process(
+        tmp_path,
+        WATCHKEEPER_LEDGER_URL=f"sqlite:///{tmp_path}/none/ledger.db",
+        WATCHKEEPER_DRAIN_SECONDS="0.1",
+    )
+    started.append(process)
+    wait_until(lambda: "they are held" in process.said())
+    assert process.end(signal.SIGTERM) == 1
+    assert "it stays in the spool" in process.said()
+    assert (tmp_path / "spool" / "00000001.jsonl").stat().st_size > 0
+
+
+def test_a_sidecar_that_does_not_watch_is_light(
+    tmp_path: Path, ledger: Ledger, started: list[Process]
+) -> None:
+    make_version(tmp_path / "version", rows(2000, 1))
+    emit(ledger, Event("other", MODEL, 2, "promoted", 1.0, "another version"))
+    append(tmp_path / "spool", list(predictions(rows(2000, 2))))
+    process = Process(tmp_path)
+    started.append(process)
+    wait_until(process.ready)
+    wait_until(lambda: process.get("/drift").json().get("watching") is False)
+    used = int(Path(f"/proc/{process.process.pid}/statm").read_text().split()[1]) * 4096
+    assert used < 100 * 2**20
+    metrics = process.get("/metrics").text
+    shipped = f'watchkeeper_records_shipped_total{{model="{MODEL}",version="1"}} 2000.0'
+    assert shipped in metrics
+    assert "production is version 2" in process.get("/drift").json()["reason"]
+    assert process.get("/healthz").text == "live\n"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("WATCHKEEPER_VERSION", "seven", "WATCHKEEPER_VERSION='seven'"),
+        ("WATCHKEEPER_DRIFT_POLICY", "{", "WATCHKEEPER_DRIFT_POLICY"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(
+    tmp_path: Path, started: list[Process], variable: str, value: str, message: str
+) -> None:
+    process = Process(tmp_path, **{variable: value})
+    started.append(process)
+    assert process.process.wait(30) == 2
+    assert message in process.said()
+
+
+def test_a_port_in_use_is_named(tmp_path: Path, url: str, started: list[Process]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        process = Process(tmp_path, WATCHKEEPER_PORT=port, WATCHKEEPER_LEDGER_URL=url)
+        started.append(process)
+        assert process.process.wait(30) == 2
+    assert f"127.0.0.1:{port} (WATCHKEEPER_PORT)" in process.said()
+
+
+def test_drift_in_the_spool_becomes_a_training_run(
+    tmp_path: Path, url: str, ledger: Ledger
+) -> None:
+    policy = DriftPolicy(window=200, every=50, minimum_labels=500, minimum_positives=20)
+    make_version(tmp_path / "version", rows(2000, 1))
+    emit(ledger, Event("promoted", MODEL, 1, "promoted", 1.0, "the first"))
+    calm = predictions(rows(500, 2))
+    drifted = predictions(rows(600, 3, stronger=15.0), first=500)
+    settings = Settings(
+        model=MODEL,
+        version=1,
+        model_folder=tmp_path / "version",
+        spool=tmp_path / "spool",
+        ledger_url=url,
+        platform="",
+        port=0,
+        drift_policy=msgspec.to_builtins(policy),
+        poll_seconds=0.05,
+        watch_seconds=0.05,
+    )
+    platform, stop = Runs(), threading.Event()
+    sidecar = Sidecar(settings, lambda: platform, stop)  # type: ignore[arg-type,return-value]
+    running = threading.Thread(target=sidecar.run)
+    running.start()
+    try:
+        append(settings.spool, [*calm, *drifted])
+        wait_until(lambda: (sidecar.state.view.get("episode") or {}).get("state"), 60)
+        view = sidecar.state.view
+        assert view["episode"]["state"] == "waiting-for-labels"
+        assert platform.started == []
+        append(settings.spool, [*labels_for(drifted[:560], 1.0), *labels_for(calm)])
+        wait_until(lambda: platform.started)
+    finally:
+        stop.set()
+        running.join(30)
+    (run,) = platform.started
+    assert run.name == f"{MODEL}-v1-a1"
+    assert run.arguments()[:3] == [MODEL, "--run", f"{MODEL}-v1-a1"]
+    assert "torque" in run.trigger
+    assert [a.run for a in attempts(ledger, MODEL)] == [run.name]
+    events = history(ledger, MODEL, kind="episode")
+    assert [e.details["state"] for e in events] == ["waiting-for-labels", "training"]
+    assert events[0].details["policy"]["window"] == 200
+    assert spool(ledger) == (0, True)
