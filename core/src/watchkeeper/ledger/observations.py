@@ -97,19 +97,25 @@ def labelled_rows(
     since: float,
     until: float = float("inf"),
     version: int | None = None,
+    newest: int | None = None,
 ) -> list[LabelledRow]:
-    """Return answered rows with ``since <= time < until`` that have a label, oldest first."""
+    """Return answered rows with ``since <= time < until`` that have a label, oldest first.
+
+    ``newest`` keeps only so many of the latest.
+    """
     p, label = t.predictions.c, t.labels.c
     query = (
         select(p.id, label.row, p.version, p.time, p.inputs, p.outputs, label.value)
         .join_from(t.predictions, t.labels, p.id == label.prediction)
         .where(p.model == model, p.status == OK, p.time >= since)
-        .order_by(p.time, p.id, label.row)
+        .order_by(p.time.desc(), p.id.desc(), label.row.desc())
     )
     if until != float("inf"):
         query = query.where(p.time < until)
     if version is not None:
         query = query.where(p.version == version)
+    if newest is not None:
+        query = query.limit(newest)
     with ledger.read() as connection:
         return [
             LabelledRow(
@@ -123,7 +129,7 @@ def labelled_rows(
             )
             for row in connection.execute(query)
             if row.row < min((len(values) for values in row.inputs.values()), default=0)
-        ]
+        ][::-1]
 
 
 def count_labels(ledger: Ledger, model: str, *, since: float) -> tuple[int, int]:

@@ -1,0 +1,30 @@
+"""The settings of the controller."""
+
+from typing import Any
+
+import msgspec
+
+from watchkeeper.contracts.names import check_model_name
+from watchkeeper.contracts.policies import RolloutPolicy, override
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """``models`` as a JSON list; ``rollout_policy`` is JSON and overrides the versions' own values;
+    ``port`` answers /metrics and /healthz.
+    """
+
+    models: tuple[str, ...]
+    ledger_url: str
+    platform: str
+    port: int
+    rollout_policy: dict[str, Any] = {}
+    turn_seconds: float = 5.0
+    host: str = "127.0.0.1"
+
+    def check(self) -> None:
+        """Check what types alone do not say; raises ValueError."""
+        for model in self.models:
+            check_model_name(model)
+        override(RolloutPolicy(), self.rollout_policy)
+        if self.turn_seconds <= 0:
+            raise ValueError("WATCHKEEPER_TURN_SECONDS must be above 0")
