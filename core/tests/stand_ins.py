@@ -29,11 +29,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.path.endswith("/second-try") and self.headers["x-envoy-attempt-count"] == "1":
+            print("first try of", self.headers["x-request-id"], flush=True)
+            return self.answer({}, status=503)
         return self.answer({"headers": {k.lower(): v for k, v in self.headers.items()}})
 
-    def answer(self, body: dict[str, Any]) -> None:
+    def answer(self, body: dict[str, Any], status: int = 200) -> None:
         content = json.dumps({"version": VERSION, "pid": os.getpid(), **body}).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)

@@ -4,6 +4,7 @@ import concurrent.futures
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from watchkeeper.platforms import Asks, Platform, PlatformError, Route, Run, ope
 from watchkeeper.platforms.local import LocalPlatform
 from watchkeeper.platforms.local.home import write_struct
 from watchkeeper.platforms.local.orphans import marked
+from watchkeeper.platforms.local.pods import Pod
+from watchkeeper.platforms.local.ports import free_port
 from watchkeeper.platforms.local.program import Program
 
 
@@ -33,6 +36,9 @@ def platform(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Iterato
     with local_system.running(
         folder, STAND_IN_FOLDER=str(trained), STAND_IN_BREAKS_ON="13"
     ) as platform:
+        # What fails does so slowly, on purpose: let it, while the first tests run.
+        platform.create_run(Run("fails", MODEL, "test", parameters={"exit": "3"}))
+        platform.serve(MODEL, 13)
         yield platform
 
 
@@ -72,14 +78,6 @@ def test_a_run_is_created_once_however_many_ask(platform: LocalPlatform, trained
     assert not platform.create_run(run)
 
 
-def test_a_run_that_fails_is_tried_four_times(platform: LocalPlatform, trained: Path) -> None:
-    platform.create_run(Run("fails", MODEL, "test", parameters={"exit": "3"}))
-    assert platform.runs(MODEL)["fails"] == "running"
-    wait_for(lambda: platform.runs(MODEL)["fails"] == "failed", 30)
-    assert len(starts_of(trained, "fails")) == 4
-    assert not platform.create_run(Run("fails", MODEL, "test"))
-
-
 def test_a_run_whose_start_was_cut_off_is_started(platform: LocalPlatform, trained: Path) -> None:
     run = Run("cut-off", MODEL, "test")
     (platform.home.runs / run.name).mkdir()
@@ -87,6 +85,19 @@ def test_a_run_whose_start_was_cut_off_is_started(platform: LocalPlatform, train
     assert not platform.create_run(run)
     wait_for(lambda: platform.runs(MODEL)["cut-off"] == "succeeded")
     assert len(starts_of(trained, "cut-off")) == 1
+
+
+def test_a_version_that_cannot_serve_fails_with_the_reason(platform: LocalPlatform) -> None:
+    wait_for(lambda: platform.serving(MODEL)[13].state == "failed", 40)
+    assert "its example was answered wrong" in platform.serving(MODEL)[13].reason
+    platform.retire(MODEL, 13)
+    assert 13 not in platform.serving(MODEL)
+
+
+def test_a_run_that_fails_is_tried_four_times(platform: LocalPlatform, trained: Path) -> None:
+    wait_for(lambda: platform.runs(MODEL)["fails"] == "failed", 30)
+    assert len(starts_of(trained, "fails")) == 4
+    assert not platform.create_run(Run("fails", MODEL, "test"))
 
 
 def test_after_a_crash_of_supervisord_nothing_is_doubled_and_runs_go_on(
@@ -151,14 +162,6 @@ def test_only_the_program_whose_definition_changed_is_restarted(platform: LocalP
     assert "one" not in platform.supervisor.states()
 
 
-def test_a_version_that_cannot_serve_fails_with_the_reason(platform: LocalPlatform) -> None:
-    platform.serve(MODEL, 13)
-    wait_for(lambda: platform.serving(MODEL)[13].state == "failed", 40)
-    assert "its example was answered wrong" in platform.serving(MODEL)[13].reason
-    platform.retire(MODEL, 13)
-    assert 13 not in platform.serving(MODEL)
-
-
 def test_a_retired_version_leaves_nothing(platform: LocalPlatform) -> None:
     serve(platform, 3)
     pids = [s.pid for name, s in platform.supervisor.states().items() if name.endswith("-v3")]
@@ -192,6 +195,25 @@ def test_a_retirement_that_was_cut_off_is_not_undone(platform: LocalPlatform) ->
     platform.serve(MODEL, 6)
     wait_for(lambda: platform.serving(MODEL)[6].state == "ready")
     platform.retire(MODEL, 6)
+
+
+def test_a_port_that_was_taken_while_nothing_ran_is_replaced(tmp_path: Path) -> None:
+    home = local_system.install(tmp_path)
+    pods = LocalPlatform(home.folder).pods
+    ports = {port: free_port() for port in ("http", "grpc", "metrics", "sidecar")}
+    before = Pod(MODEL, 1, **ports)
+    (home.serving / before.name).mkdir()
+    write_struct(home.serving / before.name / "pod.json", before)
+    with socket.create_server(("127.0.0.1", before.grpc)):
+        pods.settle()
+    after = pods.find(MODEL, 1)
+    assert after is not None
+    assert after.grpc != before.grpc
+    assert (after.http, after.metrics, after.sidecar) == (
+        before.http,
+        before.metrics,
+        before.sidecar,
+    )
 
 
 def test_a_version_with_traffic_is_not_retired(platform: LocalPlatform) -> None:

@@ -125,9 +125,21 @@ def test_a_version_that_is_not_served_gets_no_traffic(platform: LocalPlatform) -
     assert platform.route(MODEL) == Route({1: 100})
 
 
-def test_the_request_id_is_the_gateways_own_and_stays_the_same_for_a_retry(
+def test_a_retry_goes_to_another_version_with_the_same_request_id(
     platform: LocalPlatform, v2: httpx.Client
 ) -> None:
+    route(platform, {1: 50, 2: 50})
+    for _ in range(10):
+        answer = v2.post(f"/v2/models/{MODEL}/second-try")
+        assert answer.status_code == 200
+        seen = answer.json()["headers"]
+        assert seen["x-envoy-attempt-count"] == "2"
+        other = {"1": 2, "2": 1}[answer.json()["version"]]
+        log = platform.home.log(f"server.{MODEL}-v{other}")
+        wait_for(lambda log=log, seen=seen: seen["x-request-id"] in log.read_text())
+
+
+def test_the_request_id_is_the_gateways_own(platform: LocalPlatform, v2: httpx.Client) -> None:
     route(platform, {1: 100})
     forged = {"x-request-id": "mine", "x-envoy-attempt-count": "7", "x-envoy-max-retries": "0"}
     seen = infer(v2, **forged).json()["headers"]
