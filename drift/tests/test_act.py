@@ -1,4 +1,5 @@
 import shutil
+import sqlite3
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,6 +121,24 @@ def test_a_promotion_closes_the_episode_and_a_rollback_does_not(ledger: Ledger) 
     assert len(platform.started) == 2
 
 
+def test_a_promotion_that_is_rolled_back_counts_as_an_attempt(ledger: Ledger) -> None:
+    platform = Runs()
+    drift(ledger)
+    turns(ledger, platform)
+    said(ledger, f"{MODEL}-v1-a1", "gate-passed", 2, 1100.0)
+    said(ledger, "", "promoted", 2, 1101.0)
+    requests(ledger, 101, 1, labelled=False, version=2)
+    turns(ledger, platform, version=2)
+    assert states(ledger)[-1] == "promoted 1"
+    said(ledger, "", "rolled-back", 2, 1102.0)
+    turns(ledger, platform)
+    assert states(ledger)[-1] == "cool-down 1"
+    requests(ledger, 300, 1, labelled=False)
+    turns(ledger, platform)
+    assert [run.name for run in platform.started] == [f"{MODEL}-v1-a1", f"{MODEL}-v1-a2"]
+    assert len(episodes(ledger, MODEL)) == 1
+
+
 def test_a_run_that_died_before_its_candidate_has_failed(ledger: Ledger) -> None:
     platform = Runs()
     drift(ledger)
@@ -204,7 +223,11 @@ def kill_points(tmp_path: Path) -> Iterator[tuple[Ledger, Runs, int]]:
             template.close()
         shutil.copy(tmp_path / "template.db", tmp_path / f"{line}.db")
         ledger = Ledger(url)
+        # Another process has it open too, or every transaction would end with a checkpoint.
+        other = sqlite3.connect(tmp_path / f"{line}.db")
+        other.execute("SELECT * FROM episodes").fetchall()
         yield ledger, Runs(), line
+        other.close()
         ledger.close()
         (tmp_path / f"{line}.db").unlink()
 
@@ -216,7 +239,8 @@ def test_killed_at_any_line_there_is_exactly_one_run_for_the_attempt(tmp_path: P
         if not killed_at(line, going.turn):
             break
         tried += 1
-        turns(ledger, platform)
+        for _ in range(2):
+            actor(ledger, platform).turn()
         assert [run.name for run in platform.started] == [f"{MODEL}-v1-a1"], line
         assert [a.run for a in attempts(ledger, MODEL)] == [f"{MODEL}-v1-a1"], line
         (episode,) = episodes(ledger, MODEL)

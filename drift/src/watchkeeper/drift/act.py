@@ -16,6 +16,7 @@ from watchkeeper.drift.statistics.streak import Streak, streak
 from watchkeeper.drift.window import newest_time
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.episodes import (
+    OPEN_STATES,
     Attempt,
     Episode,
     attempts,
@@ -66,31 +67,37 @@ class Actor:
         if now is None:
             return
         said = self._streak()
-        for episode in known:
-            if episode.state in UNSETTLED:
-                self._advance(episode, said, now)
+        settling = [episode for episode in known if episode.state in UNSETTLED]
+        mine = [episode for episode in known if episode.version == self._version]
+        if mine and mine[-1].state == "promoted" and mine[-1].attempt:
+            settling.append(mine[-1])  # this version is back: was the promotion rolled back?
+        moved = [episode for episode in settling if self._advance(episode, said, now)]
+        if moved:
+            return
         fresh = opened(known, said, now, self._policy, model=self._model, version=self._version)
         if fresh is not None:
             self._store(fresh)
 
-    def _advance(self, episode: Episode, said: Streak, now: float) -> None:
+    def _advance(self, episode: Episode, said: Streak, now: float) -> bool:
+        """Take the step that is due; True when the episode is in another state then."""
         closed = replaced(episode, self._version, now)
         if closed is not None:
             self._store(closed)
-            return
+            return True
         runs = self._runs(episode)
         following = advanced(episode, self._facts(episode, said, now, runs), self._policy)
         if following is None:
             if episode.state == "training":
                 self._ask_for_run(episode, runs)
-            return
+            return False
         if following.state == "training":
             if not self._take_attempt(episode, said, now):
-                return
+                return False
             following = msgspec.structs.replace(following, attempt=episode.attempt + 1)
         self._store(following)
         if following.state == "training":
             self._ask_for_run(following, runs)
+        return True
 
     def _streak(self) -> Streak:
         enough = max(self._policy.confirm, self._policy.clean_windows) + 20
@@ -98,13 +105,13 @@ class Actor:
 
     def _runs(self, episode: Episode) -> dict[str, RunState]:
         """Return the runs of the platform; only states that have to do with one need them."""
-        needed = episode.state in ("training", "waiting-for-labels", "cool-down")
+        needed = episode.state in OPEN_STATES
         return self._platform.runs(self._model) if needed else {}
 
     def _facts(
         self, episode: Episode, said: Streak, now: float, runs: dict[str, RunState]
     ) -> Facts:
-        if episode.state == "training":
+        if episode.state in ("training", "promoted"):
             run = self._attempts(episode)[episode.attempt - 1].run
             outcome = outcome_of(self._ledger, self._model, run, runs.get(run))
             return Facts(now, said, outcome=outcome)

@@ -7,6 +7,9 @@
                                                                    │
                                         clean ←── given-up ←───────┘ ``maximum_attempts`` reached
 
+A promotion that is rolled back later counts as an attempt that came to nothing, so that a drift
+cannot train for ever by being promoted for a moment.
+
 Pure functions from what is known to the next state: nothing here reads a clock or acts.
 """
 
@@ -77,6 +80,8 @@ def advanced(episode: Episode, facts: Facts, policy: DriftPolicy) -> Episode | N
             return _clean(episode, facts, policy) or _cooled(episode, facts, policy)
         case "given-up":
             return _clean(episode, facts, policy)
+        case "promoted" if facts.outcome.kind == "rolled-back":
+            return _ended(episode, facts, policy)  # its version is back, and so is its drift
         case _:
             return None
 
