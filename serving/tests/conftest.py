@@ -11,7 +11,6 @@ from pathlib import Path
 
 import a_version
 import httpx
-import msgspec
 import pytest
 
 from watchkeeper.contracts import spool as layout
@@ -40,10 +39,13 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 20) -> N
         time.sleep(0.02)
 
 
+HTTP = httpx.Client(timeout=20)  # one for all: making one takes 30 ms
+
+
 class Server:
     """``python -m watchkeeper.serving`` with its ports, its spool and its log."""
 
-    def __init__(self, version: Path, home: Path, **settings: object) -> None:
+    def __init__(self, version: Path, home: Path, /, **settings: object) -> None:
         self.spool = home / "spool"
         self.log = home / "log"
         self.http_port, self.grpc_port, self.metrics_port = free_ports(3)
@@ -84,7 +86,7 @@ class Server:
         assert self.process is not None
         assert self.process.poll() is None, self.log.read_text()
         try:
-            return httpx.get(f"{self.url}/v2/health/ready").status_code == 200
+            return HTTP.get(f"{self.url}/v2/health/ready").status_code == 200
         except httpx.TransportError:
             return False
 
@@ -102,9 +104,17 @@ class Server:
             lines += [decode_line(line) for line in content.split(b"\n")[:-1]]
         return lines
 
+    def last(self) -> Line:
+        """The newest whole line of the spool."""
+        for number in reversed(layout.segments(self.spool)):
+            *whole, _ = layout.segment_path(self.spool, number).read_bytes()[-200_000:].split(b"\n")
+            if whole:
+                return decode_line(whole[-1])
+        raise AssertionError(f"{self.spool} has no record")
+
     def metric(self, name: str) -> float:
         """The sum of a metric over its labels."""
-        text = httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics").text
+        text = HTTP.get(f"http://127.0.0.1:{self.metrics_port}/metrics").text
         found = [line for line in text.splitlines() if line.startswith(name + "{")]
         return sum(float(line.rpartition(" ")[2]) for line in found)
 
@@ -122,8 +132,11 @@ def server(version: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     assert "Traceback" not in running.log.read_text()
 
 
+Starter = Callable[..., Server]
+
+
 @pytest.fixture
-def start(version: Path, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+def start(version: Path, tmp_path: Path) -> Iterator[Starter]:
     """Start servers of a test's own, with settings of its own."""
     started: list[Server] = []
 
@@ -137,7 +150,3 @@ def start(version: Path, tmp_path: Path) -> Iterator[Callable[..., Server]]:
     for each in started:
         if each.process is not None:
             each.kill()
-
-
-def encode(body: object) -> bytes:
-    return msgspec.json.encode(body)

@@ -1,23 +1,25 @@
+import functools
 import uuid
 from pathlib import Path
 
 import a_version
-import httpx
 import numpy as np
 import pytest
-from conftest import KEY, Server
+from conftest import HTTP, KEY, Server
 from wire import ENCODINGS, Given, call, grpc_message, http_body, post, send, tensors
 
 from watchkeeper.contracts.prediction_id import verify
 from watchkeeper.contracts.record import Prediction
 from watchkeeper.pipeline import load
 
+pipelines = functools.cache(load)
+
 
 def offline(version: Path, columns: dict[str, list]) -> dict[str, list]:
     arrays = {
         name: np.array(v, dtype=object if name == "type" else None) for name, v in columns.items()
     }
-    return {name: values.tolist() for name, values in load(version).answer(arrays).items()}
+    return {name: values.tolist() for name, values in pipelines(version).answer(arrays).items()}
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -89,8 +91,7 @@ def test_one_output_may_be_binary_and_another_json(server: Server) -> None:
     outputs = (
         b',"outputs":[{"name":"failure","parameters":{"binary_data":true}},{"name":"risk_level"}]}'
     )
-    with httpx.Client() as client:
-        response = client.post(server.infer_url, content=body[:-1] + outputs, headers=headers)
+    response = HTTP.post(server.infer_url, content=body[:-1] + outputs, headers=headers)
     length = int(response.headers["inference-header-content-length"])
     assert len(response.content) == length + 16
     assert b'"data"' in response.content[:length]
@@ -136,4 +137,4 @@ def test_the_gateway_names_request_and_attempt(server: Server, protocol: str) ->
 def test_the_user_agent_names_a_client_that_does_not(server: Server) -> None:
     body, headers = http_body(tensors(a_version.rows(1)), False)
     post(server, body, {**headers, "user-agent": "u" * 300})
-    assert server.records()[-1].client == "u" * 255
+    assert server.last().client == "u" * 255

@@ -4,11 +4,10 @@ from typing import Any, NamedTuple
 
 import a_version
 import grpc
-import httpx
 import msgspec
 import numpy as np
-from conftest import Server
-from mlserver.grpc import dataplane_pb2 as pb
+from conftest import HTTP, Server
+from tritonclient.grpc import service_pb2 as pb
 
 from watchkeeper.serving.tensors import DTYPES, to_bytes
 
@@ -124,8 +123,7 @@ def post(
     server: Server, body: bytes, headers: dict[str, Any] | None = None, path: str | None = None
 ) -> Reply:
     url = server.infer_url if path is None else server.url + path
-    with httpx.Client() as client:
-        response = client.post(url, content=body, headers=headers or {})
+    response = HTTP.post(url, content=body, headers=headers or {})
     length = response.headers.get("inference-header-content-length")
     head = response.content if length is None else response.content[: int(length)]
     decoded = msgspec.json.decode(head)

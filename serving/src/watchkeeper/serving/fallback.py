@@ -7,7 +7,7 @@ from mlserver import ModelSettings
 from mlserver_sklearn import SKLearnModel
 
 from watchkeeper.contracts.answer import Columns
-from watchkeeper.contracts.version import Head
+from watchkeeper.contracts.version import BrokenVersionError, Head
 from watchkeeper.pipeline import load_pipeline, score
 from watchkeeper.serving.tensors import Array
 
@@ -19,7 +19,12 @@ class SkopsEngine(SKLearnModel):  # type: ignore[misc]
         super().__init__(ModelSettings(name=head.score, implementation=SKLearnModel))
         self._head = head
         self._columns = columns
-        self._model = load_pipeline(path)
+        try:
+            self._model = load_pipeline(path)
+        except BrokenVersionError:
+            raise
+        except Exception as error:  # whatever its reader stumbles over
+            raise BrokenVersionError(f"{path}: skops cannot load it: {error}") from error
         self.ready = True
 
     def score(self, columns: Columns) -> Array:

@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 # Longer than the hour for which Envoy keeps an idle connection: the end that reuses a connection
 # must be the one that closes it, or requests are lost in between.
 _KEEP_ALIVE = 3900
+# How long the first request of a connection may take to arrive while the process is ending.
+_LAST_REQUESTS = 0.3
 
 
 class PortError(RuntimeError):
@@ -145,6 +147,26 @@ class Host(MLServer):  # type: ignore[misc]
 
 class _Uvicorn(uvicorn.Server):
     """A server that leaves the signals to the process."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take in who has connected already, stop listening, and only then close what is idle."""
+        (listener,) = sockets or []
+        loop = asyncio.get_running_loop()
+        listener.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                connection, _ = listener.accept()
+                await loop.connect_accepted_socket(self._protocol, connection)
+        for server in self.servers:
+            server.close()
+        listener.close()
+        await asyncio.sleep(_LAST_REQUESTS)
+        await super().shutdown()
+
+    def _protocol(self) -> asyncio.Protocol:
+        protocol: Any = self.config.http_protocol_class
+        made: asyncio.Protocol = protocol(self.config, self.server_state, self.lifespan.state)
+        return made
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ from watchkeeper.contracts import spool as layout
 from watchkeeper.contracts.record import Gap
 
 SEGMENT_BYTES = 16 * 1024 * 1024
+_GAP_BYTES = 512  # more than a line that reports a gap
 _LOOK_AGAIN = 0.1  # seconds between two looks for room in a full spool
 
 
@@ -42,7 +43,7 @@ class Spool:
 
         What did not fit is not counted: the caller says with :meth:`lose` that it is lost.
         """
-        if self._lost and not self._report():
+        if self._lost and not (self._fits(len(lines) + _GAP_BYTES) and self._report()):
             return False
         return self._append(lines)
 
@@ -65,7 +66,7 @@ class Spool:
         return True
 
     def _append(self, lines: bytes) -> bool:
-        if self.used + len(lines) > self._limit and not self._room_for(len(lines)):
+        if not self._fits(len(lines)):
             return False
         if self._size >= self._segment_bytes:
             self._begin()
@@ -80,7 +81,9 @@ class Spool:
             return False
         return True
 
-    def _room_for(self, size: int) -> bool:
+    def _fits(self, size: int) -> bool:
+        if self.used + size <= self._limit:
+            return True
         now = time.monotonic()
         if now - self._looked < _LOOK_AGAIN:
             return False

@@ -77,7 +77,8 @@ def _prove(version: Version, folder: Path) -> None:
         rows = len(next(iter(example.outputs.values())))
         answered = version.answer(version.contract.check(_tensors(version, example)).columns)
     except (OSError, msgspec.MsgspecError, StopIteration, Refused) as error:
-        raise BrokenVersionError(f"{folder}: its own example fails: {error!r}") from error
+        why = f"{type(error).__name__}: {error}"
+        raise BrokenVersionError(f"{folder}: its own example fails: {why}") from error
     tolerance = version.manifest.rollout.score_tolerance
     for output in version.contract.outputs(()):
         expected, got = example.outputs.get(output.name), answered[output.name]

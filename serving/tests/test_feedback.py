@@ -1,0 +1,118 @@
+import time
+
+import a_version
+import httpx
+import pytest
+from conftest import HTTP, KEY, TOKEN, Server, Starter
+from wire import send, tensors
+
+from watchkeeper.contracts.prediction_id import sign
+from watchkeeper.contracts.record import LabelRecord
+
+ID = sign(KEY.encode(), a_version.MODEL, "0" * 32, 3, time.time())
+
+
+def feedback(server: Server, body: object, token: str = TOKEN, **more: str) -> httpx.Response:
+    headers = {"authorization": f"Bearer {token}", **more}
+    return HTTP.post(
+        f"{server.url}/v2/models/{a_version.MODEL}/feedback", json=body, headers=headers
+    )
+
+
+def label(prediction_id: object = ID, row: object = 0, value: object = 1) -> dict[str, object]:
+    return {"prediction_id": prediction_id, "row": row, "value": value}
+
+
+def labels(server: Server) -> list[LabelRecord]:
+    return [line for line in server.records() if isinstance(line, LabelRecord)]
+
+
+def test_labels_of_an_answer_are_accepted_and_kept(server: Server) -> None:
+    reply = send(server, "json", tensors(a_version.rows(2)))
+    prediction = reply.parameters["prediction_id"]
+    body = {"labels": [label(prediction, 0, 1), label(prediction, 1, 0.0)]}
+    response = feedback(server, body, **{"x-watchkeeper-client": "the lab"})
+    assert (response.status_code, response.json()) == (202, {"accepted": 2})
+    first, second = labels(server)[-2:]
+    assert (first.prediction, first.row, first.value, first.version) == (prediction[:32], 0, 1, 7)
+    assert (second.row, second.value, second.client) == (1, 0, "the lab")
+
+
+def test_labels_of_an_earlier_version_keep_its_number(server: Server) -> None:
+    assert feedback(server, {"labels": [label()]}).status_code == 202
+    assert labels(server)[-1].version == 3
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        "no id",
+        "",
+        ID[:-1] + ("0" if ID[-1] != "0" else "1"),
+        sign(KEY.encode(), "another-model", "0" * 32, 3, 1.0),
+        sign(b"another key", a_version.MODEL, "0" * 32, 3, 1.0),
+        ID.replace("-3-", "-4-", 1),
+        "é" * 50,
+    ],
+)
+def test_an_id_that_was_not_given_out_is_not_found_and_nothing_is_kept(
+    server: Server, foreign: str
+) -> None:
+    before = len(labels(server))
+    response = feedback(server, {"labels": [label(), label(foreign)]})
+    assert response.status_code == 404
+    assert foreign[:100] in response.json()["error"]
+    assert len(labels(server)) == before
+
+
+@pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer wrong", f"Basic {TOKEN}", TOKEN])
+def test_without_the_credential_nothing_is_accepted(server: Server, authorization: str) -> None:
+    url = f"{server.url}/v2/models/{a_version.MODEL}/feedback"
+    headers = {"authorization": authorization} if authorization else {}
+    response = HTTP.post(url, json={"labels": [label()]}, headers=headers)
+    assert response.status_code == 401
+    assert list(response.json()) == ["error"]
+    assert response.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        [],
+        {"labels": {}},
+        {"labels": []},
+        {"labels": [1]},
+        {"labels": [{}]},
+        {"labels": [label(5)]},
+        {"labels": [label(row="0")]},
+        {"labels": [label(row=0.5)]},
+        {"labels": [label(row=-1)]},
+        {"labels": [label(row=True)]},
+        {"labels": [label(value="1")]},
+        {"labels": [label(value=None)]},
+        {"labels": [label(value=True)]},
+        {"labels": [{**label(), "rwo": 1}]},
+        {"labels": [label()], "more": 1},
+    ],
+)
+def test_a_body_that_is_no_feedback_is_refused(server: Server, body: object) -> None:
+    response = feedback(server, body)
+    assert response.status_code == 400, response.text
+    assert list(response.json()) == ["error"]
+
+
+def test_feedback_for_another_model_is_not_found(server: Server) -> None:
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    url = f"{server.url}/v2/models/another/feedback"
+    assert HTTP.post(url, json={"labels": [label()]}, headers=headers).status_code == 404
+
+
+def test_labels_without_room_are_to_be_sent_again(start: Starter) -> None:
+    server = start(spool_bytes=1000).start()
+    answers = [feedback(server, {"labels": [label(row=row)]}) for row in range(10)]
+    full = [answer for answer in answers if answer.status_code == 503]
+    assert full
+    assert full[0].headers["retry-after"]
+    assert len(labels(server)) == 10 - len(full)
+    assert server.metric("watchkeeper_records_lost_total") == 0

@@ -1,0 +1,348 @@
+"""Start, readiness and end of the process."""
+
+import os
+import queue
+import re
+import shutil
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import a_version
+import grpc
+import httpx
+import msgspec
+import pytest
+from conftest import HTTP, Server, Starter, wait_for
+from test_valid_requests import offline
+from tritonclient.grpc import service_pb2 as pb
+from wire import METHOD, call, grpc_message, http_body, send, tensors
+
+from watchkeeper.contracts.version import EXAMPLE, MANIFEST, Example, Manifest, read_manifest, seal
+
+
+def ended(server: Server) -> tuple[int, str]:
+    """Wait for the end by itself; the exit code and the one line that says why."""
+    assert server.process is not None
+    code = server.process.wait(20)
+    log = server.log.read_text()
+    assert "Traceback" not in log
+    errors = [line for line in log.splitlines() if " ERROR " in line]
+    assert len(errors) == 1, log
+    return code, errors[0]
+
+
+@pytest.fixture
+def copy(version: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(version, tmp_path / "copy"))
+
+
+def test_it_is_ready_within_seconds(start: Starter) -> None:
+    before = time.monotonic()
+    start().start()
+    assert time.monotonic() - before < 6
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("version", ""),
+        ("version", "seven"),
+        ("version", "0"),
+        ("model", "A B"),
+        ("spool_bytes", "x"),
+    ],
+)
+def test_bad_settings_are_named(start: Starter, name: str, value: str) -> None:
+    code, error = ended(start(**{name: value}).spawn())
+    assert code == 2
+    assert name in error.lower()
+
+
+def test_a_missing_secret_is_named(start: Starter) -> None:
+    server = start()
+    del server.environment["WATCHKEEPER_SIGNING_KEY"]
+    code, error = ended(server.spawn())
+    assert code == 2
+    assert "WATCHKEEPER_SIGNING_KEY" in error
+
+
+def test_a_missing_version_ends_the_process(start: Starter, tmp_path: Path) -> None:
+    code, error = ended(start(model_folder=tmp_path / "nowhere").spawn())
+    assert code == 1
+    assert MANIFEST in error
+
+
+def test_an_altered_file_is_never_loaded(start: Starter, copy: Path) -> None:
+    with (copy / f"{a_version.SCORE}.onnx").open("ab") as file:
+        file.write(b" ")
+    code, error = ended(start(model_folder=copy).spawn())
+    assert code == 1
+    assert "SHA-256" in error
+
+
+def test_a_version_that_does_not_answer_its_example_is_not_served(
+    start: Starter, copy: Path
+) -> None:
+    example = msgspec.json.decode((copy / EXAMPLE).read_bytes(), type=Example)
+    example.outputs[a_version.SCORE][0] += 1e-3
+    (copy / EXAMPLE).write_bytes(msgspec.json.encode(example))
+    seal(copy, msgspec.json.decode((copy / MANIFEST).read_bytes(), type=Manifest))
+    code, error = ended(start(model_folder=copy).spawn())
+    assert code == 1
+    assert "example" in error
+
+
+def test_a_broken_pipeline_is_not_served(start: Starter, copy: Path) -> None:
+    manifest = read_manifest(copy)
+    heads = tuple(msgspec.structs.replace(head, onnx=None) for head in manifest.heads)
+    (copy / f"{a_version.SCORE}.skops").write_bytes(b"no model at all")
+    seal(copy, msgspec.structs.replace(manifest, heads=heads))
+    code, error = ended(start(model_folder=copy).spawn())
+    assert code == 1
+    assert f"{a_version.SCORE}.skops" in error
+
+
+@pytest.mark.parametrize("port", ["http_port", "grpc_port"])
+def test_a_taken_port_ends_the_process(start: Starter, port: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        number = taken.getsockname()[1]
+        code, error = ended(start(**{port: number}).spawn())
+    assert code == 1
+    assert str(number) in error
+
+
+def test_stray_variables_of_mlserver_change_nothing(start: Starter) -> None:
+    server = start()
+    server.environment |= {
+        "MLSERVER_DEBUG": "true",
+        "MLSERVER_PARALLEL_WORKERS": "2",
+        "MLSERVER_CORS_SETTINGS": '{"allow_origins":["*"]}',
+        "MLSERVER_GZIP_ENABLED": "true",
+        "MLSERVER_ROOT_PATH": "/x",
+        "MLSERVER_MODEL_NAME": "y",
+        "MLSERVER_MODEL_PARALLEL_WORKERS": "3",
+    }
+    server.start()
+    headers = {"origin": "http://evil", "accept-encoding": "gzip"}
+    response = HTTP.get(f"{server.url}/v2/models/{a_version.MODEL}", headers=headers)
+    assert response.status_code == 200
+    assert "access-control-allow-origin" not in response.headers
+    assert "content-encoding" not in response.headers
+
+
+def test_a_version_without_onnx_is_served_by_sklearn(start: Starter, tmp_path: Path) -> None:
+    version = a_version.make(tmp_path / "version", trees=5, with_onnx=False)
+    server = start(model_folder=version).start()
+    assert HTTP.get(f"{server.url}/v2/models/{a_version.MODEL}").json()["platform"] == "sklearn"
+    columns = a_version.rows(7, seed=3)
+    for encoding in ("json", "raw"):
+        assert send(server, encoding, tensors(columns)).outputs == offline(version, columns)
+
+
+def test_the_answer_policy_can_be_overridden_where_it_is_served(start: Starter) -> None:
+    policy = {
+        "out_of_range": "flag",
+        "risk": {"score": a_version.SCORE, "medium": 0.0, "high": 9.0},
+    }
+    server = start(answer_policy=msgspec.json.encode(policy).decode()).start()
+    given = tensors({**a_version.rows(2), "torque": [999.0, 1.0]})
+    for encoding in ("json", "typed"):
+        reply = send(server, encoding, given)
+        assert reply.outputs["risk_level"] == ["MEDIUM", "MEDIUM"]
+        assert "'torque'" in reply.parameters["flags"]
+        assert "999" in reply.parameters["flags"]
+        assert server.last().flags == [reply.parameters["flags"]]
+    nan = tensors({**a_version.rows(2), "torque": [float("nan"), 1.0]})
+    assert send(server, "raw", nan).status == "INVALID_ARGUMENT"
+
+
+def test_a_policy_that_breaks_its_rule_ends_the_process(start: Starter) -> None:
+    code, error = ended(start(answer_policy='{"out_of_range":"guess"}').spawn())
+    assert code == 1
+    assert "guess" in error
+
+
+class Clients:
+    """Asks over both protocols without a pause, and keeps what came back.
+
+    Over HTTP it goes on to the very end, on connections old and new. Over gRPC it leaves once
+    the server says that it is not ready, as the gateway does: gRPC itself cancels what arrives
+    while it is saying goodbye.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.statuses: dict[str, list[str]] = {"http": [], "grpc": []}
+        self.stop, self.leave = threading.Event(), threading.Event()
+        self._threads = [threading.Thread(target=work) for work in (self._http, self._grpc)]
+
+    def __enter__(self) -> "Clients":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        for thread in self._threads:
+            thread.join(20)
+
+    def _http(self) -> None:
+        body, headers = http_body(tensors(a_version.rows(1)), False)
+        with httpx.Client() as client:
+            while not self.stop.is_set():
+                try:
+                    response = client.post(self.server.infer_url, content=body, headers=headers)
+                    self.statuses["http"].append(str(response.status_code))
+                except httpx.ConnectError:
+                    return  # not accepted: another server's turn
+                except httpx.TransportError as error:
+                    self.statuses["http"].append(repr(error))
+
+    def _grpc(self) -> None:
+        message = grpc_message(tensors(a_version.rows(1)), True).SerializeToString()
+        with grpc.insecure_channel(f"127.0.0.1:{self.server.grpc_port}") as channel:
+            method = channel.unary_unary(METHOD)
+            while not (self.leave.is_set() or self.stop.is_set()):
+                try:
+                    method(message, timeout=20)
+                    self.statuses["grpc"].append("OK")
+                except grpc.RpcError as error:
+                    self.statuses["grpc"].append(f"{error.code()} {error.details()}")
+
+
+def test_sigterm_drains_and_resets_nothing(start: Starter) -> None:
+    server = start().start()
+    assert server.process is not None
+    with Clients(server) as clients:
+        wait_for(lambda: all(len(s) > 20 for s in clients.statuses.values()), "traffic")
+        before = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: readiness(server) == 503, "not ready", 5)
+        clients.leave.set()
+        answered = len(clients.statuses["http"])
+        assert HTTP.get(f"{server.url}/v2/health/live").status_code == 200
+        wait_for(lambda: len(clients.statuses["http"]) > answered, "answers while draining", 5)
+        assert server.process.wait(15) == 0
+        assert time.monotonic() - before < 5
+    assert set(clients.statuses["http"]) == {"200"}
+    assert set(clients.statuses["grpc"]) == {"OK"}
+    assert server.log.read_text().count("Traceback") == 0
+    answered = sum(len(statuses) for statuses in clients.statuses.values())
+    assert len(server.records()) == answered
+
+
+def readiness(server: Server) -> int:
+    return HTTP.get(f"{server.url}/v2/health/ready").status_code
+
+
+def test_a_request_that_is_half_sent_at_sigterm_is_still_answered(start: Starter) -> None:
+    server = start().start()
+    assert server.process is not None
+    body, _ = http_body(tensors(a_version.rows(1)), False)
+    head = f"POST {httpx.URL(server.infer_url).path} HTTP/1.1\r\nhost: x\r\n"
+    with socket.create_connection(("127.0.0.1", server.http_port)) as connection:
+        connection.settimeout(10)
+        connection.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body[:50])
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: readiness(server) == 503, "not ready", 5)
+        connection.sendall(body[50:])
+        answer = connection.recv(65536)
+    assert b"200 OK" in answer
+    assert b"connection: close" in answer
+    assert server.process.wait(15) == 0
+
+
+def test_a_call_that_is_open_at_sigterm_is_still_answered(start: Starter) -> None:
+    server = start().start()
+    assert server.process is not None
+    messages: queue.Queue[bytes | None] = queue.Queue()
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        answer = channel.stream_unary(METHOD).future(iter(messages.get, None), timeout=20)
+        # On the same connection, so that its answer says that the call has begun.
+        channel.unary_unary("/inference.GRPCInferenceService/ServerLive")(b"", timeout=5)
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: not accepts(server), "no new connections")
+        messages.put(grpc_message(tensors(a_version.rows(1)), True).SerializeToString())
+        messages.put(None)
+        assert pb.ModelInferResponse.FromString(answer.result(10)).model_name == a_version.MODEL
+    assert server.process.wait(15) == 0
+
+
+def accepts(server: Server) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", server.http_port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def test_a_client_that_never_finishes_does_not_hold_up_the_end(start: Starter) -> None:
+    server = start(stop_seconds=1).start()
+    with socket.create_connection(("127.0.0.1", server.http_port)) as connection:
+        head = f"POST {httpx.URL(server.infer_url).path} HTTP/1.1\r\nhost: x\r\n"
+        connection.sendall(f"{head}content-length: 99\r\n\r\n{{".encode())
+        wait_for(lambda: readiness(server) == 200, "ready")
+        before = time.monotonic()
+        assert server.kill(signal.SIGTERM) == 0
+        assert time.monotonic() - before < 5
+
+
+def test_a_body_that_does_not_arrive_in_time_is_refused(start: Starter) -> None:
+    server = start(body_seconds=0.3).start()
+    with socket.create_connection(("127.0.0.1", server.http_port)) as connection:
+        connection.settimeout(10)
+        head = f"POST {httpx.URL(server.infer_url).path} HTTP/1.1\r\nhost: x\r\n"
+        connection.sendall(f"{head}content-length: 99\r\n\r\n{{".encode())
+        assert b" 408 " in connection.recv(4096)
+    assert server.last().status == "DEADLINE_EXCEEDED"
+
+
+def test_until_the_version_is_proven_it_is_live_but_not_ready(
+    start: Starter, tmp_path: Path
+) -> None:
+    """A pipe in the place of a file of the version holds up its loading as long as needed."""
+    slow = Path(shutil.copytree(start().environment["WATCHKEEPER_MODEL_FOLDER"], tmp_path / "slow"))
+    content = (slow / MANIFEST).read_bytes()
+    (slow / MANIFEST).unlink()
+    os.mkfifo(slow / MANIFEST)
+    server = start(model_folder=slow).spawn()
+
+    def live() -> bool:
+        try:
+            return HTTP.get(f"{server.url}/v2/health/live").json() == {"live": True}
+        except httpx.TransportError:
+            return False
+
+    wait_for(live, "live")
+    assert readiness(server) == 503
+    assert HTTP.get(f"{server.url}/v2/models/{a_version.MODEL}/ready").status_code == 503
+    given = tensors(a_version.rows(1))
+    assert send(server, "json", given).status == 503
+    assert send(server, "raw", given).status == "UNAVAILABLE"
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        ask = channel.unary_unary("/inference.GRPCInferenceService/ServerReady")
+        assert not pb.ServerReadyResponse.FromString(ask(b"", timeout=5)).ready
+    (slow / MANIFEST).write_bytes(content)
+    wait_for(server.is_ready, "ready")
+    assert [record.status for record in server.records()] == ["UNAVAILABLE", "UNAVAILABLE"]
+
+
+def test_the_latency_of_every_status_is_in_the_metrics(start: Starter) -> None:
+    server = start().start()
+    given = tensors(a_version.rows(3))
+    send(server, "json", given)
+    send(server, "typed", given[1:])
+    call(server, b"\xff")
+    text = HTTP.get(f"http://127.0.0.1:{server.metrics_port}/metrics").text
+    series = r'watchkeeper_request_seconds_count\{.*(protocol="\w+",status="\w+").*\} (.+)'
+    assert dict(re.findall(series, text)) == {
+        'protocol="http",status="OK"': "1.0",
+        'protocol="grpc",status="INVALID_ARGUMENT"': "2.0",
+    }
+    assert server.metric("watchkeeper_rows_total") == 3
+    assert server.metric("watchkeeper_ready") == 1

@@ -1,0 +1,154 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import a_version
+import pytest
+from conftest import Starter, wait_for
+from wire import send, tensors
+
+from watchkeeper.contracts.record import Gap, Prediction, decode_line
+from watchkeeper.contracts.spool import IDENTITY, segment_path, segments
+from watchkeeper.serving.spool import Spool
+
+LINE = b'{"kind":"x"}' + b" " * 87 + b"\n"  # 100 bytes
+
+
+def open_spool(folder: Path, limit: int = 10_000, segment_bytes: int = 1_000) -> Spool:
+    return Spool(folder, "m", 7, limit, segment_bytes)
+
+
+def lines(folder: Path) -> list[bytes]:
+    contents = [segment_path(folder, number).read_bytes() for number in segments(folder)]
+    return [line for content in contents for line in content.splitlines(keepends=True)]
+
+
+def test_a_segment_ends_at_its_size_and_no_line_is_in_two(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    assert all(spool.write(LINE) for _ in range(25))
+    spool.close()
+    assert segments(tmp_path) == [1, 2, 3]
+    assert lines(tmp_path) == [LINE] * 25
+
+
+def test_a_restart_leaves_the_old_segment_as_it_is(tmp_path: Path) -> None:
+    open_spool(tmp_path).write(LINE)
+    identity = (tmp_path / IDENTITY).read_text()
+    with segment_path(tmp_path, 1).open("ab") as torn:
+        torn.write(b'{"kind":"predic')
+    assert open_spool(tmp_path).write(LINE)
+    assert segments(tmp_path) == [1, 2]
+    assert segment_path(tmp_path, 2).read_bytes() == LINE
+    assert (tmp_path / IDENTITY).read_text() == identity
+
+
+def test_a_full_spool_refuses_the_newest_and_reports_them_once_there_is_room(
+    tmp_path: Path,
+) -> None:
+    spool = open_spool(tmp_path, limit=1_000, segment_bytes=200)
+    kept = 0
+    while spool.write(LINE):
+        kept += 1
+    assert kept == 10
+    before = time.time()
+    spool.lose(1, before)
+    assert not spool.write(LINE)
+    spool.lose(2, before + 1)
+    for number in segments(tmp_path)[:-1]:  # the sidecar has shipped them
+        segment_path(tmp_path, number).unlink()
+    wait_for(lambda: spool.write(LINE), "room again", 5)
+    spool.close()
+    *_, reported, last = lines(tmp_path)
+    gap = decode_line(reported)
+    assert isinstance(gap, Gap)
+    assert (gap.lost, gap.since) == (3, before)
+    assert gap.until >= before
+    assert last == LINE
+
+
+def test_a_restart_counts_what_is_there_already(tmp_path: Path) -> None:
+    assert open_spool(tmp_path, limit=1_000).write(LINE * 10)
+    assert not open_spool(tmp_path, limit=1_000).write(LINE)
+
+
+def test_a_volume_that_is_full_before_the_limit_loses_no_more_than_it_counts(
+    tmp_path: Path,
+) -> None:
+    """A file size limit makes the kernel cut a write short, as a full volume does."""
+    program = """
+import resource, signal, sys
+from pathlib import Path
+from watchkeeper.serving.spool import Spool
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+spool = Spool(Path(sys.argv[1]), "m", 7, 10_000_000, 1_000_000)
+resource.setrlimit(resource.RLIMIT_FSIZE, (250, resource.RLIM_INFINITY))
+line = b"x" * 99 + b"\\n"
+kept = sum(spool.write(line) or spool.lose(1, 5.0) or False for _ in range(4))
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+assert spool.write(line)
+print(kept)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], check=True, capture_output=True, text=True
+    )
+    kept = int(done.stdout)
+    whole = [line for line in lines(tmp_path) if line == b"x" * 99 + b"\n"]
+    gaps = [decode_line(line) for line in lines(tmp_path) if line.startswith(b'{"kind":"gap"')]
+    assert len(whole) == kept + 1
+    assert sum(gap.lost for gap in gaps) == 4 - kept
+    for number in segments(tmp_path)[:-1]:  # torn lines are only ever the last of their segment
+        *rest, last = segment_path(tmp_path, number).read_bytes().split(b"\n")
+        assert all(len(line) == 99 or line.startswith(b"{") for line in rest)
+        assert len(last) < 99
+
+
+def test_a_full_spool_still_answers_and_counts(start: Starter) -> None:
+    server = start(spool_bytes=3000).start()
+    given = tensors(a_version.rows(1))
+    statuses = [send(server, "json", given).status for _ in range(20)]
+    assert statuses == [200] * 20
+    lost = server.metric("watchkeeper_records_lost_total")
+    assert lost > 0
+    assert server.metric("watchkeeper_records_total") + lost == 20
+    for number in segments(server.spool)[:-1]:
+        segment_path(server.spool, number).unlink()
+
+    def reported() -> list[Gap]:
+        send(server, "json", given)
+        return [line for line in server.records() if isinstance(line, Gap)]
+
+    wait_for(lambda: bool(reported()), "a gap", 5)
+    assert sum(gap.lost for gap in reported()) == server.metric("watchkeeper_records_lost_total")
+
+
+def test_kill_9_loses_nothing_that_was_answered(start: Starter) -> None:
+    server = start()
+    given = tensors(a_version.rows(1))
+    answered: set[str] = set()
+    for encoding in ("json", "raw"):
+        server.start()
+        for _ in range(50):
+            answered.add(send(server, encoding, given).parameters["prediction_id"][:32])
+        assert server.kill(signal.SIGKILL) == -signal.SIGKILL
+        assert answered <= {r.id for r in server.records() if isinstance(r, Prediction)}
+    assert len(segments(server.spool)) == 2
+    assert len(answered) == len(server.records()) == 100
+
+
+def test_a_folder_that_cannot_be_written_ends_the_process(start: Starter, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    server = start(spool=tmp_path / "file").spawn()
+    assert server.process is not None
+    assert server.process.wait(20) == 1
+    assert "cannot serve" in server.log.read_text()
+    assert "Traceback" not in server.log.read_text()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_an_error(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError):
+        open_spool(tmp_path / "spool")

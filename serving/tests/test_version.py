@@ -1,0 +1,125 @@
+"""Loading: what must not be served never becomes a version."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import a_version
+import msgspec
+import onnx
+import pytest
+
+from watchkeeper.contracts.version import (
+    EXAMPLE,
+    MANIFEST,
+    BrokenVersionError,
+    Example,
+    Manifest,
+    read_example,
+    seal,
+)
+from watchkeeper.serving.version import load_version
+
+ONNX = f"{a_version.SCORE}.onnx"
+
+
+@pytest.fixture
+def copy(version: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(version, tmp_path / "copy"))
+
+
+def reseal(folder: Path, **changes: Any) -> None:
+    manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+    seal(folder, msgspec.structs.replace(manifest, **changes))
+
+
+def refused(folder: Path, *words: str, model: str = a_version.MODEL) -> None:
+    with pytest.raises(BrokenVersionError) as caught:
+        load_version(folder, model, {})
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_whole_version_is_loaded(version: Path) -> None:
+    loaded = load_version(version, a_version.MODEL, {})
+    assert [output.name for output in loaded.contract.outputs(())] == [
+        a_version.SCORE,
+        "failure",
+        "risk_level",
+    ]
+
+
+def test_another_model_is_not_loaded(version: Path) -> None:
+    refused(version, "another", a_version.MODEL, model="another")
+
+
+def test_bytes_that_are_no_onnx_are_not_loaded(copy: Path) -> None:
+    (copy / ONNX).write_bytes(b"no model at all")
+    reseal(copy)
+    refused(copy, ONNX)
+
+
+def test_onnx_with_other_columns_is_not_loaded(copy: Path) -> None:
+    model = onnx.load(copy / ONNX)
+    column = next(given for given in model.graph.input if given.name == "torque")
+    column.name = "force"
+    for node in model.graph.node:
+        node.input[:] = ["force" if name == "torque" else name for name in node.input]
+    onnx.save(model, copy / ONNX)
+    reseal(copy)
+    refused(copy, "force")
+
+
+def score(example: Example) -> None:
+    example.outputs[a_version.SCORE][0] += 1e-3
+
+
+def label(example: Example) -> None:
+    example.outputs["failure"][0] = 1 - example.outputs["failure"][0]
+
+
+def value(example: Example) -> None:
+    example.inputs["type"][0] = "X"
+
+
+def column(example: Example) -> None:
+    del example.inputs["torque"]
+
+
+def output(example: Example) -> None:
+    del example.outputs["risk_level"]
+
+
+def rows(example: Example) -> None:
+    example.outputs[a_version.SCORE].pop()
+
+
+def everything(example: Example) -> None:
+    example.inputs.clear()
+    example.outputs.clear()
+
+
+@pytest.mark.parametrize("spoil", [score, label, value, column, output, rows, everything])
+def test_an_example_that_is_not_answered_as_in_training_is_refused(
+    copy: Path, spoil: Callable[[Example], None]
+) -> None:
+    example = read_example(copy)
+    spoil(example)
+    (copy / EXAMPLE).write_bytes(msgspec.json.encode(example))
+    reseal(copy)
+    refused(copy, "example")
+
+
+def test_a_difference_within_the_tolerance_is_none(copy: Path) -> None:
+    example = read_example(copy)
+    example.outputs[a_version.SCORE][0] += 1e-6
+    (copy / EXAMPLE).write_bytes(msgspec.json.encode(example))
+    reseal(copy)
+    load_version(copy, a_version.MODEL, {})
+
+
+def test_a_version_without_an_example_is_refused(copy: Path) -> None:
+    (copy / EXAMPLE).unlink()
+    reseal(copy)
+    refused(copy, EXAMPLE)
