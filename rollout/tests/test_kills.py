@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from simulated import MODEL, POLICY, Simulation, first_version
@@ -9,6 +10,7 @@ from simulated import MODEL, POLICY, Simulation, first_version
 from watchkeeper.contracts.policies import override
 from watchkeeper.platforms import Asks, PlatformError, Route
 from watchkeeper.registry import ROLLOUT_TAG, RegistryError
+from watchkeeper.rollout.state import BrokenStateError
 from watchkeeper.rollout.steps import Wait
 
 
@@ -29,18 +31,16 @@ troubles = st.lists(
     ),
     max_size=8,
 )
-orders = st.lists(
-    st.tuples(
-        st.integers(0, 120),
-        st.sampled_from(
-            [
-                *("pause", "go on", "promote 2", "abort 2", "rollback 2", "newer candidate"),
-                *("move production to 3", "drop candidate", "rollback 1"),
-            ]
-        ),
-    ),
-    max_size=3,
-)
+ASKED = {
+    "pause": Asks(paused=True),
+    "go on": Asks(),
+    "promote 2": Asks(promote=2),
+    "abort 2": Asks(abort=2),
+    "rollback 2": Asks(rollback=2),
+    "rollback 1": Asks(rollback=1),
+}
+BY_HAND = ("newer candidate", "move production to 3", "drop candidate")
+orders = st.lists(st.tuples(st.integers(0, 120), st.sampled_from([*ASKED, *BY_HAND])), max_size=3)
 
 
 class Troubled:
@@ -86,18 +86,6 @@ class Troubled:
         simulation = self.simulation
         for order in orders_:
             match order:
-                case "pause":
-                    simulation.platform.wants = Asks(paused=True)
-                case "go on":
-                    simulation.platform.wants = Asks()
-                case "promote 2":
-                    simulation.platform.wants = Asks(promote=2)
-                case "abort 2":
-                    simulation.platform.wants = Asks(abort=2)
-                case "rollback 2":
-                    simulation.platform.wants = Asks(rollback=2)
-                case "rollback 1":
-                    simulation.platform.wants = Asks(rollback=1)
                 case "newer candidate":
                     simulation.registry.register(3)
                 case "move production to 3":
@@ -105,6 +93,8 @@ class Troubled:
                     simulation.registry.alias["production"] = 3
                 case "drop candidate":
                     simulation.registry.alias.pop("candidate", None)
+                case asked:
+                    simulation.platform.wants = ASKED[asked]
 
     def _world(self) -> tuple[Any, ...]:
         simulation = self.simulation
@@ -191,7 +181,6 @@ def test_a_call_that_fails_after_it_took_effect_is_as_good_as_one_that_did_not(
         {"production": 2, "previous": 1} if good else {"production": 1}
     )
     kinds = simulation.kinds()
-    assert len(kinds) == len(set((*k, i) for i, k in enumerate(kinds)))
     assert kinds.count(("begun", 2)) == 1
     assert kinds.count(("promoted", 2)) == (quality != "slow")
 
@@ -212,12 +201,8 @@ def test_an_unknown_phase_or_number_is_an_error_that_names_it() -> None:
     route = simulation.platform.written
     assert route is not None
     simulation.platform.written = Route(route.weights, {**route.state, "since": "yesterday"})
-    try:
+    with pytest.raises(BrokenStateError, match="since='yesterday'"):
         simulation.turn()
-    except ValueError as error:
-        assert "since='yesterday'" in str(error)
-    else:
-        raise AssertionError("a broken state was accepted")
 
 
 def test_a_route_without_any_state_is_adopted() -> None:

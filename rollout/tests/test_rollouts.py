@@ -1,5 +1,7 @@
 """Whole rollouts in a world in memory: what they end in, and in which order they get there."""
 
+from itertools import pairwise
+
 import msgspec
 import pytest
 from simulated import POLICY, Simulation, first_version
@@ -95,7 +97,7 @@ def test_steps_do_not_overlap_and_tell_when_their_weights_held() -> None:
     simulation.settle()
     steps = [e.details for e in simulation.events.values() if e.kind == "step"]
     assert [s["percent"] for s in steps] == [10, 25, 50]
-    for one, next_ in zip(steps, steps[1:], strict=False):
+    for one, next_ in pairwise(steps):
         assert one["since"] + POLICY.step_seconds <= one["until"] < next_["since"]
     assert all(s["verdict"] == "pass" and s["policy"]["steps"] == [10, 25, 50] for s in steps)
 

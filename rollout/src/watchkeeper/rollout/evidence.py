@@ -27,7 +27,7 @@ class Sample(msgspec.Struct, frozen=True):
     @property
     def protocols(self) -> set[str]:
         """The protocols it was asked by."""
-        return {*self.latencies, *self.errors}
+        return {p for p in (*self.latencies, *self.errors) if self.asked(p)}
 
     def answered(self, protocol: str) -> int:
         """Count the requests it answered."""
