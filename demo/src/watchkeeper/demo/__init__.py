@@ -1,0 +1,1 @@
+"""A factory to watch: its machines and their data, their clients, and the story of the loop."""

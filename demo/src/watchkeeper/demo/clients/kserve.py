@@ -1,0 +1,78 @@
+"""The KServe SDK, over HTTP and gRPC."""
+
+from typing import Final
+
+import kserve
+from kserve.inference_client import RESTConfig
+
+from watchkeeper.demo.clients import (
+    CLIENT_HEADER,
+    OUTPUTS,
+    TIMEOUT,
+    Reply,
+    Row,
+    first_value,
+    from_messages,
+    tensors,
+)
+
+
+class KServeHttp:
+    """The KServe SDK's REST client: binary tensors over HTTP by default."""
+
+    name = "kserve-rest"
+    protocol = "http"
+
+    def __init__(self, address: str, host: str, model: str) -> None:
+        self._client = kserve.InferenceRESTClient(RESTConfig(protocol="v2", timeout=TIMEOUT))
+        self._url = f"http://{address}"
+        self._model = model
+        self._headers = {"Host": host, CLIENT_HEADER: self.name}
+
+    async def infer(self, row: Row) -> Reply:
+        """Ask for one row."""
+        request = kserve.InferRequest(self._model, tensors(kserve.InferInput, row))
+        response = await self._client.infer(
+            self._url, request, model_name=self._model, headers=dict(self._headers)
+        )
+        outputs = {output.name: first_value(output.as_numpy()) for output in response.outputs}
+        return Reply(
+            {name: outputs[name] for name in OUTPUTS},
+            int(response.parameters["version"]),
+            response.parameters["prediction_id"],
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+
+class KServeGrpc:
+    """The KServe SDK's gRPC client; its own retries are off, so that a failure is seen as one."""
+
+    name = "kserve-grpc"
+    protocol = "grpc"
+
+    def __init__(self, address: str, host: str, model: str) -> None:
+        self._client = kserve.InferenceGRPCClient(
+            address,
+            timeout=TIMEOUT,
+            retries=0,
+            channel_args=[("grpc.default_authority", host)],
+        )
+        self._model = model
+        self._headers = ((CLIENT_HEADER, self.name),)
+
+    async def infer(self, row: Row) -> Reply:
+        """Ask for one row."""
+        request = kserve.InferRequest(self._model, tensors(kserve.InferInput, row))
+        response = await self._client.infer(request, headers=self._headers)
+        outputs = {output.name: first_value(output.as_numpy()) for output in response.outputs}
+        return from_messages({name: outputs[name] for name in OUTPUTS}, response.parameters)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+
+CLIENTS: Final = (KServeHttp, KServeGrpc)

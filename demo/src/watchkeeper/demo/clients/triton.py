@@ -1,0 +1,76 @@
+"""tritonclient, over HTTP and gRPC."""
+
+import asyncio
+from typing import Final
+
+import tritonclient.grpc.aio as triton_grpc
+import tritonclient.http.aio as triton_http
+
+from watchkeeper.demo.clients import (
+    CLIENT_HEADER,
+    OUTPUTS,
+    TIMEOUT,
+    Reply,
+    Row,
+    first_value,
+    from_messages,
+    tensors,
+)
+
+
+class TritonHttp:
+    """tritonclient.http: binary tensors over HTTP by default."""
+
+    name = "tritonclient-http"
+    protocol = "http"
+
+    def __init__(self, address: str, host: str, model: str) -> None:
+        self._client = triton_http.InferenceServerClient(address)
+        self._model = model
+        self._headers = {"Host": host, CLIENT_HEADER: self.name}
+
+    async def infer(self, row: Row) -> Reply:
+        """Ask for one row."""
+        inputs = tensors(triton_http.InferInput, row)
+        result = await asyncio.wait_for(
+            self._client.infer(self._model, inputs, headers=dict(self._headers)), TIMEOUT
+        )
+        outputs = {name: first_value(result.as_numpy(name)) for name in OUTPUTS}
+        parameters = result.get_response()["parameters"]
+        return Reply(outputs, int(parameters["version"]), parameters["prediction_id"])
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+
+class TritonGrpc:
+    """tritonclient.grpc: raw tensors, BYTES without a content type."""
+
+    name = "tritonclient-grpc"
+    protocol = "grpc"
+
+    def __init__(self, address: str, host: str, model: str) -> None:
+        self._client = triton_grpc.InferenceServerClient(
+            address, channel_args=[("grpc.default_authority", host)]
+        )
+        self._model = model
+        self._headers = {CLIENT_HEADER: self.name}
+
+    async def infer(self, row: Row) -> Reply:
+        """Ask for one row."""
+        result = await self._client.infer(
+            self._model,
+            tensors(triton_grpc.InferInput, row),
+            headers=self._headers,
+            client_timeout=TIMEOUT,
+        )
+        outputs = {name: first_value(result.as_numpy(name)) for name in OUTPUTS}
+        return from_messages(outputs, result.get_response().parameters)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+
+CLIENTS: Final = (TritonHttp, TritonGrpc)
