@@ -18,6 +18,15 @@ from watchkeeper.contracts.record import Line, decode_line
 
 KEY = "a signing key"
 TOKEN = "a feedback token"
+STRAY = {  # settings of MLServer that must change nothing
+    "MLSERVER_DEBUG": "true",
+    "MLSERVER_PARALLEL_WORKERS": "2",
+    "MLSERVER_CORS_SETTINGS": '{"allow_origins":["*"]}',
+    "MLSERVER_GZIP_ENABLED": "true",
+    "MLSERVER_ROOT_PATH": "/x",
+    "MLSERVER_MODEL_NAME": "y",
+    "MLSERVER_MODEL_PARALLEL_WORKERS": "3",
+}
 
 
 def free_ports(number: int) -> list[int]:
@@ -63,6 +72,8 @@ class Server:
             "WATCHKEEPER_GRPC_PORT": str(self.grpc_port),
             "WATCHKEEPER_METRICS_PORT": str(self.metrics_port),
             "WATCHKEEPER_DRAIN_SECONDS": "0.5",
+            "WATCHKEEPER_BODY_SECONDS": "1",
+            **STRAY,
             **{f"WATCHKEEPER_{name.upper()}": str(value) for name, value in settings.items()},
         }
         self.process: subprocess.Popen[bytes] | None = None

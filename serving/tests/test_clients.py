@@ -105,6 +105,14 @@ def test_metadata_tells_units_ranges_and_categories(server: Server) -> None:
     assert metadata["versions"] == ["7"]
 
 
+def test_stray_variables_of_mlserver_change_nothing(server: Server) -> None:
+    headers = {"origin": "http://evil", "accept-encoding": "gzip"}
+    response = HTTP.get(f"{server.url}/v2/models/{a_version.MODEL}", headers=headers)
+    assert response.status_code == 200
+    assert "access-control-allow-origin" not in response.headers
+    assert "content-encoding" not in response.headers
+
+
 @pytest.mark.parametrize("path", ["/nowhere", "/v2/models/another", "/v2/repository/index?x=1"])
 def test_errors_of_every_path_have_the_one_body(server: Server, path: str) -> None:
     response = HTTP.post(server.url + path, content=b"[")

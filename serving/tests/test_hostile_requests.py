@@ -422,6 +422,15 @@ def test_a_message_over_the_limit_is_refused(server: Server) -> None:
     assert "limit" in server.last().error
 
 
+def test_a_body_that_does_not_arrive_in_time_is_refused(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.http_port)) as connection:
+        connection.settimeout(10)
+        head = f"POST /v2/models/{a_version.MODEL}/infer HTTP/1.1\r\nhost: x\r\n"
+        connection.sendall(f"{head}content-length: 99\r\n\r\n{{".encode())
+        assert b" 408 " in connection.recv(4096)
+    assert server.last().status == "DEADLINE_EXCEEDED"
+
+
 def test_a_client_that_goes_away_in_the_middle_is_recorded(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.http_port)) as connection:
         head = f"POST /v2/models/{a_version.MODEL}/infer HTTP/1.1\r\nhost: x\r\n"
@@ -439,6 +448,26 @@ def test_other_ways_of_inference_are_closed(server: Server) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             next(stream(iter([message().SerializeToString()])))
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_the_latency_of_every_status_is_in_the_metrics(server: Server) -> None:
+    def count(protocol: str, status: str) -> float:
+        text = HTTP.get(f"http://127.0.0.1:{server.metrics_port}/metrics").text
+        series = (
+            f'_seconds_count{{model="{a_version.MODEL}",protocol="{protocol}",status="{status}"'
+        )
+        return sum(float(line.split()[-1]) for line in text.splitlines() if series in line)
+
+    cases = [("http", "OK"), ("http", "NOT_FOUND"), ("grpc", "OK"), ("grpc", "INVALID_ARGUMENT")]
+    before = [count(*case) for case in cases]
+    rows = server.metric("watchkeeper_rows_total")
+    post(server, msgspec.json.encode(valid()))
+    post(server, msgspec.json.encode(valid()), path="/v2/models/x/infer")
+    call(server, message().SerializeToString())
+    call(server, b"\xff")
+    assert [count(*case) for case in cases] == [number + 1 for number in before]
+    assert server.metric("watchkeeper_rows_total") == rows + 4
+    assert server.metric("watchkeeper_ready") == 1
 
 
 def test_what_is_refused_leaves_the_series_of_metrics_few(server: Server) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import queue
-import re
 import shutil
 import signal
 import socket
@@ -18,7 +17,7 @@ import pytest
 from conftest import HTTP, Server, Starter, wait_for
 from test_valid_requests import offline
 from tritonclient.grpc import service_pb2 as pb
-from wire import METHOD, call, grpc_message, http_body, send, tensors
+from wire import METHOD, grpc_message, http_body, send, tensors
 
 from watchkeeper.contracts.version import EXAMPLE, MANIFEST, Example, Manifest, read_manifest, seal
 
@@ -37,12 +36,6 @@ def ended(server: Server) -> tuple[int, str]:
 @pytest.fixture
 def copy(version: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(version, tmp_path / "copy"))
-
-
-def test_it_is_ready_within_seconds(start: Starter) -> None:
-    before = time.monotonic()
-    start().start()
-    assert time.monotonic() - before < 6
 
 
 @pytest.mark.parametrize(
@@ -67,20 +60,6 @@ def test_a_missing_secret_is_named(start: Starter) -> None:
     code, error = ended(server.spawn())
     assert code == 2
     assert "WATCHKEEPER_SIGNING_KEY" in error
-
-
-def test_a_missing_version_ends_the_process(start: Starter, tmp_path: Path) -> None:
-    code, error = ended(start(model_folder=tmp_path / "nowhere").spawn())
-    assert code == 1
-    assert MANIFEST in error
-
-
-def test_an_altered_file_is_never_loaded(start: Starter, copy: Path) -> None:
-    with (copy / f"{a_version.SCORE}.onnx").open("ab") as file:
-        file.write(b" ")
-    code, error = ended(start(model_folder=copy).spawn())
-    assert code == 1
-    assert "SHA-256" in error
 
 
 def test_a_version_that_does_not_answer_its_example_is_not_served(
@@ -116,25 +95,6 @@ def test_a_taken_port_ends_the_process(start: Starter, port: str) -> None:
     assert str(number) in error
 
 
-def test_stray_variables_of_mlserver_change_nothing(start: Starter) -> None:
-    server = start()
-    server.environment |= {
-        "MLSERVER_DEBUG": "true",
-        "MLSERVER_PARALLEL_WORKERS": "2",
-        "MLSERVER_CORS_SETTINGS": '{"allow_origins":["*"]}',
-        "MLSERVER_GZIP_ENABLED": "true",
-        "MLSERVER_ROOT_PATH": "/x",
-        "MLSERVER_MODEL_NAME": "y",
-        "MLSERVER_MODEL_PARALLEL_WORKERS": "3",
-    }
-    server.start()
-    headers = {"origin": "http://evil", "accept-encoding": "gzip"}
-    response = HTTP.get(f"{server.url}/v2/models/{a_version.MODEL}", headers=headers)
-    assert response.status_code == 200
-    assert "access-control-allow-origin" not in response.headers
-    assert "content-encoding" not in response.headers
-
-
 def test_a_version_without_onnx_is_served_by_sklearn(start: Starter, tmp_path: Path) -> None:
     version = a_version.make(tmp_path / "version", trees=5, with_onnx=False)
     server = start(model_folder=version).start()
@@ -159,12 +119,6 @@ def test_the_answer_policy_can_be_overridden_where_it_is_served(start: Starter) 
         assert server.last().flags == [reply.parameters["flags"]]
     nan = tensors({**a_version.rows(2), "torque": [float("nan"), 1.0]})
     assert send(server, "raw", nan).status == "INVALID_ARGUMENT"
-
-
-def test_a_policy_that_breaks_its_rule_ends_the_process(start: Starter) -> None:
-    code, error = ended(start(answer_policy='{"out_of_range":"guess"}').spawn())
-    assert code == 1
-    assert "guess" in error
 
 
 class Clients:
@@ -216,8 +170,10 @@ class Clients:
 
 
 def test_sigterm_drains_and_resets_nothing(start: Starter) -> None:
+    before = time.monotonic()
     server = start().start()
     assert server.process is not None
+    assert time.monotonic() - before < 6
     with Clients(server) as clients:
         wait_for(lambda: all(len(s) > 20 for s in clients.statuses.values()), "traffic")
         before = time.monotonic()
@@ -292,16 +248,6 @@ def test_a_client_that_never_finishes_does_not_hold_up_the_end(start: Starter) -
         assert time.monotonic() - before < 5
 
 
-def test_a_body_that_does_not_arrive_in_time_is_refused(start: Starter) -> None:
-    server = start(body_seconds=0.3).start()
-    with socket.create_connection(("127.0.0.1", server.http_port)) as connection:
-        connection.settimeout(10)
-        head = f"POST {httpx.URL(server.infer_url).path} HTTP/1.1\r\nhost: x\r\n"
-        connection.sendall(f"{head}content-length: 99\r\n\r\n{{".encode())
-        assert b" 408 " in connection.recv(4096)
-    assert server.last().status == "DEADLINE_EXCEEDED"
-
-
 def test_until_the_version_is_proven_it_is_live_but_not_ready(
     start: Starter, tmp_path: Path
 ) -> None:
@@ -330,19 +276,3 @@ def test_until_the_version_is_proven_it_is_live_but_not_ready(
     (slow / MANIFEST).write_bytes(content)
     wait_for(server.is_ready, "ready")
     assert [record.status for record in server.records()] == ["UNAVAILABLE", "UNAVAILABLE"]
-
-
-def test_the_latency_of_every_status_is_in_the_metrics(start: Starter) -> None:
-    server = start().start()
-    given = tensors(a_version.rows(3))
-    send(server, "json", given)
-    send(server, "typed", given[1:])
-    call(server, b"\xff")
-    text = HTTP.get(f"http://127.0.0.1:{server.metrics_port}/metrics").text
-    series = r'watchkeeper_request_seconds_count\{.*(protocol="\w+",status="\w+").*\} (.+)'
-    assert dict(re.findall(series, text)) == {
-        'protocol="http",status="OK"': "1.0",
-        'protocol="grpc",status="INVALID_ARGUMENT"': "2.0",
-    }
-    assert server.metric("watchkeeper_rows_total") == 3
-    assert server.metric("watchkeeper_ready") == 1

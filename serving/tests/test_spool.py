@@ -1,4 +1,3 @@
-import os
 import signal
 import subprocess
 import sys
@@ -6,7 +5,6 @@ import time
 from pathlib import Path
 
 import a_version
-import pytest
 from conftest import Starter, wait_for
 from wire import send, tensors
 
@@ -145,10 +143,3 @@ def test_a_folder_that_cannot_be_written_ends_the_process(start: Starter, tmp_pa
     assert server.process.wait(20) == 1
     assert "cannot serve" in server.log.read_text()
     assert "Traceback" not in server.log.read_text()
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder_is_an_error(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(PermissionError):
-        open_spool(tmp_path / "spool")

@@ -54,6 +54,22 @@ def test_another_model_is_not_loaded(version: Path) -> None:
     refused(version, "another", a_version.MODEL, model="another")
 
 
+def test_a_folder_without_a_version_is_refused(tmp_path: Path) -> None:
+    refused(tmp_path / "nowhere", MANIFEST)
+
+
+def test_an_altered_file_is_never_loaded(copy: Path) -> None:
+    with (copy / ONNX).open("ab") as file:
+        file.write(b" ")
+    refused(copy, ONNX, "SHA-256")
+
+
+def test_a_policy_that_breaks_its_rule_is_refused(version: Path) -> None:
+    for changes in ({"out_of_range": "guess"}, {"unknown": 1}, {"risk": {"medium": 0.5}}):
+        with pytest.raises(BrokenVersionError, match="WATCHKEEPER_ANSWER_POLICY"):
+            load_version(version, a_version.MODEL, changes)
+
+
 def test_bytes_that_are_no_onnx_are_not_loaded(copy: Path) -> None:
     (copy / ONNX).write_bytes(b"no model at all")
     reseal(copy)

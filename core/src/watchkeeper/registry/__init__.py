@@ -102,8 +102,8 @@ class Registry:
                 got = mlflow.artifacts.download_artifacts(
                     artifact_uri=source, dst_path=draft, tracking_uri=self.client.tracking_uri
                 )
-            except MlflowException as error:
-                raise RegistryError(f"{model_uri(model, version)}: {error.message}") from error
+            except (MlflowException, OSError) as error:  # requests' errors are OSErrors
+                raise RegistryError(f"{model_uri(model, version)}: {error}") from error
             _place(Path(got), folder)
 
 

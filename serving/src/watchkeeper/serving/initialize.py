@@ -50,7 +50,7 @@ def initialize(uri: str, folder: Path, seconds: float) -> None:
         except (RegistryError, BrokenVersionError) as error:
             if time.monotonic() + pause > deadline:
                 raise RuntimeError(f"{uri} could not be had in {seconds:g} s: {error}") from error
-            logger.warning("%s: %s; trying again in %g s", uri, error, pause)
+            logger.warning("%s; trying again in %g s", error, pause)
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
         else:
@@ -80,6 +80,7 @@ def _clear(folder: Path) -> None:
 def main() -> int:
     """Return 0 when the version is there, 1 if it could not be had, 2 for wrong arguments."""
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("urllib3").setLevel("ERROR")
     try:
         uri, folder = _arguments(sys.argv[1:])
         seconds = read_settings(InitializeSettings).initialize_seconds
