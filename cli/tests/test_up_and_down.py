@@ -163,7 +163,9 @@ def test_a_changed_setting_restarts_only_what_it_is_for(
 
 
 def test_programs_get_nothing_of_the_callers_settings(home: Path, endpoints: Endpoints) -> None:
-    environment = psutil.Process(states(home)["rollout"].pid).environ()
+    rollout = psutil.Process(states(home)["rollout"].pid)
+    wait_for(lambda: rollout.name() == "sleep")  # its shell has become the stand-in
+    environment = rollout.environ()
     assert environment["MLFLOW_TRACKING_URI"] == endpoints.mlflow
     assert environment[MARK] == str(home)
     assert "WATCHKEEPER_COMPONENTS" not in environment

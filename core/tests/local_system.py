@@ -1,6 +1,7 @@
 """A local system made of the real supervisord, the real Envoy and stand-ins."""
 
 import contextlib
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -73,6 +74,7 @@ def running(folder: Path, **environment: str) -> Iterator[LocalPlatform]:
         assert marked(home.folder) == []
     finally:
         end_marked(home.folder, 1.0)
+        shutil.rmtree(installation.sockets)
 
 
 def serve(platform: LocalPlatform, *versions: int, model: str = MODEL) -> None:

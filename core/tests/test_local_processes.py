@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -206,6 +207,7 @@ def test_a_port_that_was_taken_while_nothing_ran_is_replaced(tmp_path: Path) -> 
     write_struct(home.serving / before.name / "pod.json", before)
     with socket.create_server(("127.0.0.1", before.grpc)):
         pods.settle()
+    shutil.rmtree(home.read_installation().sockets)
     after = pods.find(MODEL, 1)
     assert after is not None
     assert after.grpc != before.grpc

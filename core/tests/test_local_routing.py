@@ -64,12 +64,15 @@ def call(platform: LocalPlatform, count: int, authority: str = "any") -> collect
         return collections.Counter(future.result().decode() for future in pending)
 
 
-def test_a_confirmed_weight_is_exact_for_both_protocols(
+def test_a_confirmed_weight_is_exact_to_one_request_for_both_protocols(
     platform: LocalPlatform, v2: httpx.Client
 ) -> None:
+    """Envoy takes turns by floating point deadlines: equal ones may swap, once in some 1,000."""
     route(platform, {1: 75, 2: 25})
-    assert versions_over_http(v2, 1000) == {"1": 750, "2": 250}
-    assert call(platform, 1000) == {"1": 750, "2": 250}
+    for counted in (versions_over_http(v2, 1000), call(platform, 1000)):
+        assert counted.keys() == {"1", "2"}
+        assert counted.total() == 1000
+        assert abs(counted["2"] - 250) <= 1
 
 
 def test_each_new_weight_holds_from_its_confirmation_on(
