@@ -24,7 +24,8 @@ def main() -> int:
     # Imported now, so that bad settings are told at once and not after seconds of imports.
     import uvloop  # noqa: PLC0415
 
-    from watchkeeper.serving.host import PortError, serve  # noqa: PLC0415
+    from watchkeeper.serving.host import serve  # noqa: PLC0415
+    from watchkeeper.serving.servers import PortError  # noqa: PLC0415
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
