@@ -6,6 +6,7 @@ the message says why. 1: something did not answer; the same run may be started a
 
 import argparse
 import logging
+import os
 import re
 import sys
 import time
@@ -37,10 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     started = time.perf_counter()
     given = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    for chatty in ("mlflow", "alembic", "skl2onnx"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.ERROR)  # it warns of a pip that nobody needs
     try:
-        settings = read_settings(Settings)
+        settings = _settings()
         order = _order(given, settings)
         ledger = Ledger(settings.ledger_url)
         version = train(order, settings.source_url, Registry(), ledger)
@@ -61,6 +61,13 @@ def main(arguments: list[str] | None = None) -> int:
         time.perf_counter() - started,
     )
     return 0
+
+
+def _settings() -> Settings:
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        # MLflow would make a database in the working directory instead.
+        raise SettingsError("MLFLOW_TRACKING_URI is not set; it names the MLflow server")
+    return read_settings(Settings)
 
 
 def _order(given: argparse.Namespace, settings: Settings) -> Order:

@@ -109,7 +109,7 @@ class Head(msgspec.Struct, frozen=True):
 
     Built-ins of scikit-learn only: they can be loaded without trusting anybody, and converted.
     An unsupervised head sees all training rows as they are, without labels and SMOTE. The ONNX
-    form is kept when no held-out score differs by more than ``tolerance``.
+    form is kept when no score differs by more than ``tolerance``.
     """
 
     score: str

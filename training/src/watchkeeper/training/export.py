@@ -31,9 +31,9 @@ _OPSETS = {"": 18, "ai.onnx.ml": 3}
 
 
 def forms(
-    model: Model, pipelines: dict[str, Pipeline], held: Rows
+    model: Model, pipelines: dict[str, Pipeline], rows: Rows
 ) -> tuple[tuple[version.Head, ...], dict[str, bytes]]:
-    """Convert every head and measure on held-out rows; keep what agrees.
+    """Convert every head, measure on ``rows`` and keep what agrees.
 
     Returns the heads as the manifest describes them, and the ONNX files by name.
     """
@@ -41,7 +41,7 @@ def forms(
     for head in model.heads:
         pipeline, kept = pipelines[head.score], described(head)
         form = to_onnx(pipeline, head, model.columns)
-        apart = difference(form, head, held, score(pipeline, kept, held.columns))
+        apart = difference(form, head, rows, score(pipeline, kept, rows.columns))
         if apart <= head.tolerance:
             name = f"{head.score}.onnx"
             files[name] = form
@@ -77,7 +77,7 @@ def to_onnx(pipeline: Pipeline, head: Head, columns: tuple[Column, ...]) -> byte
         options=options,
         target_opset=_OPSETS,
     )
-    _add_up_in_double(model)
+    _stay_in_double(model)
     return bytes(_one_score(model, head).SerializeToString())
 
 
@@ -91,18 +91,26 @@ def difference(form: bytes, head: Head, rows: Rows, expected: NDArray[Any]) -> f
     return float(np.abs(scores - expected).max(initial=0.0))
 
 
-def _add_up_in_double(model: ModelProto) -> None:
-    """Let the votes be added up in double precision, as scikit-learn does."""
+def _stay_in_double(model: ModelProto) -> None:
+    """Undo two places where skl2onnx or an operator falls back to float32.
+
+    FeatureVectorizer, which joins request columns, puts out float32 whatever comes in. And the
+    votes of trees are added up in the type of their input, while scikit-learn adds doubles.
+    """
     nodes: list[NodeProto] = []
     for node in model.graph.node:
-        if node.op_type == "TreeEnsembleClassifier":
-            wide = f"{node.input[0]}_double"
-            cast = helper.make_node(
-                "Cast", [node.input[0]], [wide], name=wide, to=TensorProto.DOUBLE
-            )
-            nodes.append(cast)
-            node.input[0] = wide
-        nodes.append(node)
+        if node.op_type in ("FeatureVectorizer", "TreeEnsembleClassifier"):
+            for place, name in enumerate(node.input):
+                wide = f"{name}_in_double"
+                if wide not in [known.name for known in nodes]:
+                    to = TensorProto.DOUBLE
+                    nodes.append(helper.make_node("Cast", [name], [wide], name=wide, to=to))
+                node.input[place] = wide
+        if node.op_type == "FeatureVectorizer":
+            joined = [*node.input], [*node.output]
+            nodes.append(helper.make_node("Concat", *joined, name=node.name, axis=1))
+        else:
+            nodes.append(node)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
 

@@ -5,6 +5,7 @@ tags. What follows (event, alias, end of the run) is finished by whoever comes n
 """
 
 import logging
+import os
 import time
 from pathlib import Path
 
@@ -27,6 +28,9 @@ from watchkeeper.registry import (
 from watchkeeper.training import judged
 
 log = logging.getLogger(__name__)
+
+# Addresses of the MLflow UI are no part of a run's output.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 FILES = "model"  # where in the run's artifacts the version's folder is
 
@@ -108,6 +112,7 @@ def _create_version(
         run_id=run_id,
         tags={RUN_TAG: manifest.lineage.run, GATE_TAG: _gate(report), **_lineage_tags(manifest)},
         description=report.reason,
+        await_creation_for=0,  # a version of files that are there is ready at once
     )
 
 

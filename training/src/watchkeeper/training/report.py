@@ -46,4 +46,4 @@ def _shown(estimate: Estimate) -> str:
 
 
 def _onnx(difference: float | None) -> str:
-    return "none" if difference is None else f"differs by at most {difference:.1e} on held-out rows"
+    return "none" if difference is None else f"differs by at most {difference:.1e} on all rows"

@@ -88,6 +88,11 @@ def usable(frame: pd.DataFrame, model: Model, where: str) -> Rows:
             "%s: %d of %d rows are empty or out of range, left out", where, dropped, len(good)
         )
     table = pd.DataFrame(columns, index=frame.index)[model.names].loc[good].reset_index(drop=True)
+    whole = {column.name: np.int64 for column in model.columns if column.datatype == "INT64"}
+    for name in whole:
+        if (table[name] % 1 != 0).any():
+            raise CannotTrainError(f"{where}: column {name!r} holds fractions, but is INT64")
+    table = table.astype(whole)
     return Rows(table, target[good], frame["key"].to_numpy()[good])
 
 

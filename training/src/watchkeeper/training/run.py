@@ -84,7 +84,8 @@ def _make(
     heads = tuple(fit.described(head) for head in model.heads)
     forms: dict[str, bytes] = {}
     if parameters.onnx == "on":
-        heads, forms = export.forms(model, pipelines, parts.held)
+        # On all rows there are: the two forms would part near a tree's threshold, which is rare.
+        heads, forms = export.forms(model, pipelines, joined(history, recent.rows))
         clock.lap("converted to ONNX")
 
     verdict = judge(

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from watchkeeper.training import CannotTrainError
 from watchkeeper.training.declaration import Model, Split
 from watchkeeper.training.rows import Rows
 
@@ -37,6 +38,9 @@ def split(history: Rows, recent: Rows, model: Model, known_rows: int = 0) -> Par
 
     A prediction's row that is also in the history is used once, as a recent one. If it is among
     the history's first ``known_rows``, those that production was trained on, it is not asked.
+
+    Raises:
+        CannotTrainError: the history is too small to have both outcomes in both of its parts.
     """
     twin = _twins(history, recent)
     copied = np.zeros(len(history), dtype=bool)
@@ -47,9 +51,17 @@ def split(history: Rows, recent: Rows, model: Model, known_rows: int = 0) -> Par
     recent_out = held_predictions(recent.key, model.split)
     labelled = ~np.isnan(recent.target)
     fair = (twin < 0) | (twin >= known_rows)
+    train, held = history_left.where(~out), history_left.where(out)
+    for rows, share in ((train, "for training"), (held, "held out")):
+        if len(np.unique(rows.target)) < 2:
+            raise CannotTrainError(
+                f"history of {model.name}: {len(history)} rows in blocks of "
+                f"{model.split.block_rows} are too few: the {len(rows)} rows {share} do not "
+                "have both outcomes"
+            )
     return Parts(
-        train=history_left.where(~out),
-        held=history_left.where(out),
+        train=train,
+        held=held,
         recent_train=recent.where(labelled & ~recent_out),
         recent_held=recent.where(labelled & recent_out & fair),
         unseen=recent.where((recent_out | ~labelled) & fair),

@@ -1,0 +1,73 @@
+"""A model with two heads and numbers only is a declaration, and nothing but that."""
+
+from pathlib import Path
+
+import milling
+import numpy as np
+import onnxruntime
+import pytest
+from sklearn.ensemble import IsolationForest, RandomForestClassifier
+from sklearn.preprocessing import StandardScaler
+
+from watchkeeper.contracts.answer import AnswerPolicy, Label, Risk
+from watchkeeper.contracts.names import model_uri
+from watchkeeper.contracts.signature import Column
+from watchkeeper.ledger import Ledger
+from watchkeeper.pipeline import load
+from watchkeeper.registry import Registry
+from watchkeeper.training.declaration import Balance, Gate, Head, Model, Parameters, Source
+from watchkeeper.training.run import Order, train
+
+TWO_HEADS = Model(
+    name="mill-risk",
+    source=Source("SELECT * FROM machine_readings", id="id"),
+    columns=(
+        Column("torque", "FP64", unit="Nm", minimum=0.0),
+        Column("rotational_speed", "FP64", unit="rpm"),
+        Column("tool_wear", "INT64", unit="min"),
+    ),
+    target=milling.TARGET,
+    heads=(
+        Head(
+            "failure_probability",
+            features=lambda _: StandardScaler(),
+            estimator=lambda p: RandomForestClassifier(20, max_depth=8, random_state=p.seed),
+        ),
+        Head(
+            "anomaly",
+            features=lambda _: StandardScaler(),
+            estimator=lambda p: IsolationForest(n_estimators=20, random_state=p.seed),
+            method="decision_function",
+            supervised=False,
+            tolerance=1e-5,
+        ),
+    ),
+    gate=Gate("failure_probability", floors={"roc_auc": 0.7}),
+    answer=AnswerPolicy(
+        labels=(Label("anomaly_flag", "anomaly", threshold=0.0),),
+        risk=Risk("failure_probability", medium=0.199, high=0.599),
+    ),
+    balance=Balance(ratio=0.2),
+)
+
+
+def test_two_heads_are_trained_and_versioned_together(
+    registry: Registry, ledger: Ledger, history: str, tmp_path: Path
+) -> None:
+    order = Order(TWO_HEADS, "both", "a test", Parameters())
+    version = train(order, history, registry, ledger)
+    registry.download(model_uri("mill-risk", version.version), tmp_path / "got")
+    model = load(tmp_path / "got")
+    assert model.manifest.scores == ("failure_probability", "anomaly")
+    table = milling.pieces(1000, seed=3)
+    columns = {name: table[name].to_numpy() for name in TWO_HEADS.names}
+    columns["tool_wear"] = columns["tool_wear"].astype(np.int64)
+    answered = model.answer(columns)
+    assert set(answered["anomaly_flag"].tolist()) == {0, 1}
+    for head in model.manifest.heads:
+        assert head.onnx is not None
+        session = onnxruntime.InferenceSession(tmp_path / "got" / head.onnx)
+        inputs = {name: values.reshape(-1, 1) for name, values in columns.items()}
+        (scores,) = session.run([head.score], inputs)
+        assert scores.shape == (1000,)
+        assert scores == pytest.approx(answered[head.score], abs=1e-5)
