@@ -23,7 +23,11 @@ PYTHON: Final = system.ROOT / "training" / ".venv" / "bin" / "python"
 def read_answers(files: Iterable[Path]) -> list[Answer]:
     """Read what the senders kept."""
     decoder = msgspec.json.Decoder(Answer)
-    return [decoder.decode(line) for file in files for line in file.open("rb")]
+    answers: list[Answer] = []
+    for file in files:
+        with file.open("rb") as lines:
+            answers += map(decoder.decode, lines)
+    return answers
 
 
 async def wrong_answers(

@@ -112,9 +112,10 @@ class Fleet:
 
     def _walk(self, position: NDArray[Any], pieces: NDArray[Any]) -> NDArray[Any]:
         """Take as many steps of a walk with standard deviation 1 as pieces were made."""
-        kept: NDArray[Any] = np.exp(-pieces / self._memory)
+        kept = np.exp(-pieces / self._memory)
         fresh = self._random.standard_normal(len(kept))
-        return kept * position + np.sqrt(1 - kept**2) * fresh
+        moved: NDArray[Any] = kept * position + np.sqrt(1 - kept**2) * fresh
+        return moved
 
     def _work(self, pieces: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Wear the tools piece by piece; return the last piece's type and whether it ended one."""

@@ -167,9 +167,10 @@ class Sender:
             reply = await client.infer(row)
         except Exception as error:  # noqa: BLE001 - counted as failed, and shown
             counts.failed += 1
+            what = f"{type(error).__name__}: {error}"  # some of them have no telling repr
             if len(self.progress.errors) < ERRORS:
-                self.progress.errors.append(f"{client.name}: {error!r}"[:500])
-            log.warning("%s: %r", client.name, error)
+                self.progress.errors.append(f"{client.name}: {what}"[:500])
+            log.warning("%s: %s", client.name, what)
             return
         counts.answered += 1
         versions = self.progress.versions
