@@ -209,6 +209,16 @@ CASES: dict[str, tuple[World, type[Step], dict[str, Any]]] = {
         SetRoute,
         {"weights": {1: 75, 2: 25}, "phase": "canary", "step": "25"},
     ),
+    "a step that passed while the gateway routes otherwise": (
+        world({1: 90, 2: 10}, CANARY, C2, BOTH, evidence=evidence(), confirmed=False),
+        Wait,
+        {"about": "gateway"},
+    ),
+    "a step that failed while the gateway routes otherwise": (
+        world({1: 90, 2: 10}, CANARY, C2, BOTH, evidence=evidence(0.04), confirmed=False),
+        SetRoute,
+        {"weights": {1: 100}},
+    ),
     "a step that passed while stable is away": (
         world({1: 90, 2: 10}, CANARY, C2, {1: STARTING, 2: READY}, evidence=evidence()),
         Wait,

@@ -50,13 +50,15 @@ def canary(world: World, policy: RolloutPolicy, now: float) -> Step:
         return stumble
     if world.aliases is not None and (why := _straight(world, policy)):
         return _promote(world, policy, now, why, Judgement("inconclusive", why))
-    if not world.confirmed or state.since is None:
+    if state.since is None:
         return unconfirmed()
     if world.evidence is None:
         return Wait(f"nothing to judge by: {world.blind}", "blind")
     found = judge_step(world.evidence, policy)
     if found.verdict == "fail":
         return take_off(world, policy, now, found.reason, found)
+    if not world.confirmed:
+        return unconfirmed()
     if found.verdict == "inconclusive":
         if policy.on_no_traffic == "abort" and now - state.since > policy.patience:
             why = f"inconclusive for {policy.patience:g} s: {found.reason}"
@@ -111,7 +113,7 @@ def watching(world: World, policy: RolloutPolicy, now: float) -> Step:
             return go_back(world, now, state.old, "production was moved back by hand")
         if moved not in (None, state.production):
             return go_on(world, now, f"production was moved by hand to v{moved}", phase="steady")
-    if not world.confirmed or state.since is None:
+    if state.since is None:
         return unconfirmed()
     if world.evidence is None:
         return Wait(f"nothing to judge by: {world.blind}", "blind")
