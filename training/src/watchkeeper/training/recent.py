@@ -54,7 +54,23 @@ def read_recent(
         [{**values, "key": prediction} for (prediction, _), (_, values) in ordered],
         columns=[*model.names, model.target, "key"],
     )
-    return Recent(usable(frame, model, f"predictions of {model.name}"), regime)
+    return Recent(usable(_plausible(frame, model), model, f"predictions of {model.name}"), regime)
+
+
+def _plausible(frame: pd.DataFrame, model: Model) -> pd.DataFrame:
+    """Leave out what a client may have sent, but training cannot use: one row stops no run."""
+    good = frame[model.target].isna() | frame[model.target].isin((0.0, 1.0))
+    for column in model.columns:
+        if column.datatype == "BYTES":
+            good &= frame[column.name].isin(column.categories)
+    if not good.all():
+        log.warning(
+            "predictions of %s: %d rows have a label that is neither 0 nor 1, or a category that "
+            "is not declared, left out",
+            model.name,
+            int((~good).sum()),
+        )
+    return frame[good]
 
 
 def _regime(known: list[Episode], asked: str | None) -> float | None:
