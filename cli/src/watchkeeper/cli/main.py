@@ -16,7 +16,7 @@ from watchkeeper.cli import orders
 from watchkeeper.cli.down import down as stop_system
 from watchkeeper.cli.explain import UnknownPredictionError, print_chain, read_chain
 from watchkeeper.cli.installation import open_installation, read_cli_settings
-from watchkeeper.cli.status import print_status, read_status
+from watchkeeper.cli.status import print_endpoints, print_status, read_status
 from watchkeeper.cli.up import up as start_system
 from watchkeeper.contracts.names import InvalidNameError
 from watchkeeper.contracts.settings import SettingsError
@@ -181,13 +181,7 @@ def up(json: Json = False) -> None:
     with _clear_errors():
         settings = read_cli_settings()
         endpoints = start_system(settings.home, settings.models)
-        _show(
-            endpoints,
-            json,
-            lambda: [
-                console.print(f"{k:8} {v}") for k, v in msgspec.to_builtins(endpoints).items()
-            ],
-        )
+        _show(endpoints, json, lambda: print_endpoints(console, endpoints))
 
 
 @app.command()

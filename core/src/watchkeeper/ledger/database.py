@@ -8,7 +8,6 @@ import alembic.command
 import alembic.config
 from sqlalchemy import Connection, create_engine, event, make_url
 from sqlalchemy.engine import Engine
-from sqlalchemy.pool import NullPool
 
 BUSY_SECONDS = 10
 
@@ -52,7 +51,8 @@ def _engine(url: str) -> Engine:
     backend = make_url(url).get_backend_name()
     if backend != "sqlite":
         return create_engine(url, pool_pre_ping=True, pool_size=2, max_overflow=2, pool_timeout=10)
-    engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_SECONDS})
+    # A connection stays open: closing the last one makes SQLite write its whole log back.
+    engine = create_engine(url, pool_size=1, connect_args={"timeout": BUSY_SECONDS})
 
     @event.listens_for(engine, "connect")
     def on_connect(connection: Any, _record: object) -> None:

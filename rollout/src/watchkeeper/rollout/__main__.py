@@ -16,8 +16,10 @@ from watchkeeper.rollout.controller import Controller
 from watchkeeper.rollout.metrics import Health, Metrics, serve
 from watchkeeper.rollout.offline import Versions
 from watchkeeper.rollout.settings import Settings
+from watchkeeper.rollout.steps import Wait
 
 HEALTHY_SECONDS = 120.0
+AFTER_CHANGE = 0.1
 
 log = logging.getLogger("watchkeeper.rollout")
 
@@ -45,10 +47,13 @@ def main() -> int:
         controllers = _controllers(settings, metrics, Path(cache))
         log.info("rolls out %s, a turn every %g s", settings.models, settings.turn_seconds)
         while not ended.is_set():
-            for controller in controllers:
-                controller.turn()
+            steps = [controller.turn() for controller in controllers]
             health.beat()
-            ended.wait(settings.turn_seconds)
+            # After a change the next step is often known: no need to wait for it.
+            changed = any(step is not None and not isinstance(step, Wait) for step in steps)
+            ended.wait(
+                min(AFTER_CHANGE, settings.turn_seconds) if changed else settings.turn_seconds
+            )
     server.shutdown()
     return 0
 
@@ -62,7 +67,7 @@ def _controllers(settings: Settings, metrics: Metrics, cache: Path) -> list[Cont
             platform,
             registry,
             ledger,
-            Versions(registry, model, cache),
+            Versions(registry, model, cache / model),
             overrides=settings.rollout_policy,
             metrics=metrics,
         )

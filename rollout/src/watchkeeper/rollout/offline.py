@@ -1,6 +1,7 @@
 """A version's files, fetched once: its policy, what its gate measured, and its offline scores."""
 
 import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,7 @@ class _GateReport(msgspec.Struct, frozen=True):
 
 
 class Versions:
-    """The versions of one model, each kept in a folder below ``cache``."""
+    """The version of one model that is in question, its files kept below ``cache``."""
 
     def __init__(self, registry: Registry, model: str, cache: Path) -> None:
         self.registry = registry
@@ -59,8 +60,12 @@ class Versions:
 
         Everything else works without the registry from then on.
         """
-        if not self.has(version):
-            self.registry.download(model_uri(self.model, version), self._folder(version))
+        if self.has(version):
+            return
+        for other in self.cache.glob("*"):  # one version is in question at a time
+            shutil.rmtree(other)
+        self._manifests.clear()
+        self.registry.download(model_uri(self.model, version), self._folder(version))
 
     def has(self, version: int) -> bool:
         """Tell whether a version's files are here."""
