@@ -48,8 +48,8 @@ class RolloutPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ``step_seconds`` and until each protocol in use has ``minimum_requests`` answered by the
     canary; without them for ``patience`` seconds ``on_no_traffic`` applies. A step fails when
     the canary's error rate is above stable's by more than ``error_margin``; when its latency
-    at ``latency_quantile`` is certainly above both ``latency_ratio`` times stable's and
-    ``latency_floor`` seconds; when a live score is further than ``score_tolerance`` from what
+    at the median or at ``latency_quantile`` is certainly above both ``latency_ratio`` times
+    stable's and ``latency_floor`` seconds; when a live score is further than ``score_tolerance`` from what
     the version predicts offline; or when the labels say that it is worse than stable by more
     than ``quality_margin`` (ROC AUC). After promotion the new version is watched for
     ``watch_seconds``, and the old one stays warm.
