@@ -188,7 +188,10 @@ def _forward(model: str, kind: Kind) -> Json:
         "retry_policy": {
             # An inference changes nothing and its id stays the same: it may be repeated
             # wherever it was cut off, but on another host.
-            "retry_on": "connect-failure,refused-stream,reset,unavailable,cancelled,retriable-status-codes",
+            # gRPC servers cancel what arrives in the instant in which they say goodbye.
+            "retry_on": (
+                "connect-failure,refused-stream,reset,unavailable,cancelled,retriable-status-codes"
+            ),
             "retriable_status_codes": [503],
             "num_retries": 3,
             "per_try_timeout": f"{ATTEMPT_SECONDS}s",
