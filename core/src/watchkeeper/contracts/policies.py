@@ -49,10 +49,10 @@ class RolloutPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     canary; without them for ``patience`` seconds ``on_no_traffic`` applies. A step fails when
     the canary's error rate is above stable's by more than ``error_margin``; when its latency
     at the median or at ``latency_quantile`` is certainly above both ``latency_ratio`` times
-    stable's and ``latency_floor`` seconds; when a live score is further than ``score_tolerance`` from what
-    the version predicts offline; or when the labels say that it is worse than stable by more
-    than ``quality_margin`` (ROC AUC). After promotion the new version is watched for
-    ``watch_seconds``, and the old one stays warm.
+    stable's and ``latency_floor`` seconds; when a live score is further than
+    ``score_tolerance`` from what the version predicts offline; or when the labels say that it
+    is worse than stable by more than ``quality_margin`` (ROC AUC). After promotion the new
+    version is watched for ``watch_seconds``, and the old one stays warm.
     """
 
     steps: tuple[int, ...] = (10, 25, 50)
