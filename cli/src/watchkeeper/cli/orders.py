@@ -61,6 +61,7 @@ def promote(installation: Installation, model: str, version: int | None) -> str:
         raise OrderError(f"version {candidate} of {model} is rolling out; abort it first")
     if known[version].tags.get(GATE_TAG) != "passed":
         raise OrderError(f"version {version} of {model} has not passed its gate")
+    _ask(installation, model)  # an abort of its first try must not meet the second
     installation.registry.tag(model, version, ROLLOUT_TAG, "asked for by hand")
     installation.registry.set_alias(model, CANDIDATE, version)
     return f"{model} version {version} is candidate and takes traffic in steps"
