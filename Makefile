@@ -15,25 +15,26 @@ export UV_PYTHON := $(PYTHON)
 export UV_PYTHON_DOWNLOADS := never
 export PYTHONDONTWRITEBYTECODE :=
 UV := $(CURDIR)/.uv/bin/uv
+TABLE = $(if $(DATA),--data "$(DATA)")
 WATCHKEEPER := cli/.venv/bin/watchkeeper
 
 ## the loop
 .PHONY: demo
 demo: environments ## close the whole loop once and stop again; DATA=ai4i2020.csv takes the published table
-	demo/.venv/bin/python -m watchkeeper.demo $(if $(DATA),--data "$(DATA)")
+	demo/.venv/bin/python -m watchkeeper.demo $(TABLE)
 
 .PHONY: chaos
 chaos: environments ## the same, with kill -9 of every kind of process on the way
-	demo/.venv/bin/python -m watchkeeper.demo --chaos $(if $(DATA),--data "$(DATA)")
+	demo/.venv/bin/python -m watchkeeper.demo --chaos $(TABLE)
 
 .PHONY: up
 up: environments ## start the system and leave it running (again: adopt what runs)
-	demo/.venv/bin/python -m watchkeeper.demo.seed
+	demo/.venv/bin/python -m watchkeeper.demo.seed $(TABLE)
 	$(WATCHKEEPER) up
 
 .PHONY: traffic
 traffic: environments ## send it requests and late labels; SCENARIO=... lets the machines drift
-	demo/.venv/bin/python -m watchkeeper.demo.traffic $(if $(SCENARIO),--scenario "$(SCENARIO)")
+	demo/.venv/bin/python -m watchkeeper.demo.traffic $(TABLE) $(if $(SCENARIO),--scenario "$(SCENARIO)")
 
 .PHONY: down
 down: environments ## stop everything that up started
@@ -68,7 +69,7 @@ format: .venv/.locked ## rewrite the code in the project's style
 ## the environments
 .PHONY: environments
 environments: $(UV) ## one environment per component, from its lock
-	@+$(MAKE) -j4 $(ENVIRONMENTS:%=%/.venv/.locked)
+	@+$(MAKE) --silent -j4 $(ENVIRONMENTS:%=%/.venv/.locked)
 
 %/.venv/.locked: %/pyproject.toml %/uv.lock core/pyproject.toml | $(UV)
 	@echo "environment of $*" && cd $* && $(UV) sync --quiet --locked --all-extras && touch .venv/.locked

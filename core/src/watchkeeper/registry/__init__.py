@@ -1,16 +1,24 @@
-"""The MLflow registry as the loop uses it: versions by number, aliases, tags, files."""
+"""The MLflow registry as the loop uses it: versions by number, aliases, tags, files.
 
+MLflow takes 1.5 s to import, and half of all commands never ask the registry: it is imported
+when it is needed first.
+"""
+
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import mlflow.artifacts
 import msgspec
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
 
 from watchkeeper.contracts.names import Alias, model_uri, parse_model_uri
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.tracking import MlflowClient
 
 RUN_TAG = "watchkeeper.run"
 GATE_TAG = "watchkeeper.gate"  # "passed" or "rejected"
@@ -22,7 +30,14 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
 
 class RegistryError(RuntimeError):
-    """MLflow did not answer, or refused; try again next turn."""
+    """MLflow did not answer, or refused; try again next turn. ``code`` is MLflow's own."""
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+MISSING = "RESOURCE_DOES_NOT_EXIST"
 
 
 class RegisteredVersion(msgspec.Struct, frozen=True):
@@ -38,54 +53,57 @@ class Registry:
     """A client of one MLflow server; without ``uri`` MLFLOW_TRACKING_URI is taken."""
 
     def __init__(self, uri: str | None = None) -> None:
-        self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        self._uri = uri
+
+    @cached_property
+    def client(self) -> "MlflowClient":
+        """MLflow's own client."""
+        from mlflow.tracking import MlflowClient  # noqa: PLC0415  (see the module's docstring)
+
+        return MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
 
     def aliases(self, model: str) -> dict[str, int]:
         """Return all aliases of a model with their versions; empty for an unknown model."""
         try:
-            found = self.client.get_registered_model(model).aliases
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            with _asking(f"aliases of {model}"):
+                found = self.client.get_registered_model(model).aliases
+        except RegistryError as error:
+            if error.code == MISSING:
                 return {}
-            raise RegistryError(f"aliases of {model}: {error.message}") from error
+            raise
         return {alias: int(version) for alias, version in found.items()}
 
     def versions(self, model: str) -> list[RegisteredVersion]:
         """Return all versions of a model, oldest first."""
         found: list[ModelVersion] = []
         token: str | None = None
-        try:
+        with _asking(f"versions of {model}"):
             while True:
                 page = self.client.search_model_versions(f"name='{model}'", page_token=token)
                 found += page
                 token = page.token
                 if not token:
                     break
-        except MlflowException as error:
-            raise RegistryError(f"versions of {model}: {error.message}") from error
         return sorted((_registered(v) for v in found), key=lambda v: v.version)
 
     def set_alias(self, model: str, alias: Alias, version: int) -> None:
         """Point an alias at a version."""
-        try:
+        with _asking(f"{model}: alias {alias} → {version}"):
             self.client.set_registered_model_alias(model, alias, str(version))
-        except MlflowException as error:
-            raise RegistryError(f"{model}: alias {alias} → {version}: {error.message}") from error
 
     def drop_alias(self, model: str, alias: Alias) -> None:
         """Remove an alias; harmless when it is not set."""
         try:
-            self.client.delete_registered_model_alias(model, alias)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise RegistryError(f"{model}: drop alias {alias}: {error.message}") from error
+            with _asking(f"{model}: drop alias {alias}"):
+                self.client.delete_registered_model_alias(model, alias)
+        except RegistryError as error:
+            if error.code != MISSING:
+                raise
 
     def tag(self, model: str, version: int, key: str, value: str) -> None:
         """Write one tag of a version."""
-        try:
+        with _asking(f"{model} {version}: tag {key}"):
             self.client.set_model_version_tag(model, str(version), key, value)
-        except MlflowException as error:
-            raise RegistryError(f"{model} {version}: tag {key}: {error.message}") from error
 
     def download(self, uri: str, folder: Path) -> None:
         """Fetch the files of ``mlflow://<model>/<version>`` into ``folder``, whole or not at all.
@@ -96,15 +114,30 @@ class Registry:
         if folder.exists() and any(folder.iterdir()):
             return
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".download-") as draft:
-            try:
-                source = self.client.get_model_version_download_uri(model, str(version))
-                got = mlflow.artifacts.download_artifacts(
-                    artifact_uri=source, dst_path=draft, tracking_uri=self.client.tracking_uri
-                )
-            except (MlflowException, OSError) as error:  # requests' errors are OSErrors
-                raise RegistryError(f"{model_uri(model, version)}: {error}") from error
+        with (
+            tempfile.TemporaryDirectory(dir=folder.parent, prefix=".download-") as draft,
+            _asking(model_uri(model, version)),
+        ):
+            from mlflow.artifacts import download_artifacts  # noqa: PLC0415  (see above)
+
+            source = self.client.get_model_version_download_uri(model, str(version))
+            got = download_artifacts(
+                artifact_uri=source, dst_path=draft, tracking_uri=self.client.tracking_uri
+            )
             _place(Path(got), folder)
+
+
+@contextlib.contextmanager
+def _asking(what: str) -> Iterator[None]:
+    """Turn MLflow's errors, and those of a transfer, into ours, which name what was asked."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415  (see the module's docstring)
+
+    try:
+        yield
+    except MlflowException as error:
+        raise RegistryError(f"{what}: {error.message}", error.error_code) from error
+    except OSError as error:  # as are the errors of requests
+        raise RegistryError(f"{what}: {error}") from error
 
 
 def _place(got: Path, folder: Path) -> None:
@@ -116,7 +149,7 @@ def _place(got: Path, folder: Path) -> None:
         path.replace(folder / path.name)
 
 
-def _registered(found: ModelVersion) -> RegisteredVersion:
+def _registered(found: "ModelVersion") -> RegisteredVersion:
     return RegisteredVersion(
         version=int(found.version),
         run_id=found.run_id or "",
