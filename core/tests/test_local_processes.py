@@ -14,7 +14,7 @@ from pathlib import Path
 import local_system
 import psutil
 import pytest
-from local_system import MODEL, serve, wait_for
+from local_system import MODEL, install, serve, wait_for
 
 from watchkeeper.platforms import Asks, Platform, PlatformError, Route, Run, open_platform
 from watchkeeper.platforms.local import LocalPlatform
@@ -23,6 +23,7 @@ from watchkeeper.platforms.local.orphans import marked
 from watchkeeper.platforms.local.pods import Pod
 from watchkeeper.platforms.local.ports import free_port
 from watchkeeper.platforms.local.program import Program
+from watchkeeper.platforms.local.runs import Runs
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,21 @@ def test_a_run_whose_start_was_cut_off_is_started(platform: LocalPlatform, train
     assert not platform.create_run(run)
     wait_for(lambda: platform.runs(MODEL)["cut-off"] == "succeeded")
     assert len(starts_of(trained, "cut-off")) == 1
+
+
+def test_what_a_kill_left_half_made_or_half_removed_is_no_run_and_no_pod(tmp_path: Path) -> None:
+    folder = tmp_path / "home"
+    folder.mkdir(mode=0o755)
+    home = install(folder)
+    assert folder.stat().st_mode & 0o777 == 0o700, "there are secrets inside"
+    (home.runs / ".draft").mkdir()
+    write_struct(home.runs / ".draft" / "run.json", Run("never-created", MODEL, "test"))
+    (home.serving / ".gone").mkdir()
+    pod = Pod(MODEL, 3, http=1, grpc=2, metrics=3, sidecar=4, retiring=True)
+    write_struct(home.serving / ".gone" / "pod.json", pod)
+    platform = LocalPlatform(folder)
+    assert platform.pods.all() == []
+    assert Runs(home, platform.supervisor).all() == []
 
 
 def test_a_version_that_cannot_serve_fails_with_the_reason(platform: LocalPlatform) -> None:

@@ -209,7 +209,7 @@ def test_a_number_that_is_none_is_refused_by_name(server: Server, number: str) -
     "headers",
     [
         {"content-type": "text/plain"},
-        {"content-type": "application/x-www-form-urlencoded"},
+        {"content-type": "application/xml"},
         {"content-type": "multipart/form-data; boundary=x"},
         {**JSON, "content-encoding": "gzip"},
     ],

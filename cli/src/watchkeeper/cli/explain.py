@@ -10,11 +10,16 @@ from rich.console import Console
 from rich.tree import Tree
 from sqlalchemy import select
 
+from watchkeeper.cli.history import title
 from watchkeeper.cli.installation import Installation
 from watchkeeper.contracts.prediction_id import request_of
 from watchkeeper.ledger import tables as t
 from watchkeeper.ledger.episodes import Attempt, Episode, attempts, episodes
 from watchkeeper.ledger.events import Event, history
+
+
+GATE = ("gate-passed", "gate-rejected")
+TRAFFIC = ("begun", "step", "promoted", "watched", "rolled-back")
 
 
 class UnknownPredictionError(LookupError):
@@ -52,8 +57,9 @@ def read_chain(installation: Installation, prediction_id: str) -> Chain:
             f"prediction {prediction_id!r} is not in the ledger: a fresh one takes a second to be "
             "shipped; otherwise look whether the id is complete"
         )
-    events = history(installation.ledger, found.model, version=found.version)
-    gate = next((e for e in events if e.kind.startswith("gate-")), None)
+    gate = next(
+        iter(history(installation.ledger, found.model, version=found.version, kind=GATE)), None
+    )
     run = gate.details.get("run") if gate else None
     attempt = next((a for a in attempts(installation.ledger, found.model) if a.run == run), None)
     episode_id = (attempt and attempt.episode) or (gate and gate.details.get("episode"))
@@ -66,7 +72,7 @@ def read_chain(installation: Installation, prediction_id: str) -> Chain:
         episode=next(
             (e for e in episodes(installation.ledger, found.model) if e.id == episode_id), None
         ),
-        steps=[e for e in events if not e.kind.startswith(("gate-", "episode"))],
+        steps=history(installation.ledger, found.model, version=found.version, kind=TRAFFIC),
     )
 
 
@@ -85,15 +91,15 @@ def print_chain(console: Console, chain: Chain) -> None:
     if chain.training:
         run = version.add(f"training run {chain.training.details.get('run')}")
         run.add(f"gate: {chain.training.kind}: {chain.training.reason}")
-        data = chain.training.details.get("data")
-        if data:
-            run.add(f"data: {data}")
+        data = chain.training.details["data"]
+        run.add(
+            f"data: {data['rows']} rows of history and {data['labelled_rows']} labelled "
+            f"predictions, SHA-256 {data['data_hash'][:16]}"
+        )
         run.add(f"triggered by: {chain.training.details.get('trigger')}")
         if chain.episode:
-            run.add(f"drift episode {chain.episode.id}: {chain.episode.reason}")
+            run.add(f"drift episode {chain.episode.id}: {chain.episode.state}")
     steps = version.add("traffic")
     for step in chain.steps:
-        verdict = step.details.get("verdict", "")
-        share = f" {step.details['percent']} %" if "percent" in step.details else ""
-        steps.add(f"{step.kind}{share} {verdict}: {step.reason}")
+        steps.add(f"{title(step)}: {step.reason}")
     console.print(tree)

@@ -3,18 +3,17 @@
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
 from watchkeeper.cli import orders
 from watchkeeper.cli.down import down as stop_system
 from watchkeeper.cli.explain import UnknownPredictionError, print_chain, read_chain
+from watchkeeper.cli.history import print_history
 from watchkeeper.cli.installation import open_installation, read_cli_settings
 from watchkeeper.cli.status import print_endpoints, print_status, read_status
 from watchkeeper.cli.up import up as start_system
@@ -82,11 +81,7 @@ def history(model: Model = "", json: Json = False) -> None:
         installation = open_installation()
         model = _only_model(model, installation.models)
         events = read_history(installation.ledger, model)
-        table = Table("when", "version", "what", "why")
-        for event in events:
-            when = datetime.fromtimestamp(event.time, UTC).strftime("%Y-%m-%d %H:%M:%S")
-            table.add_row(when, str(event.version or ""), event.kind, event.reason)
-        _show(events, json, lambda: console.print(table))
+        _show(events, json, lambda: print_history(console, events))
 
 
 @app.command()

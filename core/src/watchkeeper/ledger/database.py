@@ -42,7 +42,9 @@ def migrate(url: str) -> None:
     if parsed.get_backend_name() == "sqlite" and parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     config = alembic.config.Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    # Alembic reads "%" as the beginning of a placeholder.
+    migrations = str(Path(__file__).parent / "migrations").replace("%", "%%")
+    config.set_main_option("script_location", migrations)
     config.attributes["engine"] = _engine(url)
     alembic.command.upgrade(config, "head")
 

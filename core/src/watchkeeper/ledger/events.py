@@ -48,16 +48,16 @@ def history(
     model: str,
     *,
     version: int | None = None,
-    kind: str | None = None,
+    kind: str | tuple[str, ...] = (),
     since: float = 0.0,
     limit: int = 1000,
 ) -> list[Event]:
-    """Return the newest ``limit`` events of a model that fit, oldest first."""
+    """Return the newest ``limit`` events of a model that fit, oldest first; any kind without one."""
     query = select(t.events).where(t.events.c.model == model, t.events.c.time >= since)
     if version is not None:
         query = query.where(t.events.c.version == version)
-    if kind is not None:
-        query = query.where(t.events.c.kind == kind)
+    if kinds := (kind,) if isinstance(kind, str) else kind:
+        query = query.where(t.events.c.kind.in_(kinds))
     query = query.order_by(t.events.c.time.desc(), t.events.c.id.desc()).limit(limit)
     with ledger.read() as connection:
         return [_event(row) for row in connection.execute(query)][::-1]

@@ -38,7 +38,9 @@ def _of_run(events: list[Event], run: str) -> Event | None:
 
 def _of_version(ledger: Ledger, model: str, version: int) -> Outcome:
     """Return what the rollout last said about a version."""
-    for event in reversed(history(ledger, model, version=version)):
+    # Only these kinds: a version may have any number of events about labels and sensors.
+    kinds = ("promoted", "rolled-back", "step")
+    for event in reversed(history(ledger, model, version=version, kind=kinds)):
         if event.kind == "promoted":
             return Outcome("promoted", f"version {version} was promoted")
         if event.kind == "rolled-back":

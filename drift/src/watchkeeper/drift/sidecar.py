@@ -66,7 +66,7 @@ class Sidecar:
                 self._stop.wait(self.settings.poll_seconds)
             else:
                 failures += 1
-                self._stop.wait(min(LONGEST_PAUSE, self.settings.poll_seconds * 2**failures))
+                self._stop.wait(_pause(self.settings.poll_seconds, failures))
 
     def _drain(self) -> bool:
         """Ship to the end of the spool, which its server has left, and mark it closed."""
@@ -122,7 +122,7 @@ class Sidecar:
                 failures += 1
             if failures:
                 self.state.watch_errors += 1
-                self._stop.wait(min(LONGEST_PAUSE, self.settings.watch_seconds * 2**failures))
+                self._stop.wait(_pause(self.settings.watch_seconds, failures))
             elif not again:
                 self._stop.wait(self.settings.watch_seconds)
 
@@ -130,3 +130,8 @@ class Sidecar:
         manifest = read_manifest(self.settings.model_folder)
         policy = override(manifest.drift, self.settings.drift_policy)
         return Watch(self.settings, self._ledger, self._open_platform, manifest, policy)
+
+
+def _pause(seconds: float, failures: int) -> float:
+    # A power that grows for hours would be too large a number for a float.
+    return min(LONGEST_PAUSE, seconds * 2.0 ** min(failures, 10))

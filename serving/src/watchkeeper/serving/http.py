@@ -30,7 +30,13 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 _PATH = re.compile(r"/v2/models/([^/]*)(?:/versions/([^/]*))?/([a-z_]+)")
-_TYPES = ("", "application/json", "application/octet-stream")
+# The last one is what curl and urllib say of any body that nobody gave a type.
+_TYPES = (
+    "",
+    "application/json",
+    "application/octet-stream",
+    "application/x-www-form-urlencoded",
+)
 _CLOSE = (b"connection", b"close")
 _JSON = (b"content-type", b"application/json")
 _BINARY = (b"content-type", b"application/octet-stream")

@@ -24,8 +24,8 @@ from watchkeeper.serving.grpc import Servicer, add_to_server
 from watchkeeper.serving.http import Front
 from watchkeeper.serving.settings import ServingSettings
 
-# Longer than the hour for which Envoy keeps an idle connection: the end that reuses a connection
-# must be the one that closes it, or requests are lost in between.
+# Longer than the hour for which Envoy keeps an idle connection by default: the end that reuses a
+# connection must be the one that closes it, or requests are lost in between.
 _KEEP_ALIVE = 3900
 # How long the first request of a connection may take to arrive while the process is ending.
 _LAST_REQUESTS = 0.3

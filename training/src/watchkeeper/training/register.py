@@ -146,7 +146,8 @@ def _set_candidate(registry: Registry, model: str, version: RegisteredVersion) -
 
 def _event(manifest: Manifest, report: judged.GateReport, version: RegisteredVersion) -> Event:
     lineage = msgspec.to_builtins(manifest.lineage)
-    keep = ("run", "episode", "trigger", "replaces", "data_hash", "code_version", "reference")
+    keep = ("run", "episode", "trigger", "replaces", "code_version")
+    data = ("data_hash", "rows", "labelled_rows", "reference")
     return Event(
         id=f"{manifest.model}/v{version.version}/gate",
         model=manifest.model,
@@ -156,6 +157,7 @@ def _event(manifest: Manifest, report: judged.GateReport, version: RegisteredVer
         reason=report.reason,
         details={
             **{name: lineage[name] for name in keep},
+            "data": {name: lineage[name] for name in data},
             "mlflow_run": version.run_id,
             **{
                 name: value

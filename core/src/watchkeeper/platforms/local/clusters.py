@@ -95,7 +95,7 @@ def _protocol(kind: Kind) -> Json:
         explicit = {"http_protocol_options": {}}
     return {
         "@type": f"{TYPES}.extensions.upstreams.http.v3.HttpProtocolOptions",
-        # Shorter than the servers' own (uvicorn: 5 s), so that they never close first.
+        # Shorter than what any server here keeps (the sidecars: 5 s), so that none closes first.
         "common_http_protocol_options": {"idle_timeout": "3s" if kind != "grpc" else "300s"},
         "explicit_http_config": explicit,
     }

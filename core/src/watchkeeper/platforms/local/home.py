@@ -87,6 +87,8 @@ class Home:
     def make(self) -> None:
         """Make the folders; only the user may look into them, for there are secrets inside."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self.folder.stat().st_mode & 0o077:
+            self.folder.chmod(0o700)  # whoever put the first data here did not know that
         for path in (
             self.logs,
             self.supervisor,

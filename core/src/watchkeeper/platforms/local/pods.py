@@ -4,7 +4,7 @@ serving/<model>-v<version>/
     pod.json    the ports, kept over restarts
     model/      the version's files, put there by ``initialize``
     spool/      written by the server, shipped by the sidecar
-    starts      a line for each start of the server since it was last seen ready
+    starts      a character for each start of the server since it was last seen ready
 """
 
 import contextlib
@@ -91,8 +91,8 @@ class Pods:
         return read_struct(self.folder(model, version) / "pod.json", Pod)
 
     def all(self) -> list[Pod]:
-        """Return all pods, by version."""
-        found = (read_struct(p, Pod) for p in self.home.serving.glob("*/pod.json"))
+        """Return all pods, by version; hidden folders are what a stop left of retired ones."""
+        found = (read_struct(p, Pod) for p in self.home.serving.glob("[!.]*/pod.json"))
         return sorted((pod for pod in found if pod), key=lambda pod: (pod.model, pod.version))
 
     def add(self, model: str, version: int) -> None:

@@ -56,8 +56,8 @@ class Runs:
         return True
 
     def all(self) -> list[Run]:
-        """Return all runs."""
-        found = (read_struct(path, Run) for path in sorted(self.home.runs.glob("*/run.json")))
+        """Return all runs; hidden folders are drafts of some that were never created."""
+        found = (read_struct(path, Run) for path in sorted(self.home.runs.glob("[!.]*/run.json")))
         return [run for run in found if run]
 
     def states(self, model: str) -> dict[str, RunState]:
