@@ -17,7 +17,6 @@ from watchkeeper.ledger import tables as t
 from watchkeeper.ledger.episodes import Attempt, Episode, attempts, episodes
 from watchkeeper.ledger.events import Event, history
 
-
 GATE = ("gate-passed", "gate-rejected")
 TRAFFIC = ("begun", "step", "promoted", "watched", "rolled-back")
 

@@ -52,7 +52,7 @@ def history(
     since: float = 0.0,
     limit: int = 1000,
 ) -> list[Event]:
-    """Return the newest ``limit`` events of a model that fit, oldest first; any kind without one."""
+    """Return the newest ``limit`` events of a model that fit, oldest first."""
     query = select(t.events).where(t.events.c.model == model, t.events.c.time >= since)
     if version is not None:
         query = query.where(t.events.c.version == version)
