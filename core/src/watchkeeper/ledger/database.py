@@ -45,8 +45,11 @@ def migrate(url: str) -> None:
     # Alembic reads "%" as the beginning of a placeholder.
     migrations = str(Path(__file__).parent / "migrations").replace("%", "%%")
     config.set_main_option("script_location", migrations)
-    config.attributes["engine"] = _engine(url)
-    alembic.command.upgrade(config, "head")
+    engine = config.attributes["engine"] = _engine(url)
+    try:
+        alembic.command.upgrade(config, "head")
+    finally:
+        engine.dispose()
 
 
 def _engine(url: str) -> Engine:
