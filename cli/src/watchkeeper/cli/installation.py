@@ -49,7 +49,7 @@ def open_installation() -> Installation:
     return Installation(
         platform=platform,
         ledger=Ledger(os.environ.get("WATCHKEEPER_LEDGER_URL", endpoints.ledger)),
-        registry=Registry(os.environ.get("MLFLOW_TRACKING_URI", endpoints.mlflow)),
+        registry=Registry(endpoints.mlflow),  # whatever MLflow the user's shell may name
         endpoints=endpoints,
         models=tuple(endpoints.hosts) or settings.models,
     )

@@ -9,7 +9,7 @@ import time
 import msgspec
 
 from watchkeeper.cli.installation import Installation
-from watchkeeper.contracts.names import CANDIDATE, PRODUCTION, run_name
+from watchkeeper.contracts.names import CANDIDATE, PREVIOUS, PRODUCTION, run_name
 from watchkeeper.ledger.episodes import Attempt, attempts, save_attempt
 from watchkeeper.platforms import Asks, Run
 from watchkeeper.registry import GATE_TAG, ROLLOUT_TAG
@@ -79,7 +79,7 @@ def abort(installation: Installation, model: str) -> str:
 def rollback(installation: Installation, model: str) -> str:
     """Leave production for the previous version."""
     aliases = installation.registry.aliases(model)
-    production, previous = aliases.get(PRODUCTION), aliases.get("previous")
+    production, previous = aliases.get(PRODUCTION), aliases.get(PREVIOUS)
     if production is None or previous is None:
         raise OrderError(f"{model} has no previous version to go back to")
     _ask(installation, model, rollback=production)

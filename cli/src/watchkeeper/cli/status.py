@@ -7,7 +7,14 @@ from rich.table import Table
 from watchkeeper.cli.installation import Installation
 from watchkeeper.contracts.names import CANDIDATE, PREVIOUS, PRODUCTION
 from watchkeeper.ledger.episodes import OPEN_STATES, Episode, episodes
-from watchkeeper.platforms import Endpoints, Process, RunState, Serving
+from watchkeeper.platforms import (
+    Endpoints,
+    Platform,
+    PlatformError,
+    Process,
+    RunState,
+    Serving,
+)
 
 
 class ModelStatus(msgspec.Struct, frozen=True):
@@ -55,13 +62,21 @@ def _model(installation: Installation, model: str) -> ModelStatus:
         candidate=aliases.get(CANDIDATE),
         previous=aliases.get(PREVIOUS),
         weights=route.weights if route else {},
-        confirmed=bool(route) and platform.confirmed(model),
+        confirmed=route is not None and _confirmed(platform, model),
         paused=platform.asks(model).paused,
         rollout=route.state if route else {},
         serving=sorted(platform.serving(model).values(), key=lambda s: s.version),
         runs=platform.runs(model),
         episodes=episodes(installation.ledger, model),
     )
+
+
+def _confirmed(platform: Platform, model: str) -> bool:
+    """A gateway that does not answer has confirmed nothing; all else can be told without it."""
+    try:
+        return platform.confirmed(model)
+    except PlatformError:
+        return False
 
 
 def print_status(console: Console, status: Status) -> None:
