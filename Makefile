@@ -16,6 +16,7 @@ export UV_PYTHON_DOWNLOADS := never
 export PYTHONDONTWRITEBYTECODE :=
 UV := $(CURDIR)/.uv/bin/uv
 TABLE = $(if $(DATA),--data "$(DATA)")
+DEMO_HOME := .watchkeeper/demo/system
 WATCHKEEPER := cli/.venv/bin/watchkeeper
 
 ## the loop
@@ -39,6 +40,8 @@ traffic: environments ## send it requests and late labels; SCENARIO=... lets the
 .PHONY: down
 down: environments ## stop everything that up started
 	$(WATCHKEEPER) down
+	@# a demo that was killed leaves a system of its own
+	@if [ -d $(DEMO_HOME) ]; then WATCHKEEPER_HOME=$(DEMO_HOME) $(WATCHKEEPER) down; fi
 
 ## the checks
 .PHONY: test
@@ -89,7 +92,7 @@ lock: $(UV) ## renew every lock within the bounds of its pyproject.toml
 
 .PHONY: clean
 clean: ## remove the environments and the state of the local system
-	@if [ -x $(WATCHKEEPER) ]; then $(WATCHKEEPER) down; fi
+	@if [ -x $(WATCHKEEPER) ]; then $(MAKE) down; fi
 	rm -rf .uv .venv $(ENVIRONMENTS:%=%/.venv) .watchkeeper
 
 .PHONY: help

@@ -213,8 +213,13 @@ def test_the_watch_acts_only_on_twice_the_limits() -> None:
     assert judged(0.002) == "inconclusive"  # not over yet
     assert judged(0.018) == "inconclusive"
     assert judged(0.040) == "fail"
-    quiet = Evidence(new=Sample(2), stable=sample(1, 270), seconds=8.0)
-    assert judge_watch(quiet, POLICY).verdict == "pass"
+
+
+def test_a_promoted_version_that_nobody_reaches_is_not_approved() -> None:
+    unheard = Evidence(new=Sample(2), stable=sample(1, 270), seconds=8.0)
+    assert judge_watch(unheard, POLICY).verdict == "inconclusive"
+    nobody_asks = Evidence(new=Sample(2), stable=Sample(1), seconds=8.0)
+    assert judge_watch(nobody_asks, POLICY).verdict == "pass"
 
 
 latencies = st.dictionaries(

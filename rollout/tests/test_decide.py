@@ -294,6 +294,18 @@ CASES: dict[str, tuple[World, type[Step], dict[str, Any]]] = {
         Tag,
         {"version": 2, "text": "promoted"},
     ),
+    "a watch of a version that died": (
+        world(
+            {2: 100},
+            WATCHING,
+            P2_FROM_1,
+            {1: READY, 2: FAILED},
+            evidence=evidence(seconds=3),
+            tags={2: {ROLLOUT_TAG: "promoted"}},
+        ),
+        SetRoute,
+        {"weights": {1: 100}, "phase": "returning"},
+    ),
     "a watch that goes on": (
         world(
             {2: 100},

@@ -90,11 +90,11 @@ def print_chain(console: Console, chain: Chain) -> None:
     if chain.training:
         run = version.add(f"training run {chain.training.details.get('run')}")
         run.add(f"gate: {chain.training.kind}: {chain.training.reason}")
-        data = chain.training.details["data"]
-        run.add(
-            f"data: {data['rows']} rows of history and {data['labelled_rows']} labelled "
-            f"predictions, SHA-256 {data['data_hash'][:16]}"
-        )
+        if data := chain.training.details.get("data"):
+            run.add(
+                f"data: {data['rows']} rows of history and {data['labelled_rows']} labelled "
+                f"predictions, SHA-256 {data['data_hash'][:16]}"
+            )
         run.add(f"triggered by: {chain.training.details.get('trigger')}")
         if chain.episode:
             run.add(f"drift episode {chain.episode.id}: {chain.episode.state}")

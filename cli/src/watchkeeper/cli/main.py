@@ -15,7 +15,12 @@ from watchkeeper.cli.down import down as stop_system
 from watchkeeper.cli.explain import UnknownPredictionError, print_chain, read_chain
 from watchkeeper.cli.history import print_history
 from watchkeeper.cli.installation import open_installation, read_cli_settings
-from watchkeeper.cli.status import print_endpoints, print_status, read_status
+from watchkeeper.cli.status import (
+    print_endpoints,
+    print_status,
+    read_status,
+    without_passwords,
+)
 from watchkeeper.cli.up import up as start_system
 from watchkeeper.contracts.names import InvalidNameError
 from watchkeeper.contracts.settings import SettingsError
@@ -175,7 +180,7 @@ def up(json: Json = False) -> None:
     """Start the local system, or adopt the one that runs."""
     with _clear_errors():
         settings = read_cli_settings()
-        endpoints = start_system(settings.home, settings.models)
+        endpoints = without_passwords(start_system(settings.home, settings.models))
         _show(endpoints, json, lambda: print_endpoints(console, endpoints))
 
 

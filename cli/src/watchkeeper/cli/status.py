@@ -3,6 +3,7 @@
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy import make_url
 
 from watchkeeper.cli.installation import Installation
 from watchkeeper.contracts.names import CANDIDATE, PREVIOUS, PRODUCTION
@@ -45,7 +46,7 @@ class Status(msgspec.Struct, frozen=True):
 def read_status(installation: Installation) -> Status:
     """Ask registry, platform and ledger."""
     return Status(
-        endpoints=installation.endpoints,
+        endpoints=without_passwords(installation.endpoints),
         models=[_model(installation, model) for model in installation.models],
         processes=installation.platform.processes(),
     )
@@ -90,6 +91,12 @@ def print_status(console: Console, status: Status) -> None:
     for process in status.processes:
         if process.state.lower() not in ("running", "ready", "succeeded"):
             console.print(f"  [red]{process.name} is {process.state}[/red], see {process.log}")
+
+
+def without_passwords(endpoints: Endpoints) -> Endpoints:
+    """Return the endpoints as they may be shown: a ledger's URL can hold a password."""
+    ledger = make_url(endpoints.ledger).render_as_string(hide_password=True)
+    return msgspec.structs.replace(endpoints, ledger=ledger)
 
 
 def print_endpoints(console: Console, endpoints: Endpoints) -> None:

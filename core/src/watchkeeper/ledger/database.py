@@ -55,9 +55,18 @@ def migrate(url: str) -> None:
 def _engine(url: str) -> Engine:
     backend = make_url(url).get_backend_name()
     if backend != "sqlite":
-        return create_engine(url, pool_pre_ping=True, pool_size=2, max_overflow=2, pool_timeout=10)
+        return create_engine(
+            url,
+            hide_parameters=True,
+            pool_pre_ping=True,
+            pool_size=2,
+            max_overflow=2,
+            pool_timeout=10,
+        )
     # A connection stays open: closing the last one makes SQLite write its whole log back.
-    engine = create_engine(url, pool_size=1, connect_args={"timeout": BUSY_SECONDS})
+    engine = create_engine(
+        url, pool_size=1, hide_parameters=True, connect_args={"timeout": BUSY_SECONDS}
+    )
 
     @event.listens_for(engine, "connect")
     def on_connect(connection: Any, _record: object) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -31,6 +32,13 @@ async def _play(arguments: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
+def forget_settings() -> None:
+    """Drop what the user has set for another system: the story's own must not touch it."""
+    for name in list(os.environ):
+        if name.startswith(("WATCHKEEPER_", "MLFLOW_")) and not name.endswith("_PORT"):
+            del os.environ[name]
+
+
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m watchkeeper.demo", description=__doc__)
@@ -38,6 +46,7 @@ def main() -> int:
     parser.add_argument("--chaos", action="store_true", help="kill -9 every kind of process once")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
+    forget_settings()
     try:
         if arguments.data:
             read_table(arguments.data)

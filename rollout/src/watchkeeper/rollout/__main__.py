@@ -43,8 +43,8 @@ def main() -> int:
     except (SettingsError, ValueError, OSError) as error:
         sys.stderr.write(f"rollout cannot start: {error}\n")
         return 2
-    with tempfile.TemporaryDirectory(prefix="watchkeeper-rollout-") as cache:
-        controllers = _controllers(settings, metrics, Path(cache))
+    with tempfile.TemporaryDirectory(prefix="watchkeeper-rollout-") as temporary:
+        controllers = _controllers(settings, metrics, Path(settings.cache or temporary))
         log.info("rolls out %s, a turn every %g s", settings.models, settings.turn_seconds)
         while not ended.is_set():
             steps = [controller.turn() for controller in controllers]

@@ -80,6 +80,10 @@ def judge_watch(evidence: Evidence, policy: RolloutPolicy) -> Judgement:
     missing = ""
     if evidence.seconds < policy.watch_seconds:
         missing = f"{max(0.0, evidence.seconds):.0f} of {policy.watch_seconds:g} s seen"
+    elif not any(new.asked(p) for p in new.protocols) and any(
+        stable.asked(p) for p in stable.protocols
+    ):
+        missing = "no request since the promotion, and there were some before"
     # Nothing is left to wait for once the watch is over: what is not bad by then stays.
     decided = [c for c in checks if missing or c.verdict != "inconclusive"]
     return _sum_up(decided, missing, evidence)

@@ -105,7 +105,7 @@ def _forget(world: World) -> Step | None:
     """Return the next change that is missing in the registry after a way back, if any."""
     state = world.state
     why = f"v{state.version} is taken off: {state.reason}"
-    if world.alias(PRODUCTION) in (None, state.version):
+    if state.stable is not None and world.alias(PRODUCTION) in (None, state.version):
         return SetAlias(PRODUCTION, state.old, why)
     if world.alias(PREVIOUS) == state.stable:
         return DropAlias(PREVIOUS, "it is production itself")

@@ -77,6 +77,11 @@ class Controller:
                 return self._turn()
             except UnavailableError:
                 return None
+            except Exception:
+                # A defect met by one model must not stop the rollouts of the others.
+                log.exception("%s: the turn failed; nothing was changed by it", self.model)
+                self.metrics.errors.labels(self.model, "defect").inc()
+                return None
 
     def _turn(self) -> Step | None:
         with self._guards["platform"].guard():

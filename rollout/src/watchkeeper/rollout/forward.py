@@ -113,6 +113,8 @@ def watching(world: World, policy: RolloutPolicy, now: float) -> Step:
             return go_back(world, now, state.old, "production was moved back by hand")
         if moved not in (None, state.production):
             return go_on(world, now, f"production was moved by hand to v{moved}", phase="steady")
+    if world.failed(state.production) and world.ready(state.stable):
+        return go_back(world, now, state.old, world.condition(state.production))
     if state.since is None:
         return unconfirmed()
     if world.evidence is None:

@@ -10,7 +10,8 @@ from watchkeeper.contracts.policies import RolloutPolicy, override
 
 class Settings(msgspec.Struct, frozen=True):
     """``models`` as a JSON list; ``rollout_policy`` is JSON and overrides the versions' own values;
-    ``port`` answers /metrics and /healthz.
+    ``port`` answers /metrics and /healthz; ``cache`` is a folder that keeps the files of versions
+    between restarts, so that a canary can be judged while the registry is down.
     """
 
     models: tuple[str, ...]
@@ -20,6 +21,7 @@ class Settings(msgspec.Struct, frozen=True):
     rollout_policy: dict[str, Any] = {}
     turn_seconds: float = 5.0
     host: str = "127.0.0.1"
+    cache: str = ""
 
     def check(self) -> None:
         """Check what types alone do not say; raises ValueError."""
