@@ -14,7 +14,7 @@ from watchkeeper.cli import orders
 from watchkeeper.cli.down import down as stop_system
 from watchkeeper.cli.explain import UnknownPredictionError, print_chain, read_chain
 from watchkeeper.cli.history import print_history
-from watchkeeper.cli.installation import open_installation, read_cli_settings
+from watchkeeper.cli.installation import Installation, open_installation, read_cli_settings
 from watchkeeper.cli.status import (
     print_endpoints,
     print_status,
@@ -61,14 +61,17 @@ def _show(value: Any, as_json: bool, show: Callable[[], None]) -> None:
         show()
 
 
-def _only_model(model: str, models: tuple[str, ...]) -> str:
+def _open(model: str) -> tuple[Installation, str]:
+    """Connect to the system, and settle which of its models is meant."""
+    installation = open_installation()
+    models = installation.models
     if model:
         if model not in models:
             raise orders.OrderError(f"no model {model!r} here; there is {', '.join(models)}")
-        return model
+        return installation, model
     if len(models) != 1:
         raise orders.OrderError(f"which model? There are {', '.join(models)}")
-    return models[0]
+    return installation, models[0]
 
 
 @app.command()
@@ -83,8 +86,7 @@ def status(json: Json = False) -> None:
 def history(model: Model = "", json: Json = False) -> None:
     """Show every decision about a model, oldest first."""
     with _clear_errors():
-        installation = open_installation()
-        model = _only_model(model, installation.models)
+        installation, model = _open(model)
         events = read_history(installation.ledger, model)
         _show(events, json, lambda: print_history(console, events))
 
@@ -107,10 +109,8 @@ def train(
 ) -> None:
     """Start a training run by hand."""
     with _clear_errors():
-        installation = open_installation()
-        name = orders.train(
-            installation, _only_model(model, installation.models), _pairs(parameter or [])
-        )
+        installation, model = _open(model)
+        name = orders.train(installation, model, _pairs(parameter or []))
         _show({"run": name}, json, lambda: console.print(f"training run {name} started"))
 
 
@@ -132,8 +132,7 @@ def promote(
 ) -> None:
     """Take a version to production: the candidate at once, another one in steps."""
     with _clear_errors():
-        installation = open_installation()
-        model = _only_model(model, installation.models)
+        installation, model = _open(model)
         _tell(orders.promote(installation, model, version), json)
 
 
@@ -141,24 +140,23 @@ def promote(
 def abort(model: Model = "", json: Json = False) -> None:
     """Take the candidate off its traffic."""
     with _clear_errors():
-        installation = open_installation()
-        _tell(orders.abort(installation, _only_model(model, installation.models)), json)
+        installation, model = _open(model)
+        _tell(orders.abort(installation, model), json)
 
 
 @app.command()
 def rollback(model: Model = "", json: Json = False) -> None:
     """Leave production for the previous version."""
     with _clear_errors():
-        installation = open_installation()
-        _tell(orders.rollback(installation, _only_model(model, installation.models)), json)
+        installation, model = _open(model)
+        _tell(orders.rollback(installation, model), json)
 
 
 @app.command()
 def pause(model: Model = "", json: Json = False) -> None:
     """Hold a rollout where it is."""
     with _clear_errors():
-        installation = open_installation()
-        model = _only_model(model, installation.models)
+        installation, model = _open(model)
         _tell(orders.pause(installation, model, paused=True), json)
 
 
@@ -166,8 +164,7 @@ def pause(model: Model = "", json: Json = False) -> None:
 def resume(model: Model = "", json: Json = False) -> None:
     """Let a paused rollout go on."""
     with _clear_errors():
-        installation = open_installation()
-        model = _only_model(model, installation.models)
+        installation, model = _open(model)
         _tell(orders.pause(installation, model, paused=False), json)
 
 
