@@ -18,7 +18,8 @@ class Prediction(msgspec.Struct, frozen=True, tag="prediction", tag_field="kind"
     ``id`` is the request part of the prediction id, ``attempt`` counts the gateway's tries from
     1, ``time`` is the arrival in seconds since 1970, ``latency`` in seconds, ``status`` "OK" or
     the gRPC name of the error, ``inputs`` and ``outputs`` hold one list a column, ``flags`` the
-    values answered in spite of being out of range.
+    values answered in spite of being out of range. ``subject`` names the machine or person that
+    the request is about, if the client said so: what is kept of it can be deleted by that name.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Prediction(msgspec.Struct, frozen=True, tag="prediction", tag_field="kind"
     outputs: dict[str, Any] = {}
     error: str | None = None
     flags: list[str] = []
+    subject: str = ""
 
 
 class LabelRecord(msgspec.Struct, frozen=True, tag="label", tag_field="kind"):
@@ -59,7 +61,18 @@ class Gap(msgspec.Struct, frozen=True, tag="gap", tag_field="kind"):
     until: float
 
 
-Line = Prediction | LabelRecord | Gap
+class Shed(msgspec.Struct, frozen=True, tag="shed", tag_field="kind"):
+    """``count`` requests were turned away unread between ``since`` and ``until``: overload."""
+
+    model: str
+    version: int
+    protocol: Protocol
+    count: int
+    since: float
+    until: float
+
+
+Line = Prediction | LabelRecord | Gap | Shed
 
 _decoder: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
 
