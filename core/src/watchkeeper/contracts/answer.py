@@ -4,7 +4,7 @@ Serving answers with it, training makes the example's answer with it, and whoeve
 answer offline uses the same few lines.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -17,11 +17,16 @@ RISK_LEVELS = ("LOW", "MEDIUM", "HIGH")
 
 
 class Label(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An INT64 output that is 1 where ``score`` is at least ``threshold``."""
+    """An INT64 output that is 1 where ``score`` is at least ``threshold``.
+
+    With ``side`` "below" it is 1 where the score is less than that: some scores fall with what
+    they are to find, like the decision function of an isolation forest.
+    """
 
     name: str
     score: str
     threshold: float = 0.5
+    side: Literal["above", "below"] = "above"
 
 
 class Risk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,12 +48,14 @@ class AnswerPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How scores become an answer; kept with the version, overridable where it is served.
 
     ``out_of_range`` says what becomes of a value outside its declared range or categories:
-    the request is refused, or answered and flagged.
+    the request is refused, or answered and flagged. ``hidden`` scores are no outputs, only the
+    base of some; they are recorded, watched and compared like all others.
     """
 
     labels: tuple[Label, ...]
     risk: Risk
     out_of_range: str = "refuse"
+    hidden: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.out_of_range not in ("refuse", "flag"):
@@ -56,19 +63,20 @@ class AnswerPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def outputs_of(scores: tuple[str, ...], policy: AnswerPolicy) -> tuple[Output, ...]:
-    """Describe the outputs that :func:`answer` makes, in order."""
+    """Describe the outputs that a client gets of what :func:`answer` makes, in order."""
     return (
-        *(Output(name, "FP64") for name in scores),
+        *(Output(name, "FP64") for name in scores if name not in policy.hidden),
         *(Output(label.name, "INT64") for label in policy.labels),
         Output(policy.risk.name, "BYTES", RISK_LEVELS),
     )
 
 
 def answer(scores: Columns, policy: AnswerPolicy) -> Columns:
-    """Turn scores, each of shape (rows,), into all outputs, each of shape (rows,)."""
+    """Turn scores, each of shape (rows,), into all outputs and hidden scores, likewise."""
     outputs: Columns = dict(scores)
     for label in policy.labels:
-        outputs[label.name] = (scores[label.score] >= label.threshold).astype(np.int64)
+        above = scores[label.score] >= label.threshold
+        outputs[label.name] = (above == (label.side == "above")).astype(np.int64)
     risk = policy.risk
     level = np.searchsorted(np.array([risk.medium, risk.high]), scores[risk.score], side="right")
     outputs[risk.name] = np.array(RISK_LEVELS, dtype=object)[level]

@@ -18,7 +18,13 @@ from watchkeeper.contracts.names import MAX_NAME
 from watchkeeper.contracts.settings import SettingsError, read_settings
 from watchkeeper.ledger import Ledger
 from watchkeeper.registry import Registry, RegistryError
-from watchkeeper.training import CannotTrainError
+from watchkeeper.training import (
+    DONE,
+    GIVE_UP,
+    TRY_AGAIN,
+    CannotTrainError,
+    SourceUnavailableError,
+)
 from watchkeeper.training.models import find, parameters_of
 from watchkeeper.training.run import Order, train
 
@@ -46,13 +52,13 @@ def main(arguments: list[str] | None = None) -> int:
         version = train(order, settings.source_url, Registry(), ledger)
     except (CannotTrainError, SettingsError) as error:
         log.error("%s", error)  # noqa: TRY400 - the message is for a user, not for a developer
-        return 2
-    except RegistryError as error:
+        return GIVE_UP
+    except (RegistryError, SourceUnavailableError) as error:
         log.error("%s", error)  # noqa: TRY400
-        return 1
+        return TRY_AGAIN
     except SQLAlchemyError as error:
         log.error("ledger: %s", getattr(error, "orig", None) or error)  # noqa: TRY400
-        return 1
+        return TRY_AGAIN
     log.info(
         "%s version %d: run %s took %.1f s after its imports",
         order.model.name,
@@ -60,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
         order.run,
         time.perf_counter() - started,
     )
-    return 0
+    return DONE
 
 
 def _settings() -> Settings:

@@ -31,15 +31,30 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: int = 0
 
 
+class Refresh(msgspec.Struct, frozen=True):
+    """How rows that are aggregates of other tables come to be: by one incremental statement.
+
+    ``statement`` adds to ``table`` the rows that are not there yet, an ``INSERT … SELECT``, and
+    reads no more of the other tables than it must. A primary key of the table keeps runs at the
+    same time from adding a row twice. ``create`` makes the table where it is missing.
+    """
+
+    table: str
+    create: str
+    statement: str
+
+
 class Source(msgspec.Struct, frozen=True):
     """Where the history is: a query on the operational database.
 
     ``id`` names a column of integers that rise in time and never change; rows are ordered by
     it. Further columns that the declaration does not name are dropped, identifiers among them.
+    ``refresh``, if the rows are to be made first, runs before the query.
     """
 
     query: str
     id: str
+    refresh: Refresh | None = None
 
 
 class Split(msgspec.Struct, frozen=True):
@@ -92,13 +107,15 @@ class Search(msgspec.Struct, frozen=True):
 class Gate(msgspec.Struct, frozen=True):
     """What a version must reach to become ``candidate``; judged on one score.
 
-    ``floors`` by metric hold on the history's held-out rows. ``margin`` is how much worse than
+    ``floors`` by metric hold on the history's held-out rows, and so does ``most``, by label: the
+    largest share of the rows that a label may mark. ``margin`` is how much worse than
     production in ROC AUC it may be, by the lower confidence bound. With fewer recent rows or
     positives than the minimum nothing is said about them.
     """
 
     score: str
     floors: dict[str, float]
+    most: dict[str, float] = {}
     margin: float = 0.03
     minimum_recent: int = 100
     minimum_recent_positives: int = 10
@@ -108,8 +125,8 @@ class Head(msgspec.Struct, frozen=True):
     """One score: features and estimator (fresh ones at each call), and how to ask for it.
 
     Built-ins of scikit-learn only: they can be loaded without trusting anybody, and converted.
-    An unsupervised head sees all training rows as they are, without labels and SMOTE. The ONNX
-    form is kept when no score differs by more than ``tolerance``.
+    An unsupervised head sees all training rows as they are, without labels, SMOTE and clipping.
+    The ONNX form is kept when no score differs by more than ``tolerance``.
     """
 
     score: str
@@ -150,8 +167,10 @@ class Model(msgspec.Struct, frozen=True):
         check_model_name(self.name)
         scores = {head.score for head in self.heads}
         asked = {self.gate.score, self.answer.risk.score, *(x.score for x in self.answer.labels)}
-        if asked - scores:
-            raise ValueError(f"{self.name}: no head makes the scores {sorted(asked - scores)}")
+        if unknown := (asked | set(self.answer.hidden)) - scores:
+            raise ValueError(f"{self.name}: no head makes the scores {sorted(unknown)}")
+        if unknown := set(self.gate.most) - {label.name for label in self.answer.labels}:
+            raise ValueError(f"{self.name}: the gate bounds {sorted(unknown)}, which is no label")
 
     @property
     def signature(self) -> Signature:
@@ -171,6 +190,8 @@ class Model(msgspec.Struct, frozen=True):
 
     @property
     def threshold(self) -> float:
-        """From which score on the gate calls a row positive."""
-        of_score = [x.threshold for x in self.answer.labels if x.score == self.gate.score]
-        return of_score[0] if of_score else 0.5
+        """From which score on the gate calls a row positive: its label's, or HIGH risk's."""
+        score, risk = self.gate.score, self.answer.risk
+        rising = (x for x in self.answer.labels if x.score == score and x.side == "above")
+        thresholds = [x.threshold for x in rising] + [risk.high] * (risk.score == score)
+        return thresholds[0] if thresholds else 0.5

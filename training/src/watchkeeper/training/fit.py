@@ -1,7 +1,8 @@
 """Fitting: what is learned from training rows, and the small search before it.
 
 The order within every training set, be it a fold or all of it: SMOTE on the raw rows, features,
-clip the features to the real rows' quartiles, fit. Nothing of it touches held-out rows.
+clip the features to the real rows' quartiles, fit. Nothing of it touches held-out rows. For an
+unsupervised head, which may be there to find outliers, it is features and fit alone.
 """
 
 import logging
@@ -36,7 +37,7 @@ def fit_head(head: Head, model: Model, parameters: Parameters, old: Rows, recent
     pipeline = head.build(parameters)
     features, estimator = pipeline.named_steps["features"], pipeline.named_steps["estimator"]
     made = np.asarray(features.fit_transform(columns), dtype=np.float64)
-    if model.outliers is not None:
+    if model.outliers is not None and head.supervised:
         real = np.asarray(features.transform(joined(old, recent).columns), dtype=np.float64)
         made = clipped(made, real, model.outliers)
     if head.supervised:

@@ -67,6 +67,23 @@ def floors(gate: Gate, metrics: dict[str, Estimate]) -> list[Check]:
     return checks
 
 
+def most(gate: Gate, shares: dict[str, Estimate]) -> list[Check]:
+    """Hold the share of the history's held-out rows that a label marks against what is declared.
+
+    A label that marks too many rows tells nobody anything.
+    """
+    return [
+        Check(
+            f"most {label}",
+            (value := shares[label].value) is not None and value <= limit,
+            f"{label} marks {value or 0.0:.1%} of the rows, at most {limit:.1%} is wanted",
+            shares[label],
+            limit,
+        )
+        for label, limit in gate.most.items()
+    ]
+
+
 def accepts(candidate: Signature, production: Signature) -> Check:
     """Check that production's clients can call this version."""
     problems = candidate.accepts_all_of(production)

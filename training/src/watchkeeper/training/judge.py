@@ -4,13 +4,13 @@ from typing import Any
 
 import msgspec
 
-from watchkeeper.contracts.answer import Columns
+from watchkeeper.contracts.answer import RISK_LEVELS, Columns, answer
 from watchkeeper.pipeline import OfflineModel
 from watchkeeper.training import gate
 from watchkeeper.training.declaration import Model
 from watchkeeper.training.fit import scores
 from watchkeeper.training.judged import GateReport
-from watchkeeper.training.measure import metrics
+from watchkeeper.training.measure import Estimate, metrics, share
 from watchkeeper.training.rows import Rows
 from watchkeeper.training.split import Parts
 
@@ -66,7 +66,12 @@ def judge(
         }
 
     ours = measured("ours")
-    checks = [*gate.floors(model.gate, ours["history"]), *([signature] if signature else [])]
+    answers = {where: _answers(model, x.ours, seed) for where, x in held.items()}
+    checks = [
+        *gate.floors(model.gate, ours["history"]),
+        *gate.most(model.gate, answers["history"]),
+        *([signature] if signature else []),
+    ]
     if old := held["history"].comparison(name):
         checks.append(gate.no_worse(model.gate, old, "the history", seed))
         new = held["recent"].comparison(name) if "recent" in held else None
@@ -82,10 +87,20 @@ def judge(
             where: {"rows": len(x.rows), "positives": int(x.rows.target.sum())}
             for where, x in held.items()
         },
+        score=name,
+        answers=answers,
         production=production.version if production else None,
         production_metrics=measured("theirs"),
         score_shift=_shifts(model, parts, scored, seed),
     )
+
+
+def _answers(model: Model, made: Columns, seed: int) -> dict[str, Estimate]:
+    """Measure how often each label is 1, and how often each risk level is given."""
+    answered, risk = answer(made, model.answer), model.answer.risk.name
+    labels = {x.name: share(answered[x.name] == 1, seed) for x in model.answer.labels}
+    levels = {f"{risk} {x}": share(answered[risk] == x, seed) for x in RISK_LEVELS}
+    return labels | levels
 
 
 def _shifts(model: Model, parts: Parts, scored: Any, seed: int) -> dict[str, gate.Shift]:

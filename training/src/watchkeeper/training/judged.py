@@ -22,8 +22,10 @@ class Tried(msgspec.Struct, frozen=True):
 class GateReport(msgspec.Struct, frozen=True):
     """The gate's report.
 
-    ``metrics`` of this version and of ``production`` by the rows they were measured on
-    ("history", "recent"), ``score_shift`` by score; ``search`` tells what was tried before.
+    ``metrics`` of ``score``, this version's and ``production``'s, by the rows they were measured
+    on ("history", "recent"), ``score_shift`` by score; ``search`` tells what was tried before.
+    ``answers``, by the same rows, is the share of them that each label marks and that each risk
+    level is given to: all that is known about a head that nobody has told the truth to.
     """
 
     passed: bool
@@ -32,6 +34,8 @@ class GateReport(msgspec.Struct, frozen=True):
     checks: list[Check]
     metrics: Metrics
     rows: dict[str, dict[str, int]]
+    score: str = ""
+    answers: Metrics = {}
     production: int | None = None
     production_metrics: Metrics = {}
     score_shift: dict[str, Shift] = {}

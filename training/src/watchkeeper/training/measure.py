@@ -55,6 +55,12 @@ def metrics(target: Numbers, score: Numbers, threshold: float, seed: int) -> dic
     return {name: _estimate(metric(None)[0], metric(weights)) for name, metric in found.items()}
 
 
+def share(marked: NDArray[np.bool_], seed: int) -> Estimate:
+    """The share of rows where ``marked`` (rows,) holds."""
+    weights = resamples(len(marked), seed)
+    return _estimate(float(marked.mean()), _ratio(weights @ marked, weights.sum(axis=1)))
+
+
 def auc_difference(target: Numbers, new: Numbers, old: Numbers, seed: int) -> Estimate:
     """By how much ``new`` ranks the same rows better than ``old``, by paired resamples."""
     weights = resamples(len(target), seed)

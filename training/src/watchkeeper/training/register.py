@@ -183,7 +183,8 @@ def _experiment(registry: Registry, name: str) -> str:
 def _metrics(manifest: Manifest, report: judged.GateReport) -> list[tuple[str, float]]:
     found = [
         (f"{where}.{name}{suffix}", value)
-        for where, metrics in report.metrics.items()
+        for measured in (report.metrics, report.answers)
+        for where, metrics in measured.items()
         for name, estimate in metrics.items()
         for suffix, value in (
             ("", estimate.value),

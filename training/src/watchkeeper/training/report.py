@@ -21,6 +21,9 @@ def text(manifest: Manifest, report: GateReport, parameters: dict[str, object]) 
         *(f"ONNX       {head.score}: {_onnx(head.onnx_difference)}" for head in manifest.heads),
         "",
         *_table("This version", report.metrics, report),
+        "",
+        "Answers: share of the rows that a label marks or a risk level is given to",
+        *_by_rows(report.answers, report),
     ]
     if report.production is not None:
         title = f"Production, version {report.production}, on the same rows"
@@ -31,7 +34,12 @@ def text(manifest: Manifest, report: GateReport, parameters: dict[str, object]) 
 
 
 def _table(title: str, metrics: Metrics, report: GateReport) -> list[str]:
-    lines = [f"{title}: estimate and 95 % confidence interval, label from {report.threshold:g} on"]
+    about = f"estimate and 95 % confidence interval, positive from {report.threshold:g} on"
+    return [f"{title}, {report.score}: {about}", *_by_rows(metrics, report)]
+
+
+def _by_rows(metrics: Metrics, report: GateReport) -> list[str]:
+    lines = []
     for where, values in metrics.items():
         rows = report.rows[where]
         lines.append(f"  held-out {where}, {rows['rows']} rows, {rows['positives']} positives")

@@ -18,6 +18,7 @@ from watchkeeper.training import export, fit, folder, judged, lineage, reference
 from watchkeeper.training.declaration import Model, Parameters
 from watchkeeper.training.judge import Production, judge
 from watchkeeper.training.recent import read_recent
+from watchkeeper.training.refresh import refresh
 from watchkeeper.training.rows import joined
 from watchkeeper.training.source import read_history
 from watchkeeper.training.split import Parts, split
@@ -45,7 +46,8 @@ def train(order: Order, source: str, registry: Registry, ledger: Ledger) -> Regi
 
     Raises:
         CannotTrainError: with this data, ledger or order there is nothing to train.
-        RegistryError, sqlalchemy.exc.SQLAlchemyError: try the same run again.
+        RegistryError, SourceUnavailableError, sqlalchemy.exc.SQLAlchemyError: try the same run
+            again.
     """
     with tempfile.TemporaryDirectory(prefix="watchkeeper-training-") as draft:
         made = Path(draft) / "version"
@@ -65,6 +67,7 @@ def _make(
 ) -> dict[str, Any]:
     """Make the sealed folder of the version; return the parameters it was made with."""
     model, clock = order.model, _Clock()
+    refresh(source, model)
     history = read_history(source, model)
     versions = [version.version for version in registry.versions(model.name)]
     recent = read_recent(ledger, model, versions, order.episode)

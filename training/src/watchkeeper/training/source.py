@@ -1,13 +1,11 @@
 """The history: one query on the operational database."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
-from sqlalchemy import create_engine, make_url, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import text
 
 from watchkeeper.training import CannotTrainError
+from watchkeeper.training.database import transaction
 from watchkeeper.training.declaration import Model
 from watchkeeper.training.rows import Rows, usable
 
@@ -18,6 +16,7 @@ def read_history(url: str, model: Model) -> Rows:
     Raises:
         CannotTrainError: the database or table is not there, it is empty, a column is missing
             or holds what it must not, or all rows have the same outcome.
+        SourceUnavailableError: the database does not answer.
     """
     frame = _query(url, model)
     where = f"history of {model.name}"
@@ -50,23 +49,6 @@ def read_history(url: str, model: Model) -> Rows:
 
 
 def _query(url: str, model: Model) -> pd.DataFrame:
-    try:
-        parsed = make_url(url)
-    except SQLAlchemyError as error:
-        raise CannotTrainError(f"WATCHKEEPER_SOURCE_URL is no SQLAlchemy URL: {error}") from error
-    shown = parsed.render_as_string(hide_password=True)
-    if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
-        # SQLite would make an empty database of that name.
-        raise CannotTrainError(f"{shown}: there is no such database; see WATCHKEEPER_SOURCE_URL")
-    engine = create_engine(parsed)
-    try:
-        with engine.connect() as connection:
-            result = connection.execute(text(model.source.query))
-            return pd.DataFrame(result.fetchall(), columns=list(result.keys()))
-    except SQLAlchemyError as error:
-        cause = getattr(error, "orig", None) or error
-        raise CannotTrainError(
-            f"{shown}: cannot read the history of {model.name}: {cause}"
-        ) from error
-    finally:
-        engine.dispose()
+    with transaction(url, f"read the history of {model.name}") as connection:
+        result = connection.execute(text(model.source.query))
+        return pd.DataFrame(result.fetchall(), columns=list(result.keys()))
