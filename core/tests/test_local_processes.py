@@ -65,8 +65,23 @@ def test_the_platform_is_opened_by_its_name(platform: LocalPlatform) -> None:
 
 
 def test_what_a_person_wants_is_kept(platform: LocalPlatform) -> None:
-    platform.ask(MODEL, Asks(paused=True, promote=3))
-    assert LocalPlatform(platform.home.folder).asks(MODEL) == Asks(paused=True, promote=3)
+    other = LocalPlatform(platform.home.folder)
+    platform.ask(MODEL, lambda _: Asks(paused=True, promote=3, abort=2))
+    assert other.asks(MODEL) == Asks(paused=True, promote=3, abort=2)
+    other.ask(MODEL, lambda asks: asks.without({"promote": 3, "abort": 1}))
+    assert platform.asks(MODEL) == Asks(paused=True, abort=2)
+
+
+def test_no_change_of_what_people_want_is_lost(platform: LocalPlatform) -> None:
+    platform.ask(MODEL, lambda _: Asks(promote=0))
+    others = [LocalPlatform(platform.home.folder) for _ in range(8)]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda other: other.ask(MODEL, _once_more), others * 5))
+    assert platform.asks(MODEL) == Asks(promote=40)
+
+
+def _once_more(asks: Asks) -> Asks:
+    return Asks(promote=(asks.promote or 0) + 1)
 
 
 def test_a_run_is_created_once_however_many_ask(platform: LocalPlatform, trained: Path) -> None:

@@ -59,6 +59,7 @@ class MemoryPlatform:
     def __init__(self, turns_to_ready: int = 2, turns_to_confirm: int = 1) -> None:
         self.pods: dict[int, int] = {}
         self.broken: set[int] = set()
+        self.fetching = False
         self.written: Route | None = None
         self.wants = Asks()
         self.up = True
@@ -102,11 +103,16 @@ class MemoryPlatform:
     def asks(self, _model: str) -> Asks:
         return self.wants
 
+    def ask(self, _model: str, change: Callable[[Asks], Asks]) -> None:
+        self._check()
+        self.wants = change(self.wants)
+
     def acquire(self, _lease: str) -> bool:
         return True
 
     def pass_time(self) -> None:
-        self.pods = {v: max(0, turns - 1) for v, turns in self.pods.items()}
+        passed = 0 if self.fetching else 1
+        self.pods = {v: max(0, turns - passed) for v, turns in self.pods.items()}
         self._unconfirmed = max(0, self._unconfirmed - 1)
 
     def crash(self, version: int) -> None:
@@ -116,8 +122,11 @@ class MemoryPlatform:
     def _condition(self, version: int) -> Serving:
         if version in self.broken:
             return Serving(version, "failed", "its example is answered otherwise")
-        state = "ready" if self.pods.get(version) == 0 else "starting"
-        return Serving(version, state)
+        if self.pods.get(version) == 0:
+            return Serving(version, "ready")
+        if self.fetching:
+            return Serving(version, "waiting", "the registry does not answer")
+        return Serving(version, "starting")
 
     def _check(self) -> None:
         if not self.up:

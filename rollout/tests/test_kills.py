@@ -146,6 +146,7 @@ def test_every_story_ends_in_a_state_that_agrees_with_itself(
     assert simulation.state.production == production
     assert set(platform.pods) == {production}
     assert platform.confirmed(MODEL)
+    assert platform.wants == Asks(), "no order is left that could come alive again"
     assert "candidate" not in registry.alias
     assert registry.tags[production][ROLLOUT_TAG] == "promoted"
     promoted = [v for kind, v in simulation.kinds() if kind == "promoted"]

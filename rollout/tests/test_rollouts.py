@@ -328,3 +328,99 @@ def test_waiting_changes_nothing() -> None:
     for _ in range(50):
         simulation.turn()
     assert all(isinstance(step, Wait) for step in simulation.steps)
+
+
+def test_a_version_that_was_overtaken_before_its_rollout_began_is_told_of() -> None:
+    simulation = second_version()
+    simulation.run(lambda s: s.state.phase == "watching")
+    simulation.registry.register(3)
+    simulation.registry.register(4)
+    simulation.settle()
+    assert simulation.registry.alias == {"production": 4, "previous": 2}
+    why = "superseded by v4 before its rollout began"
+    assert simulation.registry.tags[3][ROLLOUT_TAG] == f"rolled-back: {why}"
+    told = [e for e in simulation.events.values() if e.version == 3]
+    assert [(e.kind, e.reason, e.details["percent"]) for e in told] == [("rolled-back", why, 0)]
+    assert "serve v3" not in said(simulation)
+
+
+def test_a_rejected_version_is_not_told_of_as_overtaken() -> None:
+    simulation = second_version()
+    simulation.run(lambda s: s.state.phase == "watching")
+    simulation.registry.register(3, gate="rejected")
+    simulation.registry.register(4)
+    simulation.settle()
+    assert ROLLOUT_TAG not in simulation.registry.tags[3]
+    assert not any(e.version == 3 for e in simulation.events.values())
+
+
+@pytest.mark.parametrize("order", ["promote", "abort"])
+def test_an_order_that_was_carried_out_does_not_come_alive_again(order: str) -> None:
+    simulation = second_version()
+    simulation.run(lambda s: s.state.step == 10)
+    simulation.platform.wants = Asks(**{order: 2})
+    simulation.settle()
+    assert simulation.platform.wants == Asks()
+    if order == "promote":
+        simulation.platform.wants = Asks(rollback=2)
+        simulation.settle()
+    assert simulation.registry.alias == {"production": 1}
+    assert simulation.platform.wants == Asks()
+    simulation.forget()
+    simulation.registry.alias["candidate"] = 2  # by hand
+    simulation.settle()
+    assert said(simulation)[:3] == ["serve v2", "v1:90 v2:10", "v1:75 v2:25"]
+    assert simulation.registry.alias == {"production": 2, "previous": 1}, "and no rollback again"
+
+
+def test_an_abort_of_the_first_candidate_does_not_meet_its_second_try() -> None:
+    simulation = Simulation()
+    simulation.registry.register(1)
+    simulation.platform.wants = Asks(abort=1)
+    simulation.run(lambda s: not s.registry.alias and s.platform.wants == Asks())
+    simulation.registry.alias["candidate"] = 1  # by hand
+    simulation.settle()
+    assert simulation.registry.alias == {"production": 1}
+
+
+@pytest.mark.parametrize(
+    "asked", [Asks(promote=7), Asks(abort=7), Asks(rollback=7), Asks(rollback=1)]
+)
+def test_an_order_that_nothing_is_left_of_is_withdrawn(asked: Asks) -> None:
+    simulation = first_version()
+    simulation.platform.wants = msgspec.structs.replace(asked, paused=True)
+    simulation.settle()
+    assert simulation.platform.wants == Asks(paused=True)
+
+
+def test_an_order_for_a_candidate_that_waits_its_turn_is_kept() -> None:
+    simulation = second_version()
+    simulation.run(lambda s: s.state.phase == "watching")
+    simulation.registry.register(3)
+    simulation.platform.wants = Asks(promote=3)
+    simulation.run(lambda s: s.state.phase == "starting" and s.state.version == 3)
+    assert simulation.platform.wants == Asks(promote=3)
+    simulation.forget()
+    simulation.settle()
+    assert said(simulation)[:3] == ["serve v3", "retire v1", "v3:100"]
+
+
+def test_orders_given_while_others_are_withdrawn_stay() -> None:
+    asked = Asks(paused=True, promote=3, abort=2)
+    assert asked.without({"promote": 2, "abort": 2}) == Asks(paused=True, promote=3)
+
+
+def test_a_start_that_waits_for_the_registry_is_no_fault_of_the_version() -> None:
+    simulation = second_version()
+    simulation.platform.fetching = True
+    simulation.run(lambda s: 2 in s.platform.pods)
+    began = simulation.now
+    simulation.run(lambda s: s.now > began + 3 * POLICY.patience)
+    assert simulation.weights == {1: 100}
+    assert simulation.state.reason == "held: v2 is waiting: the registry does not answer"
+    written = [step for step in simulation.steps if isinstance(step, SetRoute)]
+    assert len(written) < 25, "it is noted now and then, not in every turn"
+    simulation.platform.fetching = False
+    simulation.platform.pods[2] = 100  # 50 s of its patience of 60 s
+    simulation.settle()
+    assert simulation.registry.alias == {"production": 2, "previous": 1}

@@ -1,7 +1,7 @@
 """Orders: a person wants a run, or wants a rollout to go another way.
 
-Orders are wishes written down; the rollout controller reads them in its next turn. They name
-versions, so that one that has been carried out means nothing any more.
+Orders are wishes written down; the rollout controller reads them in its next turn, and withdraws
+each once it is carried out.
 """
 
 import time
@@ -88,11 +88,9 @@ def rollback(installation: Installation, model: str) -> str:
 
 def pause(installation: Installation, model: str, *, paused: bool) -> str:
     """Hold the rollout where it is, or let it go on."""
-    asks = installation.platform.asks(model)
-    installation.platform.ask(model, msgspec.structs.replace(asks, paused=paused))
+    installation.platform.ask(model, lambda asks: msgspec.structs.replace(asks, paused=paused))
     return f"{model}: rollout {'paused' if paused else 'goes on'}"
 
 
 def _ask(installation: Installation, model: str, **order: int) -> None:
-    paused = installation.platform.asks(model).paused
-    installation.platform.ask(model, Asks(paused=paused, **order))
+    installation.platform.ask(model, lambda asks: Asks(paused=asks.paused, **order))

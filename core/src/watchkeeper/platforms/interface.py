@@ -4,6 +4,7 @@ Every call is idempotent and may be cut off at any line: the caller reads the wo
 next turn and takes the step that is missing.
 """
 
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 import msgspec
@@ -14,10 +15,13 @@ class PlatformError(RuntimeError):
 
 
 class Serving(msgspec.Struct, frozen=True):
-    """What serves one version. ``reason`` tells why it has failed, or what it waits for."""
+    """What serves one version. ``reason`` tells why it has failed, or what it waits for.
+
+    "waiting" is for something outside of it, its files from the registry: no fault of its own.
+    """
 
     version: int
-    state: Literal["starting", "ready", "failed"]
+    state: Literal["waiting", "starting", "ready", "failed"]
     reason: str = ""
 
 
@@ -34,17 +38,29 @@ class Route(msgspec.Struct, frozen=True):
 
 
 class Asks(msgspec.Struct, frozen=True):
-    """What a person wants of a model's rollout. Versions make the orders safe to keep:
-    once carried out, they mean nothing any more.
+    """What a person wants of a model's rollout.
 
     ``paused`` holds the current step; ``promote`` takes that candidate through at once,
     ``abort`` takes that one off, ``rollback`` leaves that production version for ``previous``.
+    The controller withdraws an order once it is carried out, or once its version is no longer
+    what the order was given for: so none can come alive again in a later rollout.
     """
 
     paused: bool = False
     promote: int | None = None
     abort: int | None = None
     rollback: int | None = None
+
+    @property
+    def orders(self) -> dict[str, int]:
+        """The orders that stand: the version by the name of each."""
+        given = {"promote": self.promote, "abort": self.abort, "rollback": self.rollback}
+        return {name: version for name, version in given.items() if version is not None}
+
+    def without(self, orders: dict[str, int]) -> "Asks":
+        """Return what is left when those orders are withdrawn; others given since stay."""
+        gone = self.orders.items() & orders.items()
+        return msgspec.structs.replace(self, **dict.fromkeys(name for name, _ in gone))
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -125,8 +141,8 @@ class Platform(Protocol):
     def asks(self, model: str) -> Asks:
         """Return what a person wants."""
 
-    def ask(self, model: str, asks: Asks) -> None:
-        """Write what a person wants."""
+    def ask(self, model: str, change: Callable[[Asks], Asks]) -> None:
+        """Change what a person wants, from what stands; nobody else writes in between."""
 
     def create_run(self, run: Run) -> bool:
         """Start a training run; False when one of that name exists, whatever became of it."""

@@ -11,6 +11,7 @@ from watchkeeper.rollout.steps import (
     Step,
     Tag,
     Wait,
+    Withdraw,
 )
 
 
@@ -36,6 +37,8 @@ def act(step: Step, model: str, platform: Platform, registry: Registry) -> None:
             registry.drop_alias(model, alias)
         case Tag(version=version, text=text):
             registry.tag(model, version, ROLLOUT_TAG, text)
+        case Withdraw(orders=orders):
+            platform.ask(model, lambda asks: asks.without(orders))
 
 
 def describe(step: Step) -> str:  # noqa: PLR0911 - one line a kind
@@ -56,3 +59,5 @@ def describe(step: Step) -> str:  # noqa: PLR0911 - one line a kind
             return f"drop {alias}"
         case Tag(version=version, text=text):
             return f"tag v{version} {text.partition(':')[0]!r}"
+        case Withdraw(orders=orders):
+            return f"withdraw {', '.join(f'{n} v{v}' for n, v in orders.items())}"

@@ -8,6 +8,7 @@ from watchkeeper.registry import ROLLOUT_TAG
 from watchkeeper.rollout.chronicle import ROLLED_BACK, event_of, promoted_again
 from watchkeeper.rollout.evidence import Judgement
 from watchkeeper.rollout.moves import finish_step, go_on, unconfirmed
+from watchkeeper.rollout.orders import ALL, carried_out
 from watchkeeper.rollout.state import State
 from watchkeeper.rollout.steps import DropAlias, Retire, Serve, SetAlias, Step, Tag, Wait
 from watchkeeper.rollout.world import World
@@ -45,17 +46,6 @@ def take_off(
     )
 
 
-def rolling_back(world: World, now: float) -> Step:
-    """Stable has the traffic; take the version's name out of the registry."""
-    state = world.state
-    if not world.confirmed:
-        return unconfirmed()
-    if world.aliases is None:
-        return Wait("the registry does not answer", "registry")
-    step = _forget(world)
-    return step or go_on(world, now, f"v{state.version} is off", phase="steady")
-
-
 def go_back(world: World, now: float, target: int, why: str) -> Step:
     """Leave production for ``target``, which is made ready first where it is not."""
     state = world.state
@@ -83,19 +73,23 @@ def go_back(world: World, now: float, target: int, why: str) -> Step:
     )
 
 
-def returning(world: World, now: float) -> Step:
-    """The previous version has the traffic; make it production in the registry as well."""
+def going_back(world: World, now: float) -> Step:
+    """Stable has the traffic again; settle in the registry that it is production, and tell so
+    where it was not any more.
+    """
     state = world.state
     if not world.confirmed:
         return unconfirmed()
     if world.aliases is None:
         return Wait("the registry does not answer", "registry")
-    step = _forget(world)
-    return step or go_on(
+    if step := _forget(world):
+        return step
+    again = (promoted_again(world.model, state, now),) if state.phase == "returning" else ()
+    return go_on(
         world,
         now,
-        f"v{state.stable} is production again",
-        events=(promoted_again(world.model, state, now),),
+        f"v{state.version} is off",
+        events=again,
         phase="steady",
         production=state.stable,
     )
@@ -112,6 +106,8 @@ def _forget(world: World) -> Step | None:
     text = (ROLLED_BACK + state.reason)[:LONGEST_TAG]
     if state.version in world.tags and world.tag(state.version, ROLLOUT_TAG) != text:
         return Tag(state.new, text, why)
+    if done := carried_out(world, state.version, ALL):
+        return done  # while the phase is one that takes no orders
     if world.alias(CANDIDATE) == state.version:
         return DropAlias(CANDIDATE, why)
     return None

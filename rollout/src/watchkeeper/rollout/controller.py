@@ -102,12 +102,13 @@ class Controller:
 
     def _look(self) -> World:
         """Read what should serve and what does."""
+        with self._guards["platform"].guard():
+            asks = self.platform.asks(self.model)  # before the registry, see orders.py
         aliases, tags = self._registered()
         with self._guards["platform"].guard():
             route = self.platform.route(self.model)
             state = parse(route.state) if route else State()
             serving = self.platform.serving(self.model)
-            asks = self.platform.asks(self.model)
         self._show(route, state)
         return World(
             model=self.model,

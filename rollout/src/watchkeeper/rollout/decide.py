@@ -5,7 +5,7 @@ from watchkeeper.contracts.names import CANDIDATE, PREVIOUS, PRODUCTION
 from watchkeeper.contracts.policies import RolloutPolicy
 from watchkeeper.platforms import Route
 from watchkeeper.registry import GATE_TAG, ROLLOUT_TAG
-from watchkeeper.rollout.backward import go_back, returning, rolling_back
+from watchkeeper.rollout.backward import go_back, going_back
 from watchkeeper.rollout.chronicle import ROLLED_BACK, event_of, refusals
 from watchkeeper.rollout.forward import (
     NO_REGISTRY,
@@ -16,6 +16,7 @@ from watchkeeper.rollout.forward import (
     watching,
 )
 from watchkeeper.rollout.moves import begin, go_on
+from watchkeeper.rollout.orders import pointless
 from watchkeeper.rollout.state import State
 from watchkeeper.rollout.steps import DropAlias, Retire, Serve, SetRoute, Step, Tag, Wait
 from watchkeeper.rollout.world import World
@@ -54,10 +55,8 @@ def _step(world: World, policy: RolloutPolicy, now: float) -> Step:
             return promoting(world, policy, now)
         case "watching":
             return watching(world, policy, now)
-        case "rolling-back":
-            return rolling_back(world, now)
-        case "returning":
-            return returning(world, now)
+        case "rolling-back" | "returning":
+            return going_back(world, now)
 
 
 def _first(world: World, now: float) -> Step:
@@ -66,6 +65,8 @@ def _first(world: World, now: float) -> Step:
         return NO_REGISTRY
     production = world.alias(PRODUCTION)
     version = production or world.alias(CANDIDATE)
+    if step := pointless(world):
+        return step
     if version is None:
         return Wait("the registry has neither production nor candidate", "empty")
     if production is None and (why := _refusal(world, version)):
@@ -95,7 +96,7 @@ def _steady(world: World, now: float) -> Step:
     state = world.state
     if world.aliases is None:
         return NO_REGISTRY
-    if step := tidy(world):
+    if step := tidy(world) or pointless(world):
         return step
     production, previous = world.alias(PRODUCTION), world.alias(PREVIOUS)
     if production is not None and production != state.production:
@@ -106,20 +107,45 @@ def _steady(world: World, now: float) -> Step:
     if ordered and previous not in (None, state.production):
         return go_back(world, now, previous, "asked for by a person")
     candidate = world.alias(CANDIDATE)
+    newest = max(candidate or 0, state.production or 0)
+    if overtaken := _overtaken(world, newest):
+        why = f"superseded by v{newest} before its rollout began"
+        return _decline(world, now, overtaken, why)
     if candidate is not None and candidate != state.production:
         if why := _refusal(world, candidate):
-            state = State(
-                phase="rolling-back",
-                version=candidate,
-                stable=state.production,
-                started=now,
-                verdict="fail",
-                reason=why,
-            )
-            told = event_of(world.model, state, "rolled-back", now, why, to=state.stable, percent=0)
-            return begin(world, now, why, state, events=(told,))
+            return _decline(world, now, candidate, why)
         return _start(world, now, candidate, "it is the candidate")
     return _repair(world, now)
+
+
+def _overtaken(world: World, newest: int) -> int | None:
+    """Return a version that passed its gate, and was overtaken before anything became of it."""
+    aliased = set((world.aliases or {}).values())
+    return next(
+        (
+            version
+            for version, tags in sorted(world.tags.items())
+            if version < newest
+            and version not in aliased
+            and tags.get(GATE_TAG) == "passed"
+            and ROLLOUT_TAG not in tags
+        ),
+        None,
+    )
+
+
+def _decline(world: World, now: float, version: int, why: str) -> Step:
+    """Take a version off before it has been on: nothing of it is served, but it is told."""
+    state = State(
+        phase="rolling-back",
+        version=version,
+        stable=world.state.production,
+        started=now,
+        verdict="fail",
+        reason=why,
+    )
+    told = event_of(world.model, state, "rolled-back", now, why, to=state.stable, percent=0)
+    return begin(world, now, why, state, events=(told,))
 
 
 def _start(world: World, now: float, version: int, why: str) -> Step:

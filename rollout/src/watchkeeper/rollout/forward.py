@@ -11,11 +11,13 @@ from watchkeeper.rollout.backward import go_back, take_off
 from watchkeeper.rollout.chronicle import event_of
 from watchkeeper.rollout.evidence import Judgement
 from watchkeeper.rollout.moves import finish_step, go_on, unconfirmed
+from watchkeeper.rollout.orders import TO_PROMOTE, carried_out
 from watchkeeper.rollout.state import Window
 from watchkeeper.rollout.steps import DropAlias, SetAlias, Step, Tag, Wait
 from watchkeeper.rollout.world import World
 
 PROMOTED = "promoted"
+HELD_SECONDS = 10.0  # so often it is noted that the start waits for something else
 STUMBLES = 3  # so often a version may lose its readiness within one rollout
 NO_REGISTRY = Wait("the registry does not answer", "registry")
 
@@ -28,7 +30,14 @@ def starting(world: World, policy: RolloutPolicy, now: float) -> Step:
     if world.failed(state.version):
         return take_off(world, policy, now, f"never ready: {world.condition(state.version)}")
     if not world.ready(state.version):
-        if now - state.started > policy.patience:
+        since = max(state.started, state.held or 0.0)
+        if world.waits(state.version):
+            # No fault of the version: its patience begins when the waiting ends.
+            if now - since > min(HELD_SECONDS, policy.patience / 2):
+                why = f"held: {world.condition(state.version)}"
+                return go_on(world, now, why, held=now, reason=why)
+            return Wait(world.condition(state.version), "starting")
+        if now - since > policy.patience:
             why = f"not ready within {policy.patience:g} s: {world.condition(state.version)}"
             return take_off(world, policy, now, why)
         return Wait(world.condition(state.version), "starting")
@@ -152,6 +161,8 @@ def tidy(world: World) -> Step | None:
         return None
     if production in world.tags and world.tag(production, ROLLOUT_TAG) != PROMOTED:
         return Tag(production, PROMOTED, "it is production")
+    if done := carried_out(world, production, TO_PROMOTE):
+        return done
     if world.alias(CANDIDATE) == production == world.alias(PRODUCTION):
         return DropAlias(CANDIDATE, f"v{production} is production")
     return None

@@ -52,9 +52,9 @@ class State(msgspec.Struct, frozen=True):
     ``production`` is the version last reconciled with the registry. ``version`` is whose rollout
     this is, ``stable`` what it replaces and where a failure goes, ``started`` its beginning and
     part of its events' ids. ``changed`` is the last write. ``unready`` is since when the new
-    version is not ready, ``stumbles`` how often that happened. ``window`` is what the watch
-    compares with, frozen before the promotion. ``untold`` are events that may not be in the
-    ledger yet.
+    version is not ready, ``stumbles`` how often that happened; ``held`` is when its start was last
+    seen to wait for something that is no fault of its own. ``window`` is what the watch compares
+    with, frozen before the promotion. ``untold`` are events that may not be in the ledger yet.
     """
 
     phase: Phase = "steady"
@@ -70,6 +70,7 @@ class State(msgspec.Struct, frozen=True):
     steps: tuple[Finished, ...] = ()
     unready: float | None = None
     stumbles: int = 0
+    held: float | None = None
     window: Window | None = None
     watch_until: float | None = None
     untold: tuple[Event, ...] = ()

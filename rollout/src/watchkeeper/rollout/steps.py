@@ -59,4 +59,11 @@ class Tag(msgspec.Struct, frozen=True):
     why: str
 
 
-Step = Wait | Serve | Retire | SetRoute | SetAlias | DropAlias | Tag
+class Withdraw(msgspec.Struct, frozen=True):
+    """Withdraw a person's orders, unless others have been given since: the version of each."""
+
+    orders: dict[str, int]
+    why: str
+
+
+Step = Wait | Serve | Retire | SetRoute | SetAlias | DropAlias | Tag | Withdraw

@@ -45,6 +45,11 @@ class World(msgspec.Struct, frozen=True):
         found = self.serving.get(version) if version is not None else None
         return found is not None and found.state == "ready"
 
+    def waits(self, version: int | None) -> bool:
+        """Tell whether a version waits for something outside of it."""
+        found = self.serving.get(version) if version is not None else None
+        return found is not None and found.state == "waiting"
+
     def failed(self, version: int | None) -> bool:
         """Tell whether the platform has given a version up."""
         found = self.serving.get(version) if version is not None else None

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from watchkeeper.contracts.names import check_model_name
@@ -105,9 +105,12 @@ class LocalPlatform:
         """Return what a person wants."""
         return read_struct(self._asks_file(model), Asks) or Asks()
 
-    def ask(self, model: str, asks: Asks) -> None:
-        """Write what a person wants."""
-        write_struct(self._asks_file(model), asks)
+    def ask(self, model: str, change: Callable[[Asks], Asks]) -> None:
+        """Change what a person wants, from what stands; nobody else writes in between."""
+        with locked(self.home.routes / f".{model}.asks.lock", LOCK_SECONDS) as mine:
+            if not mine:
+                raise PlatformError(f"{model}: another process does not let go of its orders")
+            write_struct(self._asks_file(model), change(self.asks(model)))
 
     def create_run(self, run: Run) -> bool:
         """Start a training run; False when one of that name exists, whatever became of it."""
