@@ -138,9 +138,9 @@ def test_label_and_risk_follow_the_score(values: list[float]) -> None:
 
 @given(st.integers(1, 10**9), st.floats(0, 4e9))
 def test_a_prediction_id_reads_back_and_only_for_its_model(version: int, time: float) -> None:
-    text = prediction_id.sign(KEY, "m", REQUEST, version, time)
+    text = prediction_id.sign(KEY, "m", prediction_id.PredictionId(REQUEST, version, 12, time))
     read = prediction_id.verify(KEY, "m", text)
-    assert (read.request, read.version) == (REQUEST, version)
+    assert (read.request, read.version, read.rows) == (REQUEST, version, 12)
     assert abs(read.time - time) < 0.001
     assert prediction_id.request_of(text) == REQUEST
     with pytest.raises(prediction_id.InvalidPredictionIdError):
@@ -151,7 +151,7 @@ def test_a_prediction_id_reads_back_and_only_for_its_model(version: int, time: f
 
 @given(st.integers(0, 77), st.sampled_from("0123456789abcdef-x"))
 def test_a_prediction_id_changed_in_one_place_is_refused(place: int, letter: str) -> None:
-    text = prediction_id.sign(KEY, "m", REQUEST, 7, 1.7e9)
+    text = prediction_id.sign(KEY, "m", prediction_id.PredictionId(REQUEST, 7, 1, 1.7e9))
     changed = text[:place] + letter + text[place + 1 :]
     if changed != text:
         with pytest.raises(prediction_id.InvalidPredictionIdError):

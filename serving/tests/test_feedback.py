@@ -6,10 +6,10 @@ import pytest
 from conftest import HTTP, KEY, TOKEN, Server, Starter
 from wire import send, tensors
 
-from watchkeeper.contracts.prediction_id import sign
+from watchkeeper.contracts.prediction_id import PredictionId, sign
 from watchkeeper.contracts.record import LabelRecord
 
-ID = sign(KEY.encode(), a_version.MODEL, "0" * 32, 3, time.time())
+ID = sign(KEY.encode(), a_version.MODEL, PredictionId("0" * 32, 3, 10, time.time()))
 
 
 def feedback(server: Server, body: object, token: str = TOKEN, **more: str) -> httpx.Response:
@@ -49,8 +49,8 @@ def test_labels_of_an_earlier_version_keep_its_number(server: Server) -> None:
         "no id",
         "",
         ID[:-1] + ("0" if ID[-1] != "0" else "1"),
-        sign(KEY.encode(), "another-model", "0" * 32, 3, 1.0),
-        sign(b"another key", a_version.MODEL, "0" * 32, 3, 1.0),
+        sign(KEY.encode(), "another-model", PredictionId("0" * 32, 3, 1, 1.0)),
+        sign(b"another key", a_version.MODEL, PredictionId("0" * 32, 3, 1, 1.0)),
         ID.replace("-3-", "-4-", 1),
         "é" * 50,
     ],
@@ -89,6 +89,9 @@ def test_without_the_credential_nothing_is_accepted(server: Server, authorizatio
         {"labels": [label(row=0.5)]},
         {"labels": [label(row=-1)]},
         {"labels": [label(row=True)]},
+        {"labels": [label(row=10)]},
+        {"labels": [label(row=2**70)]},
+        {"labels": [label(value=2**2000)]},
         {"labels": [label(value="1")]},
         {"labels": [label(value=None)]},
         {"labels": [label(value=True)]},
@@ -100,6 +103,47 @@ def test_a_body_that_is_no_feedback_is_refused(server: Server, body: object) -> 
     response = feedback(server, body)
     assert response.status_code == 400, response.text
     assert list(response.json()) == ["error"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b"[" * 99_999,
+        b'{"labels":[{"prediction_id":"%s","row":0,"value":NaN}]}' % ID.encode(),
+        b'{"labels":[{"prediction_id":"%s","row":0,"value":1e400}]}' % ID.encode(),
+        b'{"labels":[{"prediction_id":"%s","row":0,"value":0,"value":1}]}' % ID.encode(),
+    ],
+)
+def test_feedback_that_is_no_json_or_means_two_things_is_refused(
+    server: Server, content: bytes
+) -> None:
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    url = f"{server.url}/v2/models/{a_version.MODEL}/feedback"
+    response = HTTP.post(url, content=content, headers=headers)
+    assert response.status_code == 400, response.text
+    assert list(response.json()) == ["error"]
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_feedback_takes_posts_only(server: Server, method: str) -> None:
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    url = f"{server.url}/v2/models/{a_version.MODEL}/feedback"
+    assert HTTP.request(method, url, headers=headers).status_code == 405
+
+
+def test_feedback_over_the_limit_is_refused(server: Server) -> None:
+    assert feedback(server, {"labels": [label()] * 50_000}).status_code == 413
+
+
+def test_a_row_that_the_prediction_does_not_have_is_named(server: Server) -> None:
+    prediction = send(server, "raw", tensors(a_version.rows(2))).parameters["prediction_id"]
+    assert feedback(server, {"labels": [label(prediction, 1)]}).status_code == 202
+    response = feedback(server, {"labels": [label(prediction, 2)]})
+    assert response.status_code == 400
+    assert "no row 2; it has 2" in response.json()["error"]
 
 
 def test_feedback_for_another_model_is_not_found(server: Server) -> None:

@@ -55,7 +55,7 @@ def raw(given: Given) -> bytes:
 
 
 def send(server: Server, encoding: str, given: list[Given], **more: Any) -> Reply:
-    """``more`` are fields of the body: id, outputs (names)."""
+    """``more`` are fields of the body: id, outputs (names), parameters (of text)."""
     if encoding in ("json", "binary"):
         body, headers = http_body(given, encoding == "binary", **more)
         return post(server, body, headers)
@@ -68,8 +68,11 @@ def http_body(
     *,
     id: str | None = None,  # noqa: A002
     outputs: list[str] | None = None,
+    parameters: dict[str, str] | None = None,
 ) -> tuple[bytes, dict[str, str]]:
     body: dict[str, Any] = {"inputs": []}
+    if parameters or binary:
+        body["parameters"] = dict(parameters or {})
     tail = b""
     for each in given:
         tensor: dict[str, Any] = {
@@ -90,7 +93,7 @@ def http_body(
         body["outputs"] = [{"name": name} for name in outputs]
     if not binary:
         return msgspec.json.encode(body), {"content-type": "application/json"}
-    body["parameters"] = {"binary_data_output": True}
+    body["parameters"]["binary_data_output"] = True
     head = msgspec.json.encode(body)
     return head + tail, {
         "content-type": "application/octet-stream",
@@ -104,6 +107,7 @@ def grpc_message(
     *,
     id: str | None = None,  # noqa: A002
     outputs: list[str] | None = None,
+    parameters: dict[str, str] | None = None,
 ) -> Any:
     message = pb.ModelInferRequest(model_name=a_version.MODEL, id=id or "")
     for each in given:
@@ -116,6 +120,8 @@ def grpc_message(
             getattr(tensor.contents, FIELDS[each.datatype]).extend(values)
     for name in outputs or []:
         message.outputs.add(name=name)
+    for name, value in (parameters or {}).items():
+        message.parameters[name].string_param = value
     return message
 
 

@@ -1,17 +1,19 @@
 """Prediction ids: one for each logical request, signed so that feedback can be checked offline.
 
-    <request, 32 hex>-<version>-<time, ms in hex>-<signature, 32 hex>
+    <request, 32 hex>-<version>-<rows>-<time, ms in hex>-<signature, 32 hex>
 
 The request part comes from the gateway and stays the same when it retries, so that attempts
 are told apart below it. The signature is HMAC-SHA256 (RFC 2104), cut to 128 bits, over model,
-request, version and time.
+request, version, rows and time.
 """
 
 import hmac
 import re
 from typing import NamedTuple
 
-_FORM = re.compile(r"([0-9a-f]{32})-([1-9][0-9]{0,9})-([0-9a-f]{1,12})-([0-9a-f]{32})")
+_FORM = re.compile(
+    r"([0-9a-f]{32})-([1-9][0-9]{0,9})-([1-9][0-9]{0,9})-([0-9a-f]{1,12})-([0-9a-f]{32})"
+)
 
 
 class InvalidPredictionIdError(ValueError):
@@ -19,16 +21,18 @@ class InvalidPredictionIdError(ValueError):
 
 
 class PredictionId(NamedTuple):
-    """What a prediction id says: request (32 hex digits), version, time (s since 1970)."""
+    """What a prediction id says: request (32 hex digits), version, rows, time (s since 1970)."""
 
     request: str
     version: int
+    rows: int
     time: float
 
 
-def sign(key: bytes, model: str, request: str, version: int, time: float) -> str:
+def sign(key: bytes, model: str, prediction: PredictionId) -> str:
     """Write the id of a prediction."""
-    said = f"{request}-{version}-{round(time * 1000):x}"
+    request, version, rows, time = prediction
+    said = f"{request}-{version}-{rows}-{round(time * 1000):x}"
     return f"{said}-{_signature(key, model, said)}"
 
 
@@ -44,7 +48,7 @@ def verify(key: bytes, model: str, text: str) -> PredictionId:
     said, _, signature = text.rpartition("-")
     if not hmac.compare_digest(signature, _signature(key, model, said)):
         raise InvalidPredictionIdError(f"prediction id {text!r} was not given out by {model!r}")
-    return PredictionId(match[1], int(match[2]), int(match[3], 16) / 1000)
+    return PredictionId(match[1], int(match[2]), int(match[3]), int(match[4], 16) / 1000)
 
 
 def request_of(text: str) -> str:

@@ -6,7 +6,7 @@ range and known; only what the version's policy allows is answered in spite of i
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,9 @@ from watchkeeper.serving.refusals import Refused
 from watchkeeper.serving.tensors import DATATYPES, INTEGERS, Array, ContentsError, Tensor
 
 _ACCEPTED = {"FP64": ("FP64", "FP32", *INTEGERS), "INT64": INTEGERS, "BYTES": ("BYTES",)}
+MAX_SUBJECT = 255
+# Parameters of other servers that change what an answer means: ignoring them would be guessing.
+_UNSERVED = ("shared_memory_region", "classification")
 _EXACT = 2**53  # beyond it, FP64 no longer holds every integer
 
 
@@ -85,6 +88,36 @@ class Contract:
         if len(set(names)) < len(names):
             raise Refused(f"outputs {list(names)}: each can be asked for once")
         return tuple(self._outputs[name] for name in names)
+
+
+def check_subject(value: object) -> str:
+    """Return the request's parameter ``subject``; who deletes by it must find exactly this text.
+
+    Raises:
+        Refused: it is no such text.
+    """
+    if (
+        isinstance(value, str)
+        and 1 <= len(value) <= MAX_SUBJECT
+        and value.isprintable()
+        and value == value.strip()
+    ):
+        return value
+    raise Refused(
+        f"parameter 'subject': must be text of 1 to {MAX_SUBJECT} printable characters, "
+        "without spaces around it"
+    )
+
+
+def refuse_unserved(parameters: Container[str], owner: str) -> None:
+    """Refuse parameters of an input or output that are not served here.
+
+    Raises:
+        Refused: there is one; the message names it.
+    """
+    for name in _UNSERVED:
+        if name in parameters:
+            raise Refused(f"{owner}: parameter {name!r} is not served here")
 
 
 class _Rule:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from watchkeeper.contracts.answer import Columns
-from watchkeeper.contracts.prediction_id import sign
+from watchkeeper.contracts.prediction_id import PredictionId, sign
 from watchkeeper.contracts.record import OK, Prediction, Protocol
 from watchkeeper.contracts.signature import Output
 from watchkeeper.serving.metrics import Metrics
@@ -47,10 +47,17 @@ class Call(NamedTuple):
 
 
 class Request(NamedTuple):
-    """A request, decoded; ``outputs`` are the names that it asks for, none for all."""
+    """A request, decoded; ``outputs`` are the names that it asks for, none for all.
+
+    ``subject`` names the machine or person that it is about, empty if the client did not say.
+    """
 
     tensors: Sequence[Tensor]
     outputs: Sequence[str] = ()
+    subject: str = ""
+
+
+_NOTHING = Request(())  # of which nothing is known yet
 
 
 class Answer(NamedTuple):
@@ -115,44 +122,53 @@ class DataPlane:
         Raises:
             Refused: it was refused and recorded so.
         """
+        request = _NOTHING
         try:
-            return self._answer(call, model, version, read)
+            loaded = self._find(model, version)
+            request = read()
+            return self._answer(call, loaded, request)
         except Refused as refused:
-            self.refuse(call, refused)
+            self.refuse(call, refused, request.subject)
             raise
         except Exception as error:
             # The one place where anything may arrive: the client gets no traceback, the log does.
             logger.exception("request %s failed", call.request)
             broken = Broken(f"internal error; the server's log tells more under {call.request}")
-            self.refuse(call, broken)
+            self.refuse(call, broken, request.subject)
             raise broken from error
 
-    def refuse(self, call: Call, refused: Refused) -> None:
+    def refuse(self, call: Call, refused: Refused, subject: str = "") -> None:
         """Record a request that gets no answer."""
-        self._record(call, refused.grpc, error=str(refused))
+        self._record(call, refused.grpc, subject, error=str(refused))
 
-    def _answer(self, call: Call, model: str, version: str, read: Callable[[], Request]) -> Answer:
+    def _find(self, model: str, version: str) -> Version:
         if model != self.model or version not in ("", str(self.version)):
             asked = f"{model!r} version {version!r}" if version else f"{model!r}"
             raise NotFound(f"model {asked} is not served here; {self.model!r} {self.version} is")
         loaded = self._loaded
         if loaded is None:
             raise Unavailable(f"model {self.model!r} {self.version} is still loading; try again")
-        request = read()
+        return loaded
+
+    def _answer(self, call: Call, loaded: Version, request: Request) -> Answer:
         outputs = loaded.contract.outputs(request.outputs)
         inputs, rows, flags = loaded.contract.check(request.tensors)
         columns = loaded.answer(inputs)
-        self._record(call, OK, rows=rows, inputs=inputs, outputs=columns, flags=flags)
+        self._record(
+            call, OK, request.subject, rows=rows, inputs=inputs, outputs=columns, flags=flags
+        )
         self.metrics.rows.inc(rows)
         if flags:
             self.metrics.flagged.inc()
-        signed = sign(self.key, self.model, call.request, self.version, call.time)
+        prediction = PredictionId(call.request, self.version, rows, call.time)
+        signed = sign(self.key, self.model, prediction)
         return Answer(signed, rows, outputs, columns, flags)
 
     def _record(
         self,
         call: Call,
         status: str,
+        subject: str,
         *,
         rows: int = 0,
         inputs: Columns | None = None,
@@ -176,6 +192,7 @@ class DataPlane:
             outputs={name: values.tolist() for name, values in (outputs or {}).items()},
             error=error,
             flags=flags or [],
+            subject=subject,
         )
         if self.spool.write(_encoder.encode(prediction) + b"\n"):
             self.metrics.records.inc()

@@ -13,6 +13,7 @@ from watchkeeper.contracts.prediction_id import InvalidPredictionIdError, verify
 from watchkeeper.contracts.record import LabelRecord
 from watchkeeper.serving.dataplane import MAX_CLIENT, DataPlane
 from watchkeeper.serving.refusals import NotFound, Refused, Unauthenticated, Unavailable
+from watchkeeper.serving.repeated import refuse_repeated
 
 
 class _Label(msgspec.Struct, forbid_unknown_fields=True):
@@ -61,6 +62,7 @@ class Feedback:
             raise NotFound(f"model {model!r} is not served here; {plane.model!r} is")
         try:
             labels = _decoder.decode(body).labels
+            refuse_repeated(body, 1 + 3 * len(labels))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise Refused(f"the body is no feedback: {error}") from error
         if not labels:
@@ -73,12 +75,15 @@ class Feedback:
         return len(labels)
 
     def _record(self, label: _Label, client: str, now: float) -> LabelRecord:
-        if label.row < 0:
-            raise Refused(f"prediction {label.prediction_id[:120]!r}: row {label.row} is negative")
         try:
             prediction = verify(self._plane.key, self._plane.model, label.prediction_id)
         except InvalidPredictionIdError as error:
             raise NotFound(str(error)) from error
+        if not 0 <= label.row < prediction.rows:
+            raise Refused(
+                f"prediction {label.prediction_id!r}: has no row {label.row}; it has "
+                f"{prediction.rows}, counted from 0"
+            )
         return LabelRecord(
             prediction=prediction.request,
             row=label.row,

@@ -5,6 +5,7 @@ is then refused and recorded like any other bad request.
 """
 
 import asyncio
+import json
 from typing import Any, NoReturn
 
 import grpc
@@ -17,6 +18,7 @@ from mlserver.grpc.servicers import InferenceServicer
 from mlserver.handlers import DataPlane as MLServerDataPlane
 from mlserver.handlers import ModelRepositoryHandlers
 
+from watchkeeper.serving.contract import check_subject, refuse_unserved
 from watchkeeper.serving.dataplane import Answer, Call, DataPlane, Request
 from watchkeeper.serving.refusals import NotFound, Refused, TooLarge
 from watchkeeper.serving.runtime import ONE_VERSION
@@ -53,7 +55,7 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
         return pb.ModelReadyResponse(ready=plane.ready)
 
     async def ModelMetadata(self, request: Any, context: Context) -> Any:  # noqa: N802
-        """Tell the signature; numbers among the parameters become text, gRPC has no other way."""
+        """Tell the signature; parameters become text, lists JSON, as gRPC has no other."""
         try:
             metadata = await self._data_plane.model_metadata(request.name, request.version or None)
         except MLServerError:
@@ -125,7 +127,10 @@ def decode(message: Any) -> Request:
             f"{len(raw)} raw contents for {len(inputs)} inputs; there must be one for each"
         )
     tensors: list[Tensor] = []
+    for output in message.outputs:
+        refuse_unserved(output.parameters, f"output {output.name!r}")
     for number, given in enumerate(inputs):
+        refuse_unserved(given.parameters, f"column {given.name!r}")
         contents: Contents
         if not raw:
             contents = TypedContents(given.contents)
@@ -136,7 +141,11 @@ def decode(message: Any) -> Request:
         else:
             contents = RawContents(raw[number])
         tensors.append(Tensor(given.name, given.datatype, given.shape, contents))
-    return Request(tensors, [output.name for output in message.outputs])
+    subject = ""
+    if "subject" in message.parameters:
+        given = message.parameters["subject"]
+        subject = check_subject(getattr(given, given.WhichOneof("parameter_choice") or "", None))
+    return Request(tensors, [output.name for output in message.outputs], subject)
 
 
 def encode(answer: Answer, message: Any, plane: DataPlane) -> bytes:
@@ -182,7 +191,7 @@ def _metadata(described: dict[str, Any]) -> Any:
 
 def _put(parameters: Any, values: dict[str, Any] | None) -> None:
     for name, value in (values or {}).items():
-        text = ", ".join(value) if isinstance(value, list) else str(value)
+        text = json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
         parameters[name].string_param = text
 
 

@@ -20,6 +20,7 @@ from watchkeeper.serving.refusals import (
     Refused,
     TooLarge,
     TooSlow,
+    Upgrade,
     WrongContentType,
     WrongMethod,
 )
@@ -37,6 +38,8 @@ _TYPES = (
     "application/octet-stream",
     "application/x-www-form-urlencoded",
 )
+# Headers that say how a body is to be read; of two it would be a guess.
+_SINGLE = ("content-type", "content-encoding", "content-length", "inference-header-content-length")
 _CLOSE = (b"connection", b"close")
 _JSON = (b"content-type", b"application/json")
 _BINARY = (b"content-type", b"application/octet-stream")
@@ -125,7 +128,7 @@ class Front:
         call = self._plane.call("http", headers)
         try:
             try:
-                _check(scope["method"], headers)
+                _check(scope, headers)
                 body = await self._read(headers, receive)
             except Refused as refused:
                 self._plane.refuse(call, refused)
@@ -153,7 +156,7 @@ class Front:
         client = headers.get("x-watchkeeper-client") or headers.get("user-agent", "")
         try:
             self._feedback.authenticate(headers.get("authorization", ""))
-            _check(scope["method"], headers)
+            _check(scope, headers)
             if version:
                 raise NotFound("feedback goes to the model, whichever version answered")
             accepted = self._feedback.accept(model, client, await self._read(headers, receive))
@@ -194,7 +197,9 @@ class Front:
             message = await receive()
 
     async def _refuse(self, send: Send, refused: Refused) -> None:
-        await self._send(send, refused.http, {"error": str(refused)})
+        body = msgspec.json.encode({"error": str(refused)})
+        headers = [_JSON, _CLOSE] if isinstance(refused, Upgrade) else [_JSON]
+        await self._reply(send, refused.http, body, headers)
 
     async def _send(self, send: Send, status: int, content: dict[str, Any]) -> None:
         await self._reply(send, status, msgspec.json.encode(content), [_JSON])
@@ -221,7 +226,17 @@ def _headers(scope: Message) -> dict[str, str]:
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
 
-def _check(method: str, headers: dict[str, str]) -> None:
+def _check(scope: Message, headers: dict[str, str]) -> None:
+    method = scope["method"]
+    if len(headers) < len(scope["headers"]):
+        names = [name.decode("latin-1") for name, _ in scope["headers"]]
+        for name in _SINGLE:
+            if names.count(name) > 1:
+                raise Refused(f"the header {name!r} is given twice")
+    if "upgrade" in headers:
+        raise Upgrade("the header 'upgrade' is not served here; send plain HTTP/1.1")
+    if headers.get("transfer-encoding", "chunked").lower() != "chunked":
+        raise WrongContentType("a transfer-encoding other than 'chunked' is not served here")
     if method != "POST":
         raise WrongMethod(f"{method} is not served here; send a POST")
     content_type = headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -44,6 +44,10 @@ class WrongContentType(Refused):
     http = 415
 
 
+class Upgrade(Refused):
+    """The client wants to go on in another protocol; what follows is no request of ours."""
+
+
 class Unauthenticated(Refused):
     """The credential is missing or wrong."""
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -18,10 +19,12 @@ from mlserver.rest import RESTServer
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from watchkeeper.serving.connection import Connection
 from watchkeeper.serving.dataplane import DataPlane
 from watchkeeper.serving.feedback import Feedback
 from watchkeeper.serving.grpc import Servicer, add_to_server
 from watchkeeper.serving.http import Front
+from watchkeeper.serving.refusals import Refused
 from watchkeeper.serving.settings import ServingSettings
 
 # Longer than the hour for which Envoy keeps an idle connection by default: the end that reuses a
@@ -77,6 +80,9 @@ class _HttpPart:
         """Return the ASGI application."""
         raise NotImplementedError
 
+    def malformed(self, why: str) -> None:
+        """Be told of what came and was no HTTP."""
+
     def bind(self) -> None:
         """Listen, so that a taken port ends the process before anything else begins."""
         host = self._settings.host
@@ -89,7 +95,7 @@ class _HttpPart:
             raise PortError(f"{host}:{self.port}: {error.strerror}") from error
         config = uvicorn.Config(
             self.application(),
-            http="httptools",
+            http=partial(Connection, malformed=self.malformed),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
             log_config=None,
@@ -122,10 +128,15 @@ class Rest(_HttpPart, RESTServer):  # type: ignore[misc]
 
     def __init__(self, serving: ServingSettings, plane: DataPlane, *behind: Any) -> None:
         RESTServer.__init__(self, *behind)
+        self._app.router.redirect_slashes = False
         self._app.add_exception_handler(HTTPException, _as_error)
         self._app.add_exception_handler(RequestValidationError, _as_error)
         self._serving, self._plane = serving, plane
         self.port, self.seconds = serving.http_port, round(serving.stop_seconds)
+
+    def malformed(self, why: str) -> None:
+        """Record it like every other bad request."""
+        self._plane.refuse(self._plane.call("http", {}), Refused(why))
 
     def application(self) -> Any:
         """Put our front before MLServer's application."""

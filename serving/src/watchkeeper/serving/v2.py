@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from watchkeeper.serving.contract import check_subject, refuse_unserved
 from watchkeeper.serving.dataplane import Answer, Request
 from watchkeeper.serving.refusals import Refused
+from watchkeeper.serving.repeated import refuse_repeated
 from watchkeeper.serving.tensors import (
     Contents,
     JsonContents,
@@ -21,8 +23,6 @@ from watchkeeper.serving.tensors import (
     to_bytes,
 )
 
-# Parameters of other servers that change what an answer means: ignoring them would be guessing.
-_UNSERVED = ("shared_memory_region", "classification")
 _NONE = msgspec.Raw()
 
 
@@ -96,6 +96,7 @@ def decode(body: bytes, json_length: str | None) -> tuple[Request, Wanted]:
         raise Refused(f"the body is no inference request: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refused(_not_a_number(head) or f"the body is not valid JSON: {error}") from error
+    refuse_repeated(head, _names(request))
     outputs = request.outputs or []
     parameters = request.parameters or {}
     asked = {
@@ -104,10 +105,11 @@ def decode(body: bytes, json_length: str | None) -> tuple[Request, Wanted]:
         if output.parameters and "binary_data" in output.parameters
     }
     for output in outputs:
-        _refuse_unserved(output.parameters, f"output {output.name!r}")
+        refuse_unserved(output.parameters or (), f"output {output.name!r}")
     binary = _flag(parameters, "binary_data_output", "the request") if parameters else False
+    subject = check_subject(parameters["subject"]) if "subject" in parameters else ""
     return (
-        Request(_tensors(request.inputs, tail), [output.name for output in outputs]),
+        Request(_tensors(request.inputs, tail), [output.name for output in outputs], subject),
         Wanted(request.id or "", binary, asked),
     )
 
@@ -147,6 +149,20 @@ def _not_a_number(head: bytes) -> str | None:
     return None
 
 
+def _names(request: _Body) -> int:
+    """Count the names of JSON objects, as clients write them that leave out what is empty."""
+    count = 1 + (request.id is not None)
+    for parameters in (request.parameters, *(o.parameters for o in request.outputs or ())):
+        count += 0 if parameters is None else 1 + len(parameters)
+    if request.outputs is not None:
+        count += 1 + len(request.outputs)
+    for given in request.inputs:
+        count += 3 + (given.data is not _NONE)
+        if given.parameters is not None:
+            count += 1 + len(given.parameters)
+    return count
+
+
 def _split(body: bytes, json_length: str | None) -> tuple[bytes, memoryview | None]:
     if json_length is None:
         return body, None
@@ -165,7 +181,7 @@ def _tensors(inputs: list[_Input], tail: memoryview | None) -> list[Tensor]:
     for given in inputs:
         column = f"column {given.name!r}"
         parameters = given.parameters or {}
-        _refuse_unserved(parameters, column)
+        refuse_unserved(parameters, column)
         size = parameters.get("binary_data_size")
         contents: Contents
         if size is None:
@@ -199,9 +215,3 @@ def _flag(parameters: dict[str, Any] | None, name: str, owner: str) -> bool:
     if not isinstance(value, bool):
         raise Refused(f"{owner}: parameter {name!r} must be true or false")
     return value
-
-
-def _refuse_unserved(parameters: dict[str, Any] | None, owner: str) -> None:
-    for name in _UNSERVED:
-        if parameters and parameters.get(name):
-            raise Refused(f"{owner}: parameter {name!r} is not served here")
