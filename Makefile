@@ -5,7 +5,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 COMPONENTS := core training serving drift rollout cli demo
-ENVIRONMENTS := registry $(COMPONENTS)
+# The KServe SDK has one of its own, because it excludes MLServer's and tritonclient's.
+ENVIRONMENTS := registry $(COMPONENTS) serving/tests/kserve_sdk
 
 # The first Python 3.11 or 3.12 there is; uv never downloads another one.
 PYTHON := $(shell for p in python3.12 python3.11 python3 python; do \
@@ -54,6 +55,10 @@ $(COMPONENTS:%=test-%): test-%: environments
 .PHONY: test-loop
 test-loop: environments ## the tests across components, on the running system
 	demo/.venv/bin/python -m pytest -q tests
+
+.PHONY: corpus
+corpus: environments ## 100,000 generated requests of each kind, as every night; EXAMPLES=... for fewer
+	cd serving && EXAMPLES=$(or $(EXAMPLES),100000) .venv/bin/python -m pytest -q tests/test_properties.py
 
 .PHONY: lint
 lint: environments .venv/.locked ## style, types and layers
