@@ -1,5 +1,9 @@
 """The clients that nobody here wrote, with their defaults, beyond what inference needs."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import a_version
@@ -9,7 +13,9 @@ import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 from conftest import HTTP, Server
 from tritonclient.utils import InferenceServerException
-from wire import send, tensors
+from wire import call, http_body, post, send, tensors
+
+from watchkeeper.contracts.record import Prediction
 
 
 def inputs(triton: Any, columns: dict[str, list]) -> list[Any]:
@@ -118,3 +124,77 @@ def test_errors_of_every_path_have_the_one_body(server: Server, path: str) -> No
     response = HTTP.post(server.url + path, content=b"[")
     assert 400 <= response.status_code < 500
     assert list(response.json()) == ["error"]
+
+
+def test_the_kserve_sdk_asks_everything_with_its_defaults(server: Server) -> None:
+    """In a process of its own, because it registers the names of tritonclient's messages."""
+    columns = a_version.rows(3, seed=4)
+    given = {c.name: (c.datatype, columns[c.name]) for c in a_version.COLUMNS}
+    sdk = Path(__file__).with_name("kserve_sdk")
+    python = sdk / ".venv/bin/python"
+    where = (server.url, f"127.0.0.1:{server.grpc_port}", a_version.MODEL)
+    asked = subprocess.run(
+        [python, sdk / "ask.py", *where, json.dumps(given)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert asked.returncode == 0, asked.stderr
+    told = json.loads(asked.stdout.splitlines()[-1])
+    expected = send(server, "json", tensors(columns)).outputs
+    assert told["http"].pop("another ready") is False
+    for protocol, answers in told.items():
+        assert "column 'type': missing" in answers.pop("error"), protocol
+        assert {answers.pop(how) for how in ("live", "ready", "model ready")} == {True}, protocol
+        assert set(answers) == {"lists", "arrays", "binary"}
+        for outputs, parameters in answers.values():
+            assert outputs == expected
+            assert parameters["version"] == "7"
+    subjects = [r.subject for r in server.records()[-9:] if isinstance(r, Prediction)]
+    assert subjects.count("by lists") == subjects.count("by arrays") == 2
+    assert subjects.count("by binary") == 4
+
+
+@pytest.mark.parametrize("options", [[], ["--binary-data"], ["--batch-size", "3"]])
+def test_mlserver_infer_works(server: Server, tmp_path: Path, options: list[str]) -> None:
+    columns = a_version.rows(4, seed=6)
+    asked, answered = tmp_path / "asked", tmp_path / "answered"
+    with asked.open("w") as file:
+        for rows in ([0], [1, 2], [3]):
+            some = {name: [values[row] for row in rows] for name, values in columns.items()}
+            file.write(http_body(tensors(some), False, id=f"of row {rows[0]}")[0].decode() + "\n")
+    command = [Path(sys.executable).with_name("mlserver"), "infer", "--retries", "1", *options]
+    where = ["--url", f"127.0.0.1:{server.http_port}", "--model-name", a_version.MODEL]
+    subprocess.run(
+        [*command, *where, "--input-data-path", asked, "--output-data-path", answered],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    expected = send(server, "json", tensors(columns)).outputs
+    lines = sorted(map(json.loads, answered.read_text().splitlines()), key=lambda line: line["id"])
+    assert [line["id"] for line in lines] == ["of row 0", "of row 1", "of row 3"]
+    for name, values in expected.items():
+        found = [next(o for o in line["outputs"] if o["name"] == name)["data"] for line in lines]
+        assert [value for some in found for value in some] == values
+
+
+def test_requests_made_by_mlservers_codecs_mean_the_same(server: Server) -> None:
+    columns = a_version.rows(3, seed=8)
+    expected = send(server, "json", tensors(columns)).outputs
+    script = Path(__file__).with_name("mlserver_requests.py")
+    made = subprocess.run(
+        [sys.executable, script, a_version.MODEL, json.dumps(columns)],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    requests = json.loads(made.stdout.splitlines()[-1])
+    assert set(requests) == {"by_pandas", "by_column"}
+    for request in requests.values():
+        for reply in (
+            post(server, request["http"].encode()),
+            call(server, bytes.fromhex(request["grpc"])),
+        ):
+            assert reply.outputs == expected, reply.error
