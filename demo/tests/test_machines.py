@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from watchkeeper.demo.machines import MEASUREMENTS, Fleet, Readings, power_of, speed_of
-from watchkeeper.demo.scenarios import SCENARIOS, STEADY, Rule, failures, played
+from watchkeeper.demo.worlds.ai4i.machines import MEASUREMENTS, Fleet, Readings, power_of, speed_of
+from watchkeeper.demo.worlds.ai4i.scenarios import SCENARIOS, STEADY, Rule, failures, played
 
 # Of the published table: mean, standard deviation, and the 5, 50 and 95 % quantiles.
 PUBLISHED = {

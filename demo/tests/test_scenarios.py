@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from watchkeeper.demo.machines import MEASUREMENTS, Fleet, Readings, speed_of
-from watchkeeper.demo.scenarios import SCENARIOS, STEADY, Rule, failures, played
-from watchkeeper.demo.story import SCENARIO
+from watchkeeper.demo.worlds.ai4i import WORLD
+from watchkeeper.demo.worlds.ai4i.machines import MEASUREMENTS, Fleet, Readings, speed_of
+from watchkeeper.demo.worlds.ai4i.scenarios import SCENARIOS, STEADY, Rule, failures, played
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +37,13 @@ def test_a_drift_of_the_rule_leaves_the_inputs_alone(rows: Readings) -> None:
 
 
 def test_speed_follows_a_moved_torque_and_keeps_its_noise(rows: Readings) -> None:
-    moved = played(rows, SCENARIOS[SCENARIO])
+    moved = played(rows, SCENARIOS[WORLD.drift])
     noise = rows["rotational_speed"] - speed_of(rows["torque"])
     assert moved["rotational_speed"] - speed_of(moved["torque"]) == pytest.approx(noise, abs=0.6)
 
 
 def test_the_story_has_many_failures_that_the_old_rule_does_not_explain(rows: Readings) -> None:
-    moved = played(rows, SCENARIOS[SCENARIO])
+    moved = played(rows, SCENARIOS[WORLD.drift])
     failed = moved["machine_failure"] == 1
     assert 0.15 <= failed.mean() <= 0.25
     old = np.logical_or.reduce(list(failures(moved, Rule()).values()))

@@ -7,15 +7,16 @@ import pytest
 from sqlalchemy import create_engine, event, func, insert, select
 from sqlalchemy.exc import OperationalError
 
-from watchkeeper.demo import seed
-from watchkeeper.demo.seed import generated_history, machine_readings
+from watchkeeper.demo.worlds import source_url
+from watchkeeper.demo.worlds.ai4i import readings
+from watchkeeper.demo.worlds.ai4i.readings import generated_history, machine_readings
 
 
 def test_history_is_stored_once_in_its_order(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'new folder' / 'operational.db'}"
     history = generated_history(500)
-    assert seed.seed(url, history) == 500
-    assert seed.seed(url, generated_history(900)) == 500
+    assert readings.seed(url, history) == 500
+    assert readings.seed(url, generated_history(900)) == 500
     with create_engine(url).connect() as connection:
         rows = connection.execute(select(machine_readings).order_by(machine_readings.c.id)).all()
     assert [row.id for row in rows] == list(range(1, 501))
@@ -34,11 +35,11 @@ def test_a_seeding_that_is_cut_off_leaves_nothing(tmp_path: Path) -> None:
     def pull_the_plug(*_: object) -> None:
         raise OperationalError("INSERT", {}, ConnectionError("gone"))
 
-    rows = seed._rows(history)
+    rows = readings._rows(history)
     with pytest.raises(OperationalError), engine.begin() as connection:
         connection.execute(insert(machine_readings), rows[:10])
     engine.dispose()
-    assert seed.seed(url, history) == 50
+    assert readings.seed(url, history) == 50
     with create_engine(url).connect() as connection:
         assert connection.execute(select(func.count()).select_from(machine_readings)).scalar() == 50
 
@@ -48,6 +49,6 @@ def test_the_url_comes_from_the_settings_or_lies_in_the_home(
 ) -> None:
     monkeypatch.setenv("WATCHKEEPER_HOME", str(tmp_path))
     monkeypatch.delenv("WATCHKEEPER_SOURCE_URL", raising=False)
-    assert seed.source_url() == f"sqlite:///{tmp_path}/operational.db"
+    assert source_url() == f"sqlite:///{tmp_path}/operational.db"
     monkeypatch.setenv("WATCHKEEPER_SOURCE_URL", "postgresql://plant/db")
-    assert seed.source_url() == "postgresql://plant/db"
+    assert source_url() == "postgresql://plant/db"

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from watchkeeper.demo.machines import MEASUREMENTS, Fleet
-from watchkeeper.demo.scenarios import SCENARIOS, STEADY, played
-from watchkeeper.demo.story import SCENARIO
-from watchkeeper.demo.table import TableError, TableRows, read_table
+from watchkeeper.demo.worlds.ai4i import WORLD
+from watchkeeper.demo.worlds.ai4i.machines import MEASUREMENTS, Fleet
+from watchkeeper.demo.worlds.ai4i.scenarios import SCENARIOS, STEADY, played
+from watchkeeper.demo.worlds.ai4i.table import TableError, TableRows, read_table
 
 HEADER = (
     "UDI,Product ID,Type,Air temperature [K],Process temperature [K],Rotational speed [rpm],"
@@ -113,4 +113,4 @@ def test_labels_of_undrifted_rows_are_those_of_the_table(tmp_path: Path) -> None
 
 def test_the_scenario_of_the_story_drifts_a_table_too(tmp_path: Path) -> None:
     rows = TableRows(read_table(as_table(tmp_path, 5000)), seed=1).readings(5000)
-    assert 0.15 <= played(rows, SCENARIOS[SCENARIO])["machine_failure"].mean() <= 0.25
+    assert 0.15 <= played(rows, SCENARIOS[WORLD.drift])["machine_failure"].mean() <= 0.25

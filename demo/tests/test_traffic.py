@@ -17,8 +17,10 @@ from watchkeeper.demo import system
 from watchkeeper.demo.checking import read_answers
 from watchkeeper.demo.clients import KITS
 from watchkeeper.demo.sender import Progress
-from watchkeeper.demo.traffic import Traffic
+from watchkeeper.demo.senders import Traffic
+from watchkeeper.demo.worlds import WorldError, find
 
+WORLD = find("ai4i-failure")
 SERVER = Path(__file__).with_name("a_v2_server.py")
 
 
@@ -89,7 +91,7 @@ def test_four_clients_ask_keep_each_answer_and_tell_the_labels_late(
     server: tuple[int, Path], tmp_path: Path
 ) -> None:
     port, feedback = server
-    traffic = Traffic(tmp_path / "traffic")
+    traffic = Traffic(tmp_path / "traffic", WORLD)
     progress = asyncio.run(
         run(traffic, port, lambda p: p.labels >= 100, rate=80.0, label_delay=0.5)
     )
@@ -139,7 +141,7 @@ def test_what_fails_is_counted_and_never_asked_again(tmp_path: Path) -> None:
     (port,) = free_ports(1)  # nobody listens there
     progress = asyncio.run(
         run(
-            Traffic(tmp_path / "traffic"),
+            Traffic(tmp_path / "traffic", WORLD),
             port,
             lambda p: all(c.failed >= 10 for c in p.requests.values()),
             rate=40.0,
@@ -152,16 +154,21 @@ def test_what_fails_is_counted_and_never_asked_again(tmp_path: Path) -> None:
     assert progress.labels == 0
 
 
+def test_a_scenario_that_there_is_none_of_is_told_with_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(WorldError, match=r"no scenario 'flood'; there is steady: .*hot-hall"):
+        Traffic(tmp_path / "traffic", WORLD, "flood")
+
+
 def test_machines_switch_while_the_traffic_runs(server: tuple[int, Path], tmp_path: Path) -> None:
     port, _ = server
-    traffic = Traffic(tmp_path / "traffic")
+    traffic = Traffic(tmp_path / "traffic", WORLD)
 
-    def hot_for_a_while(progress: Progress) -> bool:
+    def hot_for_a_while(_: Progress) -> bool:
         kept = [lines_of(traffic.answers_file(kit)) for kit in KITS]
         if min(kept) < 20:
             return False
         traffic.switch("hot-hall")
-        return progress.scenario == "hot-hall" and min(kept) >= 150
+        return min(kept) >= 300
 
     asyncio.run(run(traffic, port, hot_for_a_while, rate=80.0))
     for kit in KITS:
@@ -177,9 +184,10 @@ def test_a_sender_whose_parent_is_killed_ends_by_itself(
     script = (
         "import asyncio, pathlib, sys\n"
         "from watchkeeper.demo import system\n"
-        "from watchkeeper.demo.traffic import Traffic\n"
+        "from watchkeeper.demo.senders import Traffic\n"
+        "from watchkeeper.demo.worlds import find\n"
         "async def main():\n"
-        "    t = Traffic(pathlib.Path(sys.argv[1]))\n"
+        "    t = Traffic(pathlib.Path(sys.argv[1]), find('ai4i-failure'))\n"
         f"    there = system.Endpoints('http://127.0.0.1:{port}', '', '', '', '')\n"
         "    await t.start(there, 'secret')\n"
         "    print(*(p.pid for p in t._processes), flush=True)\n"

@@ -9,10 +9,9 @@ import sys
 from pathlib import Path
 
 from watchkeeper.demo.display import Display
-from watchkeeper.demo.seed import generated_history
 from watchkeeper.demo.story import StageError, Story
 from watchkeeper.demo.system import UnavailableError
-from watchkeeper.demo.table import TableError, read_table
+from watchkeeper.demo.worlds import DEFAULT, WORLDS, WorldError, find, tables
 
 FOLDER = Path(".watchkeeper") / "demo"
 
@@ -22,10 +21,10 @@ async def _play(arguments: argparse.Namespace) -> int:
     assert task is not None  # noqa: S101
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with Display() as display:
-        story = Story(FOLDER, display, data=arguments.data, chaos=arguments.chaos)
-        summary, problems = await story.play(
-            lambda: read_table(arguments.data) if arguments.data else generated_history()
+        story = Story(
+            FOLDER, display, find(arguments.model), data=arguments.data, chaos=arguments.chaos
         )
+        summary, problems = await story.play()
         display.summary(summary, problems)
     if problems:
         print(f"logs: {FOLDER / 'system' / 'logs'}, {FOLDER / 'traffic'}", file=sys.stderr)
@@ -42,16 +41,16 @@ def forget_settings() -> None:
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m watchkeeper.demo", description=__doc__)
+    parser.add_argument("model", nargs="?", default=DEFAULT, help=" or ".join(WORLDS))
     parser.add_argument("--data", type=Path, help="the AI4I 2020 table (CSV) instead of machines")
     parser.add_argument("--chaos", action="store_true", help="kill -9 every kind of process once")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     forget_settings()
     try:
-        if arguments.data:
-            read_table(arguments.data)
+        tables([arguments.model], arguments.data)
         return asyncio.run(_play(arguments))
-    except TableError as error:
+    except WorldError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 2
     except (StageError, UnavailableError) as error:

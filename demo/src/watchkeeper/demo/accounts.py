@@ -7,9 +7,9 @@ from watchkeeper.contracts.prediction_id import request_of
 from watchkeeper.demo import checking, ledger
 from watchkeeper.demo.chronicle import SLOW_VERSION, Chronicle
 from watchkeeper.demo.clients import KITS
+from watchkeeper.demo.senders import Traffic
 from watchkeeper.demo.shares import p_value
 from watchkeeper.demo.summary import Extra, Requests, Summary
-from watchkeeper.demo.traffic import Traffic
 
 
 async def add_up(

@@ -55,13 +55,13 @@ class Chaos:
             (25, f"server.{model}-v{canary}"),
             (50, f"server.{model}-v{stable}"),
         ):
-            await self._serving(canary, weight)
+            await self._serving(model, canary, weight)
             await self.kill(beginning)
 
-    async def _serving(self, canary: int, weight: int) -> None:
+    async def _serving(self, name: str, canary: int, weight: int) -> None:
         """Wait until the canary is ready and has at least that weight, confirmed."""
         while True:
-            model = (await self._status())["models"][0]
+            model = next(m for m in (await self._status())["models"] if m["name"] == name)
             ready = any(s["version"] == canary and s["state"] == "ready" for s in model["serving"])
             if ready and model["confirmed"] and model["weights"].get(str(canary), 0) >= weight:
                 return

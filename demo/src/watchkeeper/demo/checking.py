@@ -11,8 +11,6 @@ import msgspec
 
 from watchkeeper.contracts.names import model_uri
 from watchkeeper.demo import system
-from watchkeeper.demo.clients import OUTPUTS
-from watchkeeper.demo.machines import MEASUREMENTS
 from watchkeeper.demo.sender import Answer
 
 TOLERANCE: Final = 1e-6  # absolute, of scores; all else must be equal
@@ -49,7 +47,7 @@ async def wrong_answers(
         wrong.update(
             answer.protocol
             for place, answer in enumerate(mine)
-            if not same(answer.outputs, {name: truth[name][place] for name in OUTPUTS})
+            if not same(answer.outputs, {name: values[place] for name, values in truth.items()})
         )
     return wrong
 
@@ -68,7 +66,7 @@ async def _offline(
     model: str, version: int, answers: list[Answer], mlflow: str, folder: Path
 ) -> dict[str, list[Any]]:
     inputs, outputs = folder / f"rows-v{version}.json", folder / f"offline-v{version}.json"
-    columns = {name: [answer.inputs[name] for answer in answers] for name in MEASUREMENTS}
+    columns = {name: [answer.inputs[name] for answer in answers] for name in answers[0].inputs}
     await asyncio.to_thread(inputs.write_bytes, msgspec.json.encode(columns))
     process = await asyncio.create_subprocess_exec(
         str(PYTHON),

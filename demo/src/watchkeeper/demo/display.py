@@ -149,7 +149,7 @@ class Display:
         return Group(
             Text.from_markup(
                 f"{self._clock()}   {escape(self._stage)} ...   {text}, "
-                f"{self._progress.labels} labels, machines: {self._progress.scenario}"
+                f"{self._progress.labels} labels"
             ),
             bar,
         )

@@ -1,44 +1,37 @@
 """One sender: the two clients of a kit, in a process of its own, started by ``traffic``.
 
 An open loop: requests leave by the clock whatever became of those before, the two clients in
-turn, and none is repeated.
+turn, and none is repeated. The plan and then the cases come on standard input, a line each, and
+its end is the end.
 """
 
 import asyncio
 import contextlib
 import itertools
 import logging
-import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections import deque
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Protocol
+from typing import Any, BinaryIO, Final
 
 import msgspec
 
 from watchkeeper.contracts.spool import replace_file
-from watchkeeper.demo.clients import OUTPUTS, Client, Row, open_clients
+from watchkeeper.demo.clients import Client, Columns, open_clients
 from watchkeeper.demo.labels import LateLabels
-from watchkeeper.demo.machines import MEASUREMENTS, Fleet, Readings
-from watchkeeper.demo.scenarios import SCENARIOS, STEADY, played
-from watchkeeper.demo.table import TableRows, read_table
+from watchkeeper.demo.worlds import Case
 
 log = logging.getLogger(__name__)
 
 IN_FLIGHT: Final = 500  # requests; more would only hide that nothing answers
 LATE: Final = 1.0  # seconds behind its clock after which the loop skips instead of bursting
+WAITING: Final = 2.5  # seconds' worth of cases that may wait; the oldest beyond are dropped
 PROGRESS_SECONDS: Final = 0.5
 DRAIN_SECONDS: Final = 35.0  # longer than any client waits
 ERRORS: Final = 20  # the first ones are told, the rest counted
-
-
-class Source(Protocol):
-    """Where rows come from."""
-
-    def readings(self, rows: int) -> Readings:
-        """Return the next rows."""
+LINE_BYTES: Final = 1 << 24
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):
@@ -52,6 +45,16 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
     prediction: str
     inputs: dict[str, Any]
     outputs: dict[str, Any]
+
+
+class Failure(msgspec.Struct, frozen=True, array_like=True):
+    """One request without an answer, from ``begin`` to ``end`` in seconds since 1970."""
+
+    protocol: str
+    client: str
+    begin: float
+    end: float
+    why: str
 
 
 class Counts(msgspec.Struct):
@@ -68,7 +71,6 @@ class Progress(msgspec.Struct):
     ``skipped`` requests were never sent, because this process or the system was too slow.
     """
 
-    scenario: str
     requests: dict[str, Counts]
     versions: dict[int, int]
     labels: int = 0
@@ -80,114 +82,128 @@ class Progress(msgspec.Struct):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What a sender is told, as JSON: where to send, what, how much, and where to say so.
+    """What a sender is told: where to send, how much, and where to say so.
 
     ``rate`` is in requests a second, ``label_delay`` in seconds; ``labels_lost`` is the share of
-    labels that never arrives. The scenario is read from its file again and again.
+    labels that never arrives. Answers and failures are kept if there is a file for them.
     """
 
     kit: str
     address: str
     host: str
     model: str
+    columns: Columns
     token: str
-    scenario_file: Path
-    progress_file: Path
-    answers_file: Path | None = None
-    data: Path | None = None
+    progress_file: str
+    answers_file: str = ""
+    failures_file: str = ""
     rate: float = 50.0
     label_delay: float = 20.0
     labels_lost: float = 0.03
     seed: int = 7
 
 
+class Cases:
+    """Cases that have come and wait to be asked, at most so many; ``ended`` once no more come."""
+
+    def __init__(self, most: int) -> None:
+        self._waiting: deque[Case] = deque(maxlen=most)
+        self._news = asyncio.Event()
+        self.ended = False
+
+    async def read(self, lines: asyncio.StreamReader) -> None:
+        """Take in lines, a list of cases each, until there are no more."""
+        decoder = msgspec.json.Decoder(list[Case])
+        while line := await lines.readline():
+            self._waiting.extend(decoder.decode(line))
+            self._news.set()
+        self.ended = True
+        self._news.set()
+
+    async def next(self) -> Case | None:
+        """Return the next case as soon as there is one, None after the last."""
+        while not self._waiting:
+            if self.ended:
+                return None
+            self._news.clear()
+            await self._news.wait()
+        return self._waiting.popleft()
+
+
 class Sender:
-    """Asks and counts. ``answers`` takes a line for every answer, as JSON."""
+    """Asks and counts. The files take a line of JSON for every answer and every failure."""
 
     def __init__(
         self,
         clients: list[Client],
-        source: Source,
         labels: LateLabels,
         plan: Plan,
         answers: BinaryIO | None = None,
+        failures: BinaryIO | None = None,
     ) -> None:
         self._clients = clients
-        self._source = source
         self._labels = labels
         self._plan = plan
         self._answers = answers
+        self._failures = failures
         self._flying: set[asyncio.Task[None]] = set()
         self.progress = Progress(
-            scenario=read_scenario(plan.scenario_file),
-            requests={client.protocol: Counts() for client in clients},
-            versions={},
+            requests={client.protocol: Counts() for client in clients}, versions={}
         )
 
-    async def run(self, stopping: asyncio.Event) -> None:
-        """Send until ``stopping``; then wait for the last answers."""
+    async def run(self, cases: Cases, stopping: asyncio.Event) -> None:
+        """Ask about all cases until ``stopping``; then wait for the last answers."""
         loop = asyncio.get_running_loop()
-        start = loop.time()
-        rows = self._rows()
+        due = loop.time()
         for number in itertools.count():
-            due = start + number / self._plan.rate
+            due += 1 / self._plan.rate
             if (wait := due - loop.time()) > 0:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stopping.wait(), wait)
-            if stopping.is_set():
+            if stopping.is_set() or (case := await cases.next()) is None:
                 break
-            if loop.time() - due > LATE or len(self._flying) >= IN_FLIGHT:
+            behind = loop.time() - due
+            if behind > LATE or len(self._flying) >= IN_FLIGHT:
                 self.progress.skipped += 1
                 continue
-            task = loop.create_task(
-                self._ask(self._clients[number % len(self._clients)], *next(rows))
-            )
+            client = self._clients[number % len(self._clients)]
+            task = loop.create_task(self._ask(client, case))
             self._flying.add(task)
             task.add_done_callback(self._flying.discard)
         if self._flying:
             await asyncio.wait(self._flying, timeout=DRAIN_SECONDS)
 
-    def _rows(self) -> Iterator[tuple[Row, int]]:
-        """Yield rows and what becomes of them, a second's worth drawn at a time."""
-        while True:
-            self.progress.scenario = read_scenario(self._plan.scenario_file)
-            scenario = SCENARIOS[self.progress.scenario]
-            drawn = played(self._source.readings(max(1, round(self._plan.rate))), scenario)
-            columns = [drawn[name].tolist() for name in MEASUREMENTS]
-            for values, failed in zip(
-                zip(*columns, strict=True), drawn["machine_failure"].tolist(), strict=True
-            ):
-                yield dict(zip(MEASUREMENTS, values, strict=True)), failed
-
-    async def _ask(self, client: Client, row: Row, failed: int) -> None:
+    async def _ask(self, client: Client, case: Case) -> None:
         counts = self.progress.requests[client.protocol]
         counts.sent += 1
-        now, start = time.time(), time.perf_counter()
+        begin, start = time.time(), time.perf_counter()
         try:
-            reply = await client.infer(row)
+            reply = await client.infer(case.row, case.subject)
         except Exception as error:  # noqa: BLE001 - counted as failed, and shown
             counts.failed += 1
-            what = f"{type(error).__name__}: {error}"  # some of them have no telling repr
+            what = f"{type(error).__name__}: {error}"[:500]  # some of them have no telling repr
             if len(self.progress.errors) < ERRORS:
-                self.progress.errors.append(f"{client.name}: {what}"[:500])
+                self.progress.errors.append(f"{client.name}: {what}")
             log.warning("%s: %s", client.name, what)
+            _keep(self._failures, Failure(client.protocol, client.name, begin, time.time(), what))
             return
         counts.answered += 1
         versions = self.progress.versions
         versions[reply.version] = versions.get(reply.version, 0) + 1
-        self._labels.add(reply.prediction, failed)
-        if self._answers is not None:
-            answer = Answer(
+        self._labels.add(reply.prediction, case.outcome)
+        _keep(
+            self._answers,
+            Answer(
                 client.protocol,
                 client.name,
-                now,
+                begin,
                 time.perf_counter() - start,
                 reply.version,
                 reply.prediction,
-                row,
-                {name: reply.outputs[name] for name in OUTPUTS},
-            )
-            self._answers.write(msgspec.json.encode(answer) + b"\n")
+                case.row,
+                reply.outputs,
+            ),
+        )
 
     async def report(self, stopping: asyncio.Event) -> None:
         """Keep the progress file true, less than a second late."""
@@ -202,30 +218,28 @@ class Sender:
         self.progress.labels = labels.accepted
         self.progress.labels_never_sent = labels.never_sent
         self.progress.labels_lost = labels.dropped + labels.refused
-        if self._answers is not None:
-            self._answers.flush()
-        replace_file(self._plan.progress_file, msgspec.json.encode(self.progress))
+        for file in (self._answers, self._failures):
+            if file is not None:
+                file.flush()
+        replace_file(Path(self._plan.progress_file), msgspec.json.encode(self.progress))
 
 
-def read_scenario(path: Path) -> str:
-    """Return the scenario that the file names now; whoever rewrites it switches the machines."""
-    try:
-        name = path.read_text().strip()
-    except FileNotFoundError:
-        return STEADY.name
-    if name not in SCENARIOS:
-        log.error("%s: no scenario %r; there is %s", path, name, ", ".join(SCENARIOS))
-        return STEADY.name
-    return name
+def _open(file: str) -> BinaryIO:
+    return Path(file).open("wb")
 
 
-async def send(plan: Plan) -> None:
-    """Send until SIGINT, SIGTERM, or the end of the process that started this one."""
+def _keep(file: BinaryIO | None, what: msgspec.Struct) -> None:
+    if file is not None:
+        file.write(msgspec.json.encode(what) + b"\n")
+
+
+async def send(lines: asyncio.StreamReader) -> None:
+    """Send until SIGINT, SIGTERM, or the end of the lines."""
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    source: Source = TableRows(read_table(plan.data), plan.seed) if plan.data else Fleet(plan.seed)
-    clients = open_clients(plan.kit, plan.address, plan.host, plan.model)
+    plan = msgspec.json.decode(await lines.readline(), type=Plan)
+    clients = open_clients(plan.kit, plan.address, plan.host, plan.model, plan.columns)
     labels = LateLabels(
         f"http://{plan.address}/v2/models/{plan.model}/feedback",
         {"Host": plan.host, "Authorization": f"Bearer {plan.token}"},
@@ -233,20 +247,24 @@ async def send(plan: Plan) -> None:
         lost_share=plan.labels_lost,
         seed=plan.seed,
     )
+    cases = Cases(most=max(1, round(plan.rate * WAITING)))
     with contextlib.ExitStack() as stack:
-        answers = stack.enter_context(plan.answers_file.open("wb")) if plan.answers_file else None
-        sender = Sender(clients, source, labels, plan, answers)
+        kept = [
+            stack.enter_context(_open(file)) if file else None
+            for file in (plan.answers_file, plan.failures_file)
+        ]
+        sender = Sender(clients, labels, plan, *kept)
         over = asyncio.Event()
         aside = [
             asyncio.create_task(sender.report(over)),
             asyncio.create_task(labels.run(over)),
-            asyncio.create_task(_stop_as_orphan(os.getppid(), stopping)),
         ]
+        reading = asyncio.create_task(_read(cases, lines, stopping))
         try:
-            await sender.run(stopping)
+            await sender.run(cases, stopping)
         finally:
-            stopping.set()
             over.set()
+            reading.cancel()
             await asyncio.gather(*aside)
             for client in clients:
                 await client.close()
@@ -254,21 +272,23 @@ async def send(plan: Plan) -> None:
             sender.write_progress()
 
 
-def _read_plan(text: bytes) -> Plan:
-    """Read a plan; paths come as text."""
-    return msgspec.json.decode(text, type=Plan, dec_hook=lambda kind, value: kind(value))
+async def _read(cases: Cases, lines: asyncio.StreamReader, stopping: asyncio.Event) -> None:
+    """Read all cases; whoever sent them is gone when they end, and so is the reason to go on."""
+    try:
+        await cases.read(lines)
+    finally:
+        stopping.set()
 
 
-async def _stop_as_orphan(parent: int, stopping: asyncio.Event) -> None:
-    while not stopping.is_set():
-        if os.getppid() != parent:
-            log.warning("the process that started this one is gone")
-            stopping.set()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), 1.0)
+async def _main() -> None:
+    lines = asyncio.StreamReader(limit=LINE_BYTES)
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(lines), sys.stdin
+    )
+    await send(lines)
 
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s")
     # The plan holds a credential: it comes where no list of processes shows it.
-    asyncio.run(send(_read_plan(sys.stdin.buffer.read())))
+    asyncio.run(_main())

@@ -11,18 +11,16 @@ import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
 from watchkeeper.contracts.spool import replace_file
-from watchkeeper.demo import seed, system
+from watchkeeper.demo import system
 from watchkeeper.demo.accounts import add_up
 from watchkeeper.demo.chaos import Chaos
 from watchkeeper.demo.chronicle import POLL_SECONDS, SLOW_VERSION, Chronicle, WrongTurnError
 from watchkeeper.demo.display import Display
-from watchkeeper.demo.machines import Readings
-from watchkeeper.demo.scenarios import SCENARIOS
+from watchkeeper.demo.senders import Traffic
 from watchkeeper.demo.summary import Summary, problems
-from watchkeeper.demo.traffic import MODEL, Traffic
+from watchkeeper.demo.worlds import World, WorldError
 from watchkeeper.ledger import Ledger
 
-SCENARIO: Final = "new-alloy"
 LABEL_DELAY: Final = 2.0
 QUIET_WINDOWS: Final = 3  # examined without an alarm before anything changes
 # Everything that takes minutes or days elsewhere, in seconds.
@@ -44,8 +42,8 @@ ROLLOUT_POLICY: Final = {
     "patience": 60.0,
     "watch_seconds": 5.0,
 }
-SLOW: Final = ("--set", "onnx=off", "--set", "trees=200")
 WAIT_FOR_LEDGER: Final = 30.0
+FAILURES: Final = (WrongTurnError, WorldError, system.UnavailableError, SQLAlchemyError, OSError)
 
 
 class StageError(RuntimeError):
@@ -59,8 +57,15 @@ class Story:
     """One telling. ``folder`` gets the system's home, the senders' files and the summary."""
 
     def __init__(
-        self, folder: Path, display: Display, *, data: Path | None = None, chaos: bool = False
+        self,
+        folder: Path,
+        display: Display,
+        world: World,
+        *,
+        data: Path | None = None,
+        chaos: bool = False,
     ) -> None:
+        self._world = world
         self._folder = folder.resolve()
         self._home = self._folder / "system"
         self._unfinished = self._folder / "unfinished"
@@ -69,16 +74,18 @@ class Story:
         self._data = data.resolve() if data else None
         self._environment = {
             "WATCHKEEPER_HOME": str(self._home),
+            "WATCHKEEPER_MODELS": msgspec.json.encode([world.model]).decode(),
             "WATCHKEEPER_DRIFT_POLICY": msgspec.json.encode(DRIFT_POLICY).decode(),
             "WATCHKEEPER_ROLLOUT_POLICY": msgspec.json.encode(ROLLOUT_POLICY).decode(),
             "WATCHKEEPER_TURN_SECONDS": "0.5",
         }
         self._chaos = Chaos(self._status, display, enabled=chaos)
-        self._traffic = Traffic(self._folder / "traffic")
+        self._source = f"sqlite:///{self._home / 'operational.db'}"
+        self._traffic = Traffic(self._folder / "traffic", world)
         self._waiting_for = ""
         self._following: list[asyncio.Task[None]] = []
 
-    async def play(self, history: Callable[[], Readings]) -> tuple[Summary, list[str]]:
+    async def play(self) -> tuple[Summary, list[str]]:
         """Play all of it; return the summary and what keeps the loop from being closed.
 
         Raises:
@@ -86,9 +93,9 @@ class Story:
             UnavailableError: the system could not be stopped.
         """
         try:
-            endpoints = await self._begin(history)
+            endpoints = await self._begin()
             ledger = Ledger(endpoints.ledger)
-            chronicle = Chronicle(ledger, MODEL, self._display)
+            chronicle = Chronicle(ledger, self._world.model, self._display)
             self._following = [
                 asyncio.create_task(task) for task in (chronicle.follow(), self._show_traffic())
             ]
@@ -107,13 +114,11 @@ class Story:
         finally:
             await self._stop_all()
 
-    async def _begin(self, history: Callable[[], Readings]) -> system.Endpoints:
-        async with self._stage("the machines' past, and the system comes up", "mlflow", 150):
+    async def _begin(self) -> system.Endpoints:
+        async with self._stage("the plant's past, and the system comes up", "mlflow", 150):
             await self._clear()
-            rows = await asyncio.to_thread(
-                seed.seed, f"sqlite:///{self._home / 'operational.db'}", history()
-            )
-            self._display.tell(f"{rows} readings in the operational database")
+            past = await asyncio.to_thread(self._world.seed, self._source, self._data)
+            self._display.tell(f"{past} in the operational database")
             found = await self._command("up", seconds=120.0)
             endpoints = msgspec.convert(found, system.Endpoints)
             self._display.tell("up", f"V2 {endpoints.v2}, MLflow {endpoints.mlflow}")
@@ -130,6 +135,7 @@ class Story:
             await self._traffic.start(
                 endpoints,
                 system.feedback_token(self._home),
+                source=self._source,
                 label_delay=LABEL_DELAY,
                 data=self._data,
                 keep_answers=True,
@@ -144,8 +150,8 @@ class Story:
                 raise WrongTurnError("an episode was opened although nothing had changed")
 
     async def _drift(self, chronicle: Chronicle) -> None:
-        scenario = SCENARIOS[SCENARIO]
-        async with self._stage("the machines change", "sidecar", 60 + self._chaos.patience):
+        scenario = self._world.scenarios[self._world.drift]
+        async with self._stage("the plant changes", "sidecar", 60 + self._chaos.patience):
             self._traffic.switch(scenario.name)
             self._display.tell(scenario.name, scenario.story)
             await self._until(chronicle, "episode of drift", lambda: bool(chronicle.episodes()))
@@ -161,7 +167,7 @@ class Story:
             )
         seconds = 90 + self._chaos.patience
         async with self._stage("version 2 takes the traffic", "rollout", seconds):
-            await self._chaos.during_rollout(MODEL, stable=1, canary=2)
+            await self._chaos.during_rollout(self._world.model, stable=1, canary=2)
             await self._until(
                 chronicle,
                 "version 2 in production",
@@ -170,8 +176,10 @@ class Story:
 
     async def _slow_version(self, chronicle: Chronicle) -> None:
         async with self._stage("version 3: accurate, but slow", "run.", 90):
-            run = await self._command("train", MODEL, *SLOW)
-            self._display.tell(f"training run {run['run']} started by hand", " ".join(SLOW))
+            slow = self._world.slow
+            parameters = [word for text in slow for word in ("--set", text)]
+            run = await self._command("train", self._world.model, *parameters)
+            self._display.tell(f"training run {run['run']} started by hand", ", ".join(slow))
             await self._until(
                 chronicle,
                 "version 3 past its gate",
@@ -241,7 +249,7 @@ class Story:
             if not deadline.expired():
                 why = f"{error!r} while waiting for {self._waiting_for}"
             raise StageError(name, why, self._newest_log(log)) from error
-        except (WrongTurnError, system.UnavailableError, SQLAlchemyError, OSError) as error:
+        except FAILURES as error:
             raise StageError(name, str(error), self._newest_log(log)) from error
 
     def _newest_log(self, beginning: str) -> Path:

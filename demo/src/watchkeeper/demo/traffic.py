@@ -1,7 +1,4 @@
-"""Send V2 requests as real clients do, and labels late: ``python -m watchkeeper.demo.traffic``.
-
-A sender for each kit of clients sends half the requests, half of them by HTTP, half by gRPC.
-"""
+"""Send V2 requests as real clients do, and labels late: ``python -m watchkeeper.demo.traffic``."""
 
 import argparse
 import asyncio
@@ -12,136 +9,14 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from sqlalchemy.exc import SQLAlchemyError
 
 from watchkeeper.demo import system
-from watchkeeper.demo.clients import KITS
-from watchkeeper.demo.scenarios import SCENARIOS, STEADY
-from watchkeeper.demo.sender import DRAIN_SECONDS, Counts, Plan, Progress
-from watchkeeper.demo.table import TableError, read_table
+from watchkeeper.demo.sender import Progress
+from watchkeeper.demo.senders import Traffic, switch
+from watchkeeper.demo.worlds import STEADY, WORLDS, World, WorldError, find, scenario_of, tables
 
-MODEL: Final = "ai4i-failure"
 SAY_SECONDS: Final = 5.0
-
-
-class Traffic:
-    """The senders of one run, with their files in ``folder``."""
-
-    def __init__(self, folder: Path, scenario: str = STEADY.name) -> None:
-        self.folder = folder
-        self._processes: list[asyncio.subprocess.Process] = []
-        folder.mkdir(parents=True, exist_ok=True)
-        for kit in KITS:
-            self._progress_file(kit).unlink(missing_ok=True)
-        self.switch(scenario)
-
-    def switch(self, scenario: str) -> None:
-        """Let the machines run by another scenario from the next second on."""
-        self._scenario_file.write_text(SCENARIOS[scenario].name)
-
-    async def start(
-        self,
-        endpoints: system.Endpoints,
-        token: str,
-        *,
-        rate: float = 100.0,
-        label_delay: float = 20.0,
-        seed: int = 7,
-        data: Path | None = None,
-        keep_answers: bool = False,
-        model: str = MODEL,
-    ) -> None:
-        """Start the senders; their output goes to ``sender-<kit>.log``."""
-        for number, kit in enumerate(KITS):
-            plan = Plan(
-                kit=kit,
-                address=endpoints.address,
-                host=endpoints.hosts.get(model, model),
-                model=model,
-                token=token,
-                scenario_file=self._scenario_file,
-                progress_file=self._progress_file(kit),
-                answers_file=self.answers_file(kit) if keep_answers else None,
-                data=data,
-                rate=rate / len(KITS),
-                label_delay=label_delay,
-                seed=seed + number,
-            )
-            with self.log(kit).open("wb") as log:
-                process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    "-m",
-                    "watchkeeper.demo.sender",
-                    stdin=asyncio.subprocess.PIPE,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,  # Ctrl-C reaches them by way of this process
-                )
-            self._processes.append(process)
-            assert process.stdin is not None  # noqa: S101 - it was asked for
-            process.stdin.write(msgspec.json.encode(plan, enc_hook=str))
-            process.stdin.close()
-
-    def progress(self) -> Progress:
-        """Add up how the senders stand; before their first word, nothing is sent."""
-        found = [
-            msgspec.json.decode(path.read_bytes(), type=Progress)
-            for path in map(self._progress_file, KITS)
-            if path.exists()
-        ]
-        return _sum(found, finished=len(found) == len(KITS) and all(p.finished for p in found))
-
-    def check(self) -> None:
-        """Make sure that all senders run.
-
-        Raises:
-            UnavailableError: one has ended by itself.
-        """
-        for kit, process in zip(KITS, self._processes, strict=False):
-            if process.returncode is not None:
-                raise system.UnavailableError(
-                    f"the {kit} sender ended with exit code {process.returncode}: {self.log(kit)}"
-                )
-
-    async def stop(self) -> None:
-        """End the senders: they wait for their last answers and tell the last labels.
-
-        Raises:
-            UnavailableError: one had to be killed.
-        """
-        running = [process for process in self._processes if process.returncode is None]
-        for process in running:
-            process.terminate()
-        try:
-            async with asyncio.timeout(DRAIN_SECONDS + 10):
-                for process in running:
-                    await process.wait()
-        except TimeoutError as error:
-            raise system.UnavailableError(f"a sender did not end: {self.folder}") from error
-        finally:
-            for process in running:
-                if process.returncode is None:
-                    process.kill()
-                    await process.wait()
-
-    def log(self, kit: str) -> Path:
-        """Where a sender's output goes."""
-        return self.folder / f"sender-{kit}.log"
-
-    def answers_file(self, kit: str) -> Path:
-        """Where a sender keeps its answers, one a line."""
-        return self.folder / f"answers-{kit}.jsonl"
-
-    def _progress_file(self, kit: str) -> Path:
-        return self.folder / f"progress-{kit}.json"
-
-    @property
-    def _scenario_file(self) -> Path:
-        return scenario_file(self.folder)
-
-
-def scenario_file(folder: Path) -> Path:
-    """Where senders read which scenario the machines run by."""
-    return folder / "scenario"
 
 
 def show(progress: Progress) -> str:
@@ -151,74 +26,74 @@ def show(progress: Progress) -> str:
         for protocol, c in sorted(progress.requests.items())
     )
     versions = ", ".join(f"v{v}: {n}" for v, n in sorted(progress.versions.items()))
-    return (
-        f"{progress.scenario}: {requests}; {versions or 'no answer yet'}; {progress.labels} labels"
-    )
-
-
-def _sum(parts: list[Progress], *, finished: bool) -> Progress:
-    total = Progress(
-        scenario=parts[0].scenario if parts else STEADY.name,
-        requests={"http": Counts(), "grpc": Counts()},
-        versions={},
-        finished=finished,
-    )
-    for part in parts:
-        for protocol, counts in part.requests.items():
-            known = total.requests[protocol]
-            total.requests[protocol] = Counts(
-                sent=known.sent + counts.sent,
-                answered=known.answered + counts.answered,
-                failed=known.failed + counts.failed,
-            )
-        for version, number in part.versions.items():
-            total.versions[version] = total.versions.get(version, 0) + number
-        total.labels += part.labels
-        total.labels_never_sent += part.labels_never_sent
-        total.labels_lost += part.labels_lost
-        total.skipped += part.skipped
-        total.errors += part.errors
-    return total
+    return f"{requests}; {versions or 'no answer yet'}; {progress.labels} labels"
 
 
 async def _main(arguments: argparse.Namespace) -> int:
-    folder = system.home() / "traffic"
-    if arguments.switch:
-        scenario_file(folder).write_text(arguments.switch)
-        return 0
-    if arguments.data:
-        read_table(arguments.data)  # errors belong here, not into a sender's log
     found = await system.command("status")
     endpoints = msgspec.convert(found["endpoints"], system.Endpoints)
+    worlds = [find(m) for m in arguments.models or (m for m in endpoints.hosts if m in WORLDS)]
+    wanted = _scenarios(worlds, arguments.switch or arguments.scenario)
+    if arguments.switch:
+        for world in worlds:
+            switch(_folder(world), world, wanted[world.model])
+        return 0
+    data = tables([world.model for world in worlds], arguments.data)  # its errors belong here
+    traffics = {w.model: Traffic(_folder(w), w, wanted[w.model]) for w in worlds}
+    async with contextlib.AsyncExitStack() as stack:
+        for model, traffic in traffics.items():
+            stack.push_async_callback(traffic.stop)
+            await traffic.start(
+                endpoints,
+                system.feedback_token(system.home()),
+                rate=arguments.rate / len(traffics),
+                label_delay=arguments.label_delay,
+                seed=arguments.seed,
+                data=data[model],
+                keep_answers=arguments.keep_answers,
+            )
+        print(f"sending to {endpoints.v2}; Ctrl-C ends it", flush=True)
+        await _watch(traffics, arguments.duration)
+    progress = {model: traffic.progress() for model, traffic in traffics.items()}
+    for model, final in progress.items():
+        print(f"{model}: {show(final)}")
+        for error in final.errors:
+            print(error, file=sys.stderr)
+    return any(c.failed for final in progress.values() for c in final.requests.values())
+
+
+async def _watch(traffics: dict[str, Traffic], seconds: float | None) -> None:
+    """Say again and again how it stands, until the time is over or somebody ends it."""
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    if arguments.duration is not None:
-        asyncio.get_running_loop().call_later(arguments.duration, stopping.set)
-    traffic = Traffic(folder, arguments.scenario)
-    try:
-        await traffic.start(
-            endpoints,
-            system.feedback_token(system.home()),
-            rate=arguments.rate,
-            label_delay=arguments.label_delay,
-            seed=arguments.seed,
-            data=arguments.data,
-            keep_answers=arguments.keep_answers,
-        )
-        print(f"sending to {endpoints.v2}; Ctrl-C ends it", flush=True)
-        while not stopping.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), SAY_SECONDS)
+    if seconds is not None:
+        asyncio.get_running_loop().call_later(seconds, stopping.set)
+    while not stopping.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), SAY_SECONDS)
+        for model, traffic in traffics.items():
             traffic.check()
-            print(show(traffic.progress()), flush=True)
-    finally:
-        await traffic.stop()
-    progress = traffic.progress()
-    print(show(progress))
-    for error in progress.errors:
-        print(error, file=sys.stderr)
-    return 1 if any(counts.failed for counts in progress.requests.values()) else 0
+            print(f"{model}: {show(traffic.progress())}", flush=True)
+
+
+def _scenarios(worlds: list[World], name: str) -> dict[str, str]:
+    """Tell for each world by which scenario it goes: one that does not know the name is steady.
+
+    Raises:
+        WorldError: no world knows it.
+    """
+    if not worlds:
+        raise WorldError(
+            f"the system has none of the models that a world is for: {', '.join(WORLDS)}"
+        )
+    if not any(name in world.scenarios for world in worlds):
+        scenario_of(worlds[0], name)
+    return {w.model: name if name in w.scenarios else STEADY for w in worlds}
+
+
+def _folder(world: World) -> Path:
+    return system.home() / "traffic" / world.model
 
 
 def main() -> int:
@@ -226,11 +101,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m watchkeeper.demo.traffic", description=__doc__.partition("\n")[0]
     )
-    known = "; ".join(f"{s.name}: {s.story}" for s in SCENARIOS.values())
-    parser.add_argument("--scenario", choices=SCENARIOS, default=STEADY.name, help=known)
-    parser.add_argument("--switch", choices=SCENARIOS, help="switch a running traffic, and end")
+    parser.add_argument("models", nargs="*", help="by default all that the system serves")
+    parser.add_argument("--scenario", default=STEADY, help="how things go; a wrong one tells all")
+    parser.add_argument("--switch", help="switch a running traffic to this scenario, and end")
     parser.add_argument("--data", type=Path, help="draw rows from this AI4I 2020 table (CSV)")
-    parser.add_argument("--rate", type=float, default=100.0, help="requests a second")
+    parser.add_argument("--rate", type=float, default=100.0, help="requests a second, of all")
     parser.add_argument("--duration", type=float, help="seconds; without it, until Ctrl-C")
     parser.add_argument("--label-delay", type=float, default=20.0, help="seconds")
     parser.add_argument("--seed", type=int, default=7)
@@ -238,7 +113,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         return asyncio.run(_main(arguments))
-    except (system.UnavailableError, TableError, OSError) as error:
+    except (system.UnavailableError, WorldError, SQLAlchemyError, OSError) as error:
         print(f"traffic: {error}", file=sys.stderr)
         return 1
 

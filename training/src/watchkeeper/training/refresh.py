@@ -4,6 +4,9 @@ A model whose rows are aggregates of other tables declares how to make them, see
 ``declaration.Refresh``. Rows that are there stay as they are; only what is missing is added, in
 one transaction, so that a run that is killed has added all of it or nothing, and two runs at
 once add each row once.
+
+With ``--each-line`` the process stays, and refreshes once for each line on its standard input
+until that ends; it answers each with the number of rows added, on a line of its own.
 """
 
 import argparse
@@ -67,11 +70,16 @@ def main(arguments: list[str] | None = None) -> int:
         prog="watchkeeper.training.refresh", description="Bring a model's source rows up to date."
     )
     parser.add_argument("model", help="name of a declared model, for example warranty-risk")
+    parser.add_argument("--each-line", action="store_true", help="once for each line of the input")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         model = find(given.model)
-        refresh(read_settings(Settings).source_url, model)
+        url = read_settings(Settings).source_url
+        for _ in sys.stdin if given.each_line else ("once",):
+            added = refresh(url, model)
+            if given.each_line:
+                print(added, flush=True)
     except (CannotTrainError, SettingsError) as error:
         log.error("%s", error)  # noqa: TRY400 - the message is for a user, not for a developer
         return GIVE_UP

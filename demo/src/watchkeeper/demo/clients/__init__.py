@@ -11,14 +11,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from watchkeeper.demo.machines import MEASUREMENTS
-
 TIMEOUT: Final = 30.0  # seconds; as long as the gateway tries
 CLIENT_HEADER: Final = "x-watchkeeper-client"
-OUTPUTS: Final = ("failure_probability", "failure", "risk_level")
 KITS: Final = ("triton", "kserve")
 
 Row = dict[str, Any]
+Columns = tuple[tuple[str, str], ...]  # names in order, with their V2 datatypes
+KINDS: Final = {"BYTES": object, "FP64": np.float64, "INT64": np.int64}
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -35,28 +34,27 @@ class Client(Protocol):
     name: str
     protocol: str
 
-    async def infer(self, row: Row) -> Reply:
-        """Ask for one row."""
+    async def infer(self, row: Row, subject: str) -> Reply:
+        """Ask for one row, which is about that machine, vehicle or whatever it may be."""
 
     async def close(self) -> None:
         """Close the connections."""
 
 
-def open_clients(kit: str, address: str, host: str, model: str) -> list[Client]:
+def open_clients(kit: str, address: str, host: str, model: str, columns: Columns) -> list[Client]:
     """Return the HTTP and the gRPC client of a kit, for the model behind ``host``."""
     module = importlib.import_module(f"{__name__}.{kit}")
-    return [kind(address, host, model) for kind in module.CLIENTS]
+    return [kind(address, host, model, columns) for kind in module.CLIENTS]
 
 
-def tensors(kind: Any, row: Row) -> list[Any]:
-    """Make a client's own tensors of one row; numbers are FP64, the type is BYTES."""
+def tensors(kind: Any, columns: Columns, row: Row) -> list[Any]:
+    """Make a client's own tensors of one row."""
     made = []
-    for name in MEASUREMENTS:
-        text = name == "type"
-        tensor = kind(name, [1], "BYTES" if text else "FP64")
+    for name, datatype in columns:
+        tensor = kind(name, [1], datatype)
         # The Triton clients take text as bytes, the KServe SDK takes either.
-        value = np.array([row[name].encode()], dtype=object) if text else np.array([row[name]])
-        tensor.set_data_from_numpy(value)
+        value = row[name].encode() if datatype == "BYTES" else row[name]
+        tensor.set_data_from_numpy(np.array([value], dtype=KINDS[datatype]))
         made.append(tensor)
     return made
 

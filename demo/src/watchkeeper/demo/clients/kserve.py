@@ -7,8 +7,8 @@ from kserve.inference_client import RESTConfig
 
 from watchkeeper.demo.clients import (
     CLIENT_HEADER,
-    OUTPUTS,
     TIMEOUT,
+    Columns,
     Reply,
     Row,
     first_value,
@@ -23,21 +23,26 @@ class KServeHttp:
     name = "kserve-rest"
     protocol = "http"
 
-    def __init__(self, address: str, host: str, model: str) -> None:
+    def __init__(self, address: str, host: str, model: str, columns: Columns) -> None:
         self._client = kserve.InferenceRESTClient(RESTConfig(protocol="v2", timeout=TIMEOUT))
         self._url = f"http://{address}"
         self._model = model
+        self._columns = columns
         self._headers = {"Host": host, CLIENT_HEADER: self.name}
 
-    async def infer(self, row: Row) -> Reply:
+    async def infer(self, row: Row, subject: str) -> Reply:
         """Ask for one row."""
-        request = kserve.InferRequest(self._model, tensors(kserve.InferInput, row))
+        request = kserve.InferRequest(
+            self._model,
+            tensors(kserve.InferInput, self._columns, row),
+            parameters={"subject": subject},
+        )
         response = await self._client.infer(
             self._url, request, model_name=self._model, headers=dict(self._headers)
         )
         outputs = {output.name: first_value(output.as_numpy()) for output in response.outputs}
         return Reply(
-            {name: outputs[name] for name in OUTPUTS},
+            outputs,
             int(response.parameters["version"]),
             response.parameters["prediction_id"],
         )
@@ -53,7 +58,7 @@ class KServeGrpc:
     name = "kserve-grpc"
     protocol = "grpc"
 
-    def __init__(self, address: str, host: str, model: str) -> None:
+    def __init__(self, address: str, host: str, model: str, columns: Columns) -> None:
         self._client = kserve.InferenceGRPCClient(
             address,
             timeout=TIMEOUT,
@@ -61,14 +66,19 @@ class KServeGrpc:
             channel_args=[("grpc.default_authority", host)],
         )
         self._model = model
+        self._columns = columns
         self._headers = ((CLIENT_HEADER, self.name),)
 
-    async def infer(self, row: Row) -> Reply:
+    async def infer(self, row: Row, subject: str) -> Reply:
         """Ask for one row."""
-        request = kserve.InferRequest(self._model, tensors(kserve.InferInput, row))
+        request = kserve.InferRequest(
+            self._model,
+            tensors(kserve.InferInput, self._columns, row),
+            parameters={"subject": subject},
+        )
         response = await self._client.infer(request, headers=self._headers)
         outputs = {output.name: first_value(output.as_numpy()) for output in response.outputs}
-        return from_messages({name: outputs[name] for name in OUTPUTS}, response.parameters)
+        return from_messages(outputs, response.parameters)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -8,8 +8,8 @@ import tritonclient.http.aio as triton_http
 
 from watchkeeper.demo.clients import (
     CLIENT_HEADER,
-    OUTPUTS,
     TIMEOUT,
+    Columns,
     Reply,
     Row,
     first_value,
@@ -24,19 +24,28 @@ class TritonHttp:
     name = "tritonclient-http"
     protocol = "http"
 
-    def __init__(self, address: str, host: str, model: str) -> None:
+    def __init__(self, address: str, host: str, model: str, columns: Columns) -> None:
         self._client = triton_http.InferenceServerClient(address)
         self._model = model
+        self._columns = columns
         self._headers = {"Host": host, CLIENT_HEADER: self.name}
 
-    async def infer(self, row: Row) -> Reply:
+    async def infer(self, row: Row, subject: str) -> Reply:
         """Ask for one row."""
-        inputs = tensors(triton_http.InferInput, row)
+        inputs = tensors(triton_http.InferInput, self._columns, row)
         result = await asyncio.wait_for(
-            self._client.infer(self._model, inputs, headers=dict(self._headers)), TIMEOUT
+            self._client.infer(
+                self._model,
+                inputs,
+                headers=dict(self._headers),
+                parameters={"subject": subject},
+            ),
+            TIMEOUT,
         )
-        outputs = {name: first_value(result.as_numpy(name)) for name in OUTPUTS}
-        parameters = result.get_response()["parameters"]
+        response = result.get_response()
+        names = [output["name"] for output in response["outputs"]]
+        outputs = {name: first_value(result.as_numpy(name)) for name in names}
+        parameters = response["parameters"]
         return Reply(outputs, int(parameters["version"]), parameters["prediction_id"])
 
     async def close(self) -> None:
@@ -50,23 +59,27 @@ class TritonGrpc:
     name = "tritonclient-grpc"
     protocol = "grpc"
 
-    def __init__(self, address: str, host: str, model: str) -> None:
+    def __init__(self, address: str, host: str, model: str, columns: Columns) -> None:
         self._client = triton_grpc.InferenceServerClient(
             address, channel_args=[("grpc.default_authority", host)]
         )
         self._model = model
+        self._columns = columns
         self._headers = {CLIENT_HEADER: self.name}
 
-    async def infer(self, row: Row) -> Reply:
+    async def infer(self, row: Row, subject: str) -> Reply:
         """Ask for one row."""
         result = await self._client.infer(
             self._model,
-            tensors(triton_grpc.InferInput, row),
+            tensors(triton_grpc.InferInput, self._columns, row),
             headers=self._headers,
             client_timeout=TIMEOUT,
+            parameters={"subject": subject},
         )
-        outputs = {name: first_value(result.as_numpy(name)) for name in OUTPUTS}
-        return from_messages(outputs, result.get_response().parameters)
+        response = result.get_response()
+        names = [output.name for output in response.outputs]
+        outputs = {name: first_value(result.as_numpy(name)) for name in names}
+        return from_messages(outputs, response.parameters)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -10,7 +10,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from watchkeeper.demo.machines import Readings, power_of, speed_of
+from watchkeeper.demo import worlds
+from watchkeeper.demo.worlds.ai4i.machines import Readings, power_of, speed_of
 
 
 class Inputs(msgspec.Struct, frozen=True):
@@ -36,16 +37,14 @@ class Rule(msgspec.Struct, frozen=True):
     strain: tuple[float, float, float] = (11000.0, 12000.0, 13000.0)
 
 
-class Scenario(msgspec.Struct, frozen=True):
+class Scenario(worlds.Scenario, frozen=True):
     """One way in which the machines run."""
 
-    name: str
-    story: str
     inputs: Inputs = Inputs()
     rule: Rule = Rule()
 
 
-STEADY: Final = Scenario("steady", "nothing changes")
+STEADY: Final = Scenario(worlds.STEADY, "nothing changes")
 SCENARIOS: Final = {
     scenario.name: scenario
     for scenario in (

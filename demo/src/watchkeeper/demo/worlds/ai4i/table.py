@@ -8,8 +8,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from watchkeeper.demo.machines import MEASUREMENTS, TYPES, Readings
-from watchkeeper.demo.scenarios import Rule, failures
+from watchkeeper.demo.worlds import WorldError
+from watchkeeper.demo.worlds.ai4i.machines import MEASUREMENTS, TYPES, Readings
+from watchkeeper.demo.worlds.ai4i.scenarios import Rule, failures
 
 UNITS: Final = {
     "air_temperature": "K",
@@ -22,7 +23,7 @@ _NEEDED: Final = ("product_id", *MEASUREMENTS, "machine_failure")
 _HEADING = re.compile(r"\s*(?P<name>[^\[\]]+?)\s*(\[\s*(?P<unit>[^\]]*?)\s*\])?\s*")
 
 
-class TableError(ValueError):
+class TableError(WorldError):
     """A file that is not the AI4I 2020 table; the message names the place."""
 
 
