@@ -49,8 +49,12 @@ down: environments ## stop everything that up started
 test: $(COMPONENTS:%=test-%) test-loop ## every test
 
 .PHONY: $(COMPONENTS:%=test-%)
-$(COMPONENTS:%=test-%): test-%: environments
+$(COMPONENTS:%=test-%): test-%: environments databases
 	cd $* && .venv/bin/python -m pytest -q
+
+.PHONY: databases
+databases: ## install PostgreSQL and MariaDB for the tests, where they are missing and that is possible
+	@tests/support/install-databases
 
 .PHONY: test-loop
 test-loop: environments ## the tests across components, on the running system

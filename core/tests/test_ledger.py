@@ -3,7 +3,6 @@
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -28,10 +27,9 @@ from watchkeeper.ledger.store import SpoolState, ship, shipped_until
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    url = f"sqlite:///{tmp_path}/ledger.db"
-    migrate(url)
-    opened = Ledger(url)
+def ledger(database_url: str) -> Iterator[Ledger]:
+    migrate(database_url)
+    opened = Ledger(database_url)
     yield opened
     opened.close()
 
@@ -62,15 +60,32 @@ def spool(name: str = "s", until: float = 9999.0, **changes: object) -> SpoolSta
     return msgspec.structs.replace(SpoolState(name, "m", 1, until), **changes)
 
 
-def test_migrations_make_exactly_the_tables_of_the_code_and_run_twice(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/new/ledger.db"
-    migrate(url)
-    migrate(url)
-    ledger = Ledger(url)
+def test_migrations_make_exactly_the_tables_of_the_code_and_run_twice(database_url: str) -> None:
+    migrate(database_url)
+    migrate(database_url)
+    ledger = Ledger(database_url)
     found = inspect(ledger.engine)
+    assert {*found.get_table_names()} == {*tables.metadata.tables, "alembic_version"}
     for table in tables.metadata.sorted_tables:
         assert {c["name"] for c in found.get_columns(table.name)} == {c.name for c in table.columns}
         assert {i["name"] for i in found.get_indexes(table.name)} == {i.name for i in table.indexes}
+        assert {c["name"]: c["nullable"] for c in found.get_columns(table.name)} == {
+            c.name: c.nullable for c in table.columns
+        }
+    ledger.close()
+
+
+def test_a_migration_that_was_killed_between_two_tables_is_finished(database_url: str) -> None:
+    migrate(database_url)
+    ledger = Ledger(database_url)
+    with ledger.begin() as connection:
+        tables.gaps.drop(connection)
+        tables.labels.drop(connection)
+        connection.exec_driver_sql("DELETE FROM alembic_version")  # not yet said to be done
+    migrate(database_url)
+    ship(ledger, [prediction(1)], [label(1)], spool())
+    assert count_labels(ledger, "m", since=0.0) == (1, 1)
+    assert inspect(ledger.engine).has_table("gaps")
     ledger.close()
 
 
@@ -179,3 +194,72 @@ def test_a_line_with_fields_of_a_later_release_is_read() -> None:
     line = msgspec.json.encode(prediction(1))
     later = line.replace(b'"kind"', b'"from_the_future":1,"kind"')
     assert decode_line(later) == prediction(1)
+
+
+def test_texts_of_any_kind_are_kept_or_cut_and_never_stop_a_record(ledger: Ledger) -> None:
+    texts = {"client": "\N{SNOWMAN}" * 300, "subject": "Straße 🚂", "error": "x\0y" * 50_000}
+    inputs = {"x": ["\N{SNOWMAN}\0'\\\"%s:x", 2.0], "y": [2**53 + 1, 0.1 + 0.2]}
+    ship(ledger, [prediction(1, inputs=inputs, **texts)], [], spool())
+    (seen,) = observations(ledger, "m", 1, since=0.0)
+    assert seen.inputs == inputs
+    assert (seen.error or "").startswith("x\N{REPLACEMENT CHARACTER}y")
+
+
+def test_what_is_no_number_is_kept_as_null(ledger: Ledger) -> None:
+    assert emit(ledger, Event("a", "m", 1, "step", 1.0, "why", {"skew": float("nan")}))
+    save_report(ledger, DriftReport("m", 1, 1.0, 2.0, True, {"z": float("inf")}))
+    assert history(ledger, "m")[0].details == {"skew": None}
+    assert reports(ledger, "m", 1)[0].report == {"z": None}
+
+
+def test_names_differ_by_case_accents_and_blanks(ledger: Ledger) -> None:
+    names = ("Press", "press", "préss", "press ")
+    for name in names:
+        assert emit(ledger, Event(name, "m", 1, "step", 1.0, "why"))
+    ship(ledger, [prediction(n, subject=s) for n, s in enumerate(names)], [], spool())
+    with ledger.read() as connection:
+        p = tables.predictions.c
+        found = connection.execute(select(p.id).where(p.subject == "press")).all()
+    assert [row.id for row in found] == [prediction(1).id]
+
+
+def test_times_keep_their_microseconds(ledger: Ledger) -> None:
+    times = [1_763_700_000.123456 + n * 1e-6 for n in range(3)]
+    ship(ledger, [prediction(n, time=t) for n, t in enumerate(times)], [], spool())
+    assert [o.time for o in observations(ledger, "m", 1, since=times[0])] == times
+    assert [o.time for o in observations(ledger, "m", 1, since=times[1], until=times[2])] == [
+        times[1]
+    ]
+
+
+def test_a_long_name_of_an_event_is_still_another_one_for_another_event(ledger: Ledger) -> None:
+    assert emit(ledger, Event("x" * 300 + "a", "m", 1, "step", 1.0, "y" * 100_000))
+    assert emit(ledger, Event("x" * 300 + "b", "m", 1, "step", 1.0, "why"))
+    assert not emit(ledger, Event("x" * 300 + "a", "m", 1, "step", 1.0, "why"))
+    assert len(history(ledger, "m")) == 2
+
+
+def test_two_ledgers_that_store_the_same_requests_at_once_store_each_once(
+    ledger: Ledger, database_url: str
+) -> None:
+    other = Ledger(database_url)
+    random.seed(3)
+
+    def write(target: Ledger) -> None:
+        for start in range(0, 200, 20):
+            batch = [
+                prediction(start + n, attempt=attempt, status=OK if attempt == 2 else "UNAVAILABLE")
+                for n in range(20)
+                for attempt in (1, 2)
+            ]
+            random.shuffle(batch)
+            ship(target, batch, [label(start)], spool(str(id(target))[-8:]))
+            emit(target, Event(f"{start}", "m", 1, "step", 1.0, "why"))
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, (ledger, other)))
+    other.close()
+    assert [o.status for o in observations(ledger, "m", 1, since=0.0)] == [OK] * 200
+    with ledger.read() as connection:
+        count = select(func.count()).select_from(tables.superseded)
+        assert connection.execute(count).scalar() == 200

@@ -173,7 +173,7 @@ def test_one_record_that_the_ledger_refuses_takes_no_other_with_it(
 def test_a_locked_ledger_holds_the_batch_and_then_takes_it(
     tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("watchkeeper.ledger.database.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("watchkeeper.ledger.engines.LOCK_SECONDS", 0.1)
     ledger = Ledger(url)
     append(tmp_path / "spool", predictions(rows(5, 1)))
     ship = shipper(tmp_path / "spool", ledger)

@@ -2,25 +2,24 @@
 
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import alembic.command
 import alembic.config
-from sqlalchemy import Connection, create_engine, event, make_url
-from sqlalchemy.engine import Engine
+from sqlalchemy import Connection, make_url
 
-BUSY_SECONDS = 10
+from watchkeeper.ledger.engines import open_engine
 
 
 class Ledger:
     """One database, reached by its SQLAlchemy URL.
 
     Every call is one transaction; errors of the database come out as
-    ``sqlalchemy.exc.SQLAlchemyError``, and callers hold what they have and try again.
+    ``sqlalchemy.exc.SQLAlchemyError``, and callers hold what they have and try again. A database
+    that is down, slow or locked is such an error too, after the time-outs of ``engines``.
     """
 
     def __init__(self, url: str) -> None:
-        self.engine = _engine(url)
+        self.engine = open_engine(url)
         self._reader = self.engine.execution_options(read_only=True)
 
     def read(self) -> AbstractContextManager[Connection]:
@@ -45,40 +44,8 @@ def migrate(url: str) -> None:
     # Alembic reads "%" as the beginning of a placeholder.
     migrations = str(Path(__file__).parent / "migrations").replace("%", "%%")
     config.set_main_option("script_location", migrations)
-    engine = config.attributes["engine"] = _engine(url)
+    engine = config.attributes["engine"] = open_engine(url, patient=True)
     try:
         alembic.command.upgrade(config, "head")
     finally:
         engine.dispose()
-
-
-def _engine(url: str) -> Engine:
-    backend = make_url(url).get_backend_name()
-    if backend != "sqlite":
-        return create_engine(
-            url,
-            hide_parameters=True,
-            pool_pre_ping=True,
-            pool_size=2,
-            max_overflow=2,
-            pool_timeout=10,
-        )
-    # A connection stays open: closing the last one makes SQLite write its whole log back.
-    engine = create_engine(
-        url, pool_size=1, hide_parameters=True, connect_args={"timeout": BUSY_SECONDS}
-    )
-
-    @event.listens_for(engine, "connect")
-    def on_connect(connection: Any, _record: object) -> None:
-        # Several processes write: readers must not block them, and a transaction must
-        # take its lock at once, or two that read before they write would deadlock.
-        connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-
-    @event.listens_for(engine, "begin")
-    def on_begin(connection: Connection) -> None:
-        only_reads = connection.get_execution_options().get("read_only", False)
-        connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
-
-    return engine

@@ -3,10 +3,11 @@
 from typing import Literal
 
 import msgspec
-from sqlalchemy import insert, select, update
+from sqlalchemy import select
 
 from watchkeeper.ledger import tables as t
 from watchkeeper.ledger.database import Ledger
+from watchkeeper.ledger.once import TEXT, clean, store_latest, store_new
 
 State = Literal["waiting-for-labels", "training", "cool-down", "promoted", "given-up", "clean"]
 OPEN_STATES = ("waiting-for-labels", "training", "cool-down")
@@ -42,14 +43,9 @@ class Attempt(msgspec.Struct, frozen=True):
 
 def save_episode(ledger: Ledger, episode: Episode) -> None:
     """Store an episode as it stands now."""
-    values = msgspec.structs.asdict(episode)
+    values = {**msgspec.structs.asdict(episode), "reason": clean(episode.reason, TEXT)}
     with ledger.begin() as connection:
-        if connection.execute(select(t.episodes.c.id).where(t.episodes.c.id == episode.id)).first():
-            connection.execute(
-                update(t.episodes).where(t.episodes.c.id == episode.id).values(**values)
-            )
-        else:
-            connection.execute(insert(t.episodes).values(**values))
+        store_latest(connection, t.episodes, values)
 
 
 def episodes(ledger: Ledger, model: str) -> list[Episode]:
@@ -62,10 +58,7 @@ def episodes(ledger: Ledger, model: str) -> list[Episode]:
 def save_attempt(ledger: Ledger, attempt: Attempt) -> None:
     """Store an attempt before its run is created; harmless when it is stored already."""
     with ledger.begin() as connection:
-        if not connection.execute(
-            select(t.attempts.c.run).where(t.attempts.c.run == attempt.run)
-        ).first():
-            connection.execute(insert(t.attempts).values(**msgspec.structs.asdict(attempt)))
+        store_new(connection, t.attempts, msgspec.structs.asdict(attempt))
 
 
 def attempts(ledger: Ledger, model: str) -> list[Attempt]:

@@ -3,13 +3,17 @@
 Their ids are deterministic, so that whoever is unsure emits again until it is stored.
 """
 
+import hashlib
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, select
 
 from watchkeeper.ledger import tables as t
 from watchkeeper.ledger.database import Ledger
+from watchkeeper.ledger.once import TEXT, clean, store_new
+
+ID_LENGTH = 160
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -37,10 +41,9 @@ def emit(ledger: Ledger, event: Event) -> bool:
 
 def emit_in(connection: Connection, event: Event) -> bool:
     """Store an event within the caller's transaction, see :func:`emit`."""
-    if connection.execute(select(t.events.c.id).where(t.events.c.id == event.id)).first():
-        return False
-    connection.execute(insert(t.events).values(**msgspec.structs.asdict(event)))
-    return True
+    values = msgspec.structs.asdict(event)
+    reason = clean(event.reason, TEXT)
+    return store_new(connection, t.events, {**values, "id": _short(event.id), "reason": reason})
 
 
 def history(
@@ -67,6 +70,14 @@ def production_version(ledger: Ledger, model: str) -> int | None:
     """Return the version that was promoted last, as the ledger has it."""
     promoted = history(ledger, model, kind="promoted", limit=1)
     return promoted[-1].version if promoted else None
+
+
+def _short(name: str) -> str:
+    """Return a name that the column holds, and that is still another one for another event."""
+    if len(name) <= ID_LENGTH:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:32]
+    return f"{name[: ID_LENGTH - 33]}/{digest}"
 
 
 def _event(row: Row[Any]) -> Event:

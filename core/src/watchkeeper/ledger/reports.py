@@ -3,10 +3,11 @@
 from typing import Any
 
 import msgspec
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
 from watchkeeper.ledger import tables as t
 from watchkeeper.ledger.database import Ledger
+from watchkeeper.ledger.once import store_new
 
 
 class DriftReport(msgspec.Struct, frozen=True):
@@ -22,17 +23,8 @@ class DriftReport(msgspec.Struct, frozen=True):
 
 def save_report(ledger: Ledger, report: DriftReport) -> None:
     """Store a report; the same window again is nothing new."""
-    r = t.drift_reports.c
     with ledger.begin() as connection:
-        known = connection.execute(
-            select(r.window_end).where(
-                r.model == report.model,
-                r.version == report.version,
-                r.window_end == report.window_end,
-            )
-        ).first()
-        if known is None:
-            connection.execute(insert(t.drift_reports).values(**msgspec.structs.asdict(report)))
+        store_new(connection, t.drift_reports, msgspec.structs.asdict(report))
 
 
 def reports(ledger: Ledger, model: str, version: int, *, newest: int = 20) -> list[DriftReport]:

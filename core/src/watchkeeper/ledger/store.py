@@ -7,18 +7,24 @@ value with a later time replaces it, and every contradiction becomes an event.
 from collections.abc import Iterable, Sequence
 
 import msgspec
-from sqlalchemy import Connection, and_, insert, or_, select, update
+from sqlalchemy import Connection, and_, or_, select, update
 
-from watchkeeper.contracts.record import OK, LabelRecord, Prediction
+from watchkeeper.contracts.record import LabelRecord, Prediction
 from watchkeeper.ledger import tables as t
+from watchkeeper.ledger.arrivals import store_predictions
 from watchkeeper.ledger.database import Ledger
+from watchkeeper.ledger.deletions import without_forgotten
 from watchkeeper.ledger.events import Event, emit_in
-
-CHUNK = 200  # ids in one IN (...): below every database's limit
+from watchkeeper.ledger.gaps import StoredGap, store_gaps
+from watchkeeper.ledger.once import clean, in_one_transaction, store_latest, store_new
 
 
 class SpoolState(msgspec.Struct, frozen=True):
-    """How far a spool has been shipped, see ``tables.spools``."""
+    """How far a spool has been shipped, see ``tables.spools``.
+
+    ``seen`` is when its sidecar wrote this, by its own clock: whoever sees it change knows that
+    the sidecar lives.
+    """
 
     id: str
     model: str
@@ -26,6 +32,7 @@ class SpoolState(msgspec.Struct, frozen=True):
     shipped_until: float
     lost: int = 0
     closed: bool = False
+    seen: float = 0.0
 
 
 def ship(
@@ -33,51 +40,31 @@ def ship(
     predictions: Sequence[Prediction],
     labels: Sequence[LabelRecord],
     spool: SpoolState,
+    gaps: Sequence[StoredGap] = (),
 ) -> None:
-    """Store a batch and the spool's progress in one transaction; safe to repeat."""
-    with ledger.begin() as connection:
-        _store_predictions(connection, predictions)
-        _store_labels(connection, labels)
-        _store_spool(connection, spool)
+    """Store a batch and the spool's progress in one transaction; safe to repeat.
 
+    What somebody asked to forget is not stored any more, see ``deletions``.
+    """
 
-def _store_predictions(connection: Connection, batch: Sequence[Prediction]) -> None:
-    newest: dict[str, Prediction] = {}
-    for prediction in batch:
-        known = newest.get(prediction.id)
-        if known is None or _stands_before(prediction, known.attempt, known.status):
-            newest[prediction.id] = prediction
-    stored = {
-        row.id: row
-        for ids in _chunks(list(newest))
-        for row in connection.execute(
-            select(t.predictions.c.id, t.predictions.c.attempt, t.predictions.c.status).where(
-                t.predictions.c.id.in_(ids)
-            )
-        )
-    }
-    fresh = [p for p in newest.values() if p.id not in stored]
-    if fresh:
-        connection.execute(insert(t.predictions), [_row(p) for p in fresh])
-    for p in newest.values():
-        if p.id in stored and _stands_before(p, stored[p.id].attempt, stored[p.id].status):
-            connection.execute(
-                update(t.predictions).where(t.predictions.c.id == p.id).values(**_row(p))
-            )
+    def store(connection: Connection) -> None:
+        kept, kept_labels = without_forgotten(connection, spool.model, predictions, labels)
+        store_predictions(connection, kept)
+        _store_labels(connection, kept_labels)
+        store_gaps(connection, gaps)
+        store_latest(connection, t.spools, msgspec.structs.asdict(spool))
 
-
-def _stands_before(new: Prediction, attempt: int, status: str) -> bool:
-    """The last attempt that answered is what the client saw; an error never hides an answer."""
-    return (new.status == OK, new.attempt) > (status == OK, attempt)
+    in_one_transaction(ledger, store)
 
 
 def _store_labels(connection: Connection, batch: Sequence[LabelRecord]) -> None:
     for new in batch:
         key = and_(t.labels.c.prediction == new.prediction, t.labels.c.row == new.row)
-        known = connection.execute(select(t.labels).where(key)).first()
-        if known is None:
-            connection.execute(insert(t.labels).values(**msgspec.structs.asdict(new)))
-        elif known.value != new.value:
+        values = {**msgspec.structs.asdict(new), "client": clean(new.client, 255)}
+        if store_new(connection, t.labels, values):
+            continue
+        known = connection.execute(select(t.labels).where(key)).one()
+        if known.value != new.value:
             if new.time > known.time:
                 connection.execute(
                     update(t.labels).where(key).values(value=new.value, time=new.time)
@@ -102,14 +89,6 @@ def _contradiction(new: LabelRecord, known: float, known_time: float) -> Event:
     )
 
 
-def _store_spool(connection: Connection, spool: SpoolState) -> None:
-    values = msgspec.structs.asdict(spool)
-    if connection.execute(select(t.spools.c.id).where(t.spools.c.id == spool.id)).first():
-        connection.execute(update(t.spools).where(t.spools.c.id == spool.id).values(**values))
-    else:
-        connection.execute(insert(t.spools).values(**values))
-
-
 def shipped_until(ledger: Ledger, model: str, versions: Iterable[int]) -> float | None:
     """Return the time up to which every open spool of ``versions`` is in the ledger.
 
@@ -125,11 +104,3 @@ def shipped_until(ledger: Ledger, model: str, versions: Iterable[int]) -> float 
     if {row.version for row in rows} != wanted:
         return None
     return min((row.shipped_until for row in rows if not row.closed), default=float("inf"))
-
-
-def _row(prediction: Prediction) -> dict[str, object]:
-    return {**msgspec.structs.asdict(prediction), "client": prediction.client[:255]}
-
-
-def _chunks(ids: list[str]) -> Iterable[list[str]]:
-    return (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))

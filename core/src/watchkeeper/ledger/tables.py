@@ -36,7 +36,30 @@ predictions = Table(
     Column("outputs", JSON, nullable=False),
     Column("error", Text),
     Column("flags", JSON, nullable=False),
+    Column("subject", String(255), nullable=False, server_default=""),
     Index("predictions_by_version", "model", "version", "time"),
+    Index("predictions_by_time", "model", "time"),
+    Index("predictions_by_subject", "model", "subject"),
+)
+
+# Attempts at a request other than the one that stands: what a retry has hidden from the client.
+superseded = Table(
+    "superseded",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("model", String(30), nullable=False),
+    Column("protocol", String(8), nullable=False),
+    Column("client", String(255), nullable=False),
+    Column("time", Seconds, nullable=False),
+    Column("latency", Float(53), nullable=False),
+    Column("status", String(32), nullable=False),
+    Column("error", Text),
+    Column("subject", String(255), nullable=False),
+    Index("superseded_by_version", "model", "version", "time"),
+    Index("superseded_by_time", "model", "time"),
+    Index("superseded_by_subject", "model", "subject"),
 )
 
 labels = Table(
@@ -50,6 +73,7 @@ labels = Table(
     Column("time", Seconds, nullable=False),
     Column("client", String(255), nullable=False),
     Index("labels_by_version", "model", "version", "time"),
+    Index("labels_by_time", "model", "time"),
 )
 
 spools = Table(
@@ -61,6 +85,51 @@ spools = Table(
     Column("shipped_until", Seconds, nullable=False),  # every record older than this is here
     Column("lost", BigInteger, nullable=False),
     Column("closed", Boolean, nullable=False),
+    Column("seen", Seconds, nullable=False, server_default="0"),  # its sidecar's last write
+)
+
+# Requests without a record, by the line of the spool that says so.
+gaps = Table(
+    "gaps",
+    metadata,
+    Column("spool", String(32), primary_key=True),
+    Column("segment", Integer, primary_key=True, autoincrement=False),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("model", String(30), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("kind", String(8), nullable=False),  # lost: the spool was full; shed: overload
+    Column("protocol", String(8), nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("since", Seconds, nullable=False),
+    Column("until", Seconds, nullable=False),
+    Index("gaps_by_model", "model", "since"),
+)
+
+# Asked for by a person; the subject is blanked out once nothing of it can come any more.
+deletions = Table(
+    "deletions",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("model", String(30), nullable=False),
+    Column("subject", String(255), nullable=False),
+    Column("requested", Seconds, nullable=False),
+    Column("finished", Seconds),
+    Column("predictions", BigInteger, nullable=False),
+    Column("superseded", BigInteger, nullable=False),
+    Column("labels", BigInteger, nullable=False),
+    Index("deletions_by_model", "model", "finished"),
+)
+
+# What retention removed on a day, until the day's event is written.
+removals = Table(
+    "removals",
+    metadata,
+    Column("model", String(30), primary_key=True),
+    Column("day", String(10), primary_key=True),
+    Column("predictions", BigInteger, nullable=False),
+    Column("superseded", BigInteger, nullable=False),
+    Column("labels", BigInteger, nullable=False),
+    Column("gaps", BigInteger, nullable=False),
 )
 
 drift_reports = Table(

@@ -8,7 +8,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Make all tables."""
+    """Make all tables that are not there: MariaDB commits each, and this may be the second try."""
     op.create_table(
         "attempts",
         sa.Column("run", sa.String(length=63), nullable=False),
@@ -17,6 +17,7 @@ def upgrade() -> None:
         sa.Column("trigger", sa.String(length=255), nullable=False),
         sa.Column("time", sa.Float(precision=53), nullable=False),
         sa.PrimaryKeyConstraint("run"),
+        if_not_exists=True,
     )
     op.create_table(
         "drift_reports",
@@ -27,6 +28,7 @@ def upgrade() -> None:
         sa.Column("drifted", sa.Boolean(), nullable=False),
         sa.Column("report", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("model", "version", "window_end"),
+        if_not_exists=True,
     )
     op.create_table(
         "episodes",
@@ -40,8 +42,9 @@ def upgrade() -> None:
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
+        if_not_exists=True,
     )
-    op.create_index("episodes_by_model", "episodes", ["model", "opened"], unique=False)
+    _add_index("episodes_by_model", "episodes", ["model", "opened"])
     op.create_table(
         "events",
         sa.Column("id", sa.String(length=160), nullable=False),
@@ -52,8 +55,9 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("details", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
+        if_not_exists=True,
     )
-    op.create_index("events_by_model", "events", ["model", "time"], unique=False)
+    _add_index("events_by_model", "events", ["model", "time"])
     op.create_table(
         "labels",
         sa.Column("prediction", sa.String(length=32), nullable=False),
@@ -64,8 +68,9 @@ def upgrade() -> None:
         sa.Column("time", sa.Float(precision=53), nullable=False),
         sa.Column("client", sa.String(length=255), nullable=False),
         sa.PrimaryKeyConstraint("prediction", "row"),
+        if_not_exists=True,
     )
-    op.create_index("labels_by_version", "labels", ["model", "version", "time"], unique=False)
+    _add_index("labels_by_version", "labels", ["model", "version", "time"])
     op.create_table(
         "predictions",
         sa.Column("id", sa.String(length=32), nullable=False),
@@ -83,10 +88,9 @@ def upgrade() -> None:
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column("flags", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
+        if_not_exists=True,
     )
-    op.create_index(
-        "predictions_by_version", "predictions", ["model", "version", "time"], unique=False
-    )
+    _add_index("predictions_by_version", "predictions", ["model", "version", "time"])
     op.create_table(
         "spools",
         sa.Column("id", sa.String(length=32), nullable=False),
@@ -96,4 +100,10 @@ def upgrade() -> None:
         sa.Column("lost", sa.BigInteger(), nullable=False),
         sa.Column("closed", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
+        if_not_exists=True,
     )
+
+
+def _add_index(name: str, table: str, columns: list[str]) -> None:
+    if name not in {i["name"] for i in sa.inspect(op.get_bind()).get_indexes(table)}:
+        op.create_index(name, table, columns)

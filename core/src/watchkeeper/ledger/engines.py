@@ -1,0 +1,126 @@
+"""What differs between the databases: how each is opened, and how long anything may take.
+
+A database may be down, frozen in the middle of an answer, or hold a lock that never goes: each
+has an end here, so that whoever waits can say so and try again.
+"""
+
+import json
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, create_engine, event, make_url
+from sqlalchemy.engine import URL, Engine
+
+CONNECT_SECONDS = 5
+LOCK_SECONDS = 10  # how long a transaction waits for another one
+STATEMENT_SECONDS = 30  # what the database itself gives a statement
+ANSWER_SECONDS = 40  # what we give it: a frozen one watches no time
+PATIENT_SECONDS = 3600  # for migrations, which may rewrite a table
+
+
+def open_engine(url: str, *, patient: bool = False) -> Engine:
+    """Open the engine of a database; ``patient`` lets statements take as long as they need.
+
+    Raises:
+        sqlalchemy.exc.ArgumentError: this is no URL, or of a database without a driver here.
+    """
+    parsed = make_url(url)
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        return _sqlite(parsed)
+    if backend == "postgresql":
+        return _postgresql(parsed, patient)
+    return _mysql(parsed, patient)
+
+
+def _sqlite(url: URL) -> Engine:
+    # A connection stays open: closing the last one makes SQLite write its whole log back.
+    engine = create_engine(url, pool_size=1, connect_args={"timeout": LOCK_SECONDS}, **_common())
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, _record: object) -> None:
+        # Several processes write: readers must not block them, and a transaction must
+        # take its lock at once, or two that read before they write would deadlock.
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        only_reads = connection.get_execution_options().get("read_only", False)
+        connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _postgresql(url: URL, patient: bool) -> Engine:
+    limits = {
+        "lock_timeout": LOCK_SECONDS,
+        "statement_timeout": PATIENT_SECONDS if patient else STATEMENT_SECONDS,
+        "idle_in_transaction_session_timeout": PATIENT_SECONDS,
+    }
+    options = " ".join(f"-c {name}={seconds}s" for name, seconds in limits.items())
+    given = url.query.get("options", "")
+    engine = create_engine(
+        url.difference_update_query(["options"]),
+        connect_args={"connect_timeout": CONNECT_SECONDS, "options": f"{given} {options}".strip()},
+        **_common(),
+        **_pool(),
+    )
+    seconds = PATIENT_SECONDS if patient else ANSWER_SECONDS
+
+    @event.listens_for(engine, "do_connect")
+    def on_connect(_dialect: object, _record: object, arguments: Any, parameters: Any) -> Any:
+        from watchkeeper.ledger.bounded import bounded_connection  # noqa: PLC0415 - its driver
+
+        return bounded_connection(seconds).connect(*arguments, **parameters)
+
+    return engine
+
+
+def _mysql(url: URL, patient: bool) -> Engine:
+    seconds = PATIENT_SECONDS if patient else ANSWER_SECONDS
+    return create_engine(
+        url,
+        # Two sidecars that store the same request must not wait for the gaps between ids.
+        isolation_level="READ COMMITTED",
+        connect_args={
+            "charset": "utf8mb4",
+            "connect_timeout": CONNECT_SECONDS,
+            "read_timeout": seconds,
+            "write_timeout": seconds,
+            "init_command": f"SET SESSION innodb_lock_wait_timeout={LOCK_SECONDS}",
+        },
+        **_common(),
+        **_pool(),
+    )
+
+
+def _common() -> dict[str, Any]:
+    return {
+        "hide_parameters": True,
+        # What is no number becomes null: NaN is no JSON, and PostgreSQL and MariaDB refuse it.
+        "json_serializer": _encode,
+        "json_deserializer": _decode,
+    }
+
+
+def _pool() -> dict[str, Any]:
+    return {
+        "pool_pre_ping": True,
+        "pool_recycle": 1800,
+        "pool_size": 2,
+        "max_overflow": 2,
+        "pool_timeout": LOCK_SECONDS,
+    }
+
+
+def _encode(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _decode(text: str | bytes) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return json.loads(text)  # an earlier release wrote NaN
