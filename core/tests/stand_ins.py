@@ -92,6 +92,12 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: ENDED.set() if role != "training" else sys.exit(143))
     if role == "initialize":
         uri, folder = sys.argv[2:]
+        away = Path(os.environ.get("STAND_IN_FOLDER", folder)) / f"away-{VERSION}"
+        if away.exists():
+            with away.open("a") as file:
+                file.write(".")
+            print("the registry is away")
+            sys.exit(75)
         Path(folder).mkdir(parents=True, exist_ok=True)
         (Path(folder) / "uri").write_text(uri)
     elif role == "server":

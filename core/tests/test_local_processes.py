@@ -14,11 +14,11 @@ from pathlib import Path
 import local_system
 import psutil
 import pytest
-from local_system import MODEL, install, serve, wait_for
+from local_system import MODEL, OTHER, install, serve, wait_for
 
 from watchkeeper.platforms import Asks, Platform, PlatformError, Route, Run, open_platform
 from watchkeeper.platforms.local import LocalPlatform
-from watchkeeper.platforms.local.home import write_struct
+from watchkeeper.platforms.local.home import locked, write_struct
 from watchkeeper.platforms.local.orphans import marked
 from watchkeeper.platforms.local.pods import Pod
 from watchkeeper.platforms.local.ports import free_port
@@ -124,6 +124,29 @@ def test_a_version_that_cannot_serve_fails_with_the_reason(platform: LocalPlatfo
     assert "its example was answered wrong" in platform.serving(MODEL)[13].reason
     platform.retire(MODEL, 13)
     assert 13 not in platform.serving(MODEL)
+
+
+def test_a_version_whose_registry_is_away_waits_and_has_not_failed(
+    platform: LocalPlatform, trained: Path
+) -> None:
+    away = trained / "away-14"
+    away.touch()
+    platform.serve(MODEL, 14)
+    wait_for(lambda: away.stat().st_size >= 2, 40)
+    found = platform.serving(MODEL)[14]
+    assert (found.state, found.reason) == ("waiting", "for its files: the registry is away")
+    assert not (platform.pods.folder(MODEL, 14) / "starts").exists()
+    away.unlink()
+    wait_for(lambda: platform.serving(MODEL)[14].state == "ready", 60)
+    platform.retire(MODEL, 14)
+    assert 14 not in platform.serving(MODEL)
+
+
+def test_a_model_whose_server_drains_keeps_no_other_waiting(platform: LocalPlatform) -> None:
+    with locked(platform.home.serving / f".{MODEL}.lock", 0) as mine:  # as a retirement does
+        assert mine
+        serve(platform, 1, model=OTHER)
+        platform.retire(OTHER, 1)
 
 
 def test_a_run_that_fails_is_tried_four_times(platform: LocalPlatform, trained: Path) -> None:

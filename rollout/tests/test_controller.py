@@ -194,7 +194,8 @@ def test_metrics_and_health_are_answered_and_the_health_is_of_the_turns() -> Non
     metrics, now = Metrics(), [0.0]
     metrics.show("pump", {1: 90, 2: 10}, {}, 10)
     metrics.show("pump", {1: 100}, {1: 90, 2: 10}, 0)
-    server = serve(metrics, Health(10, lambda: now[0]), "127.0.0.1", 0)
+    health = Health(["pump", "press"], 10, lambda: now[0])
+    server = serve(metrics, health, "127.0.0.1", 0)
     root = f"http://127.0.0.1:{server.server_port}"
     try:
         text = httpx.get(f"{root}/metrics").text
@@ -202,7 +203,11 @@ def test_metrics_and_health_are_answered_and_the_health_is_of_the_turns() -> Non
         assert 'version="2"' not in text
         assert httpx.get(f"{root}/healthz").status_code == 200
         now[0] = 11.0
-        assert httpx.get(f"{root}/healthz").status_code == 503
+        health.beat("pump")
+        answer = httpx.get(f"{root}/healthz")
+        assert (answer.status_code, answer.text) == (503, "no turn has ended lately: press\n")
+        health.beat("press")
+        assert httpx.get(f"{root}/healthz").status_code == 200
         assert httpx.get(f"{root}/elsewhere").status_code == 404
     finally:
         server.shutdown()

@@ -14,7 +14,7 @@ import pytest
 from conftest import free_ports, wait_for
 from mlflow.tracking import MlflowClient
 
-from watchkeeper.contracts.version import MANIFEST, read_manifest
+from watchkeeper.contracts.version import MANIFEST, UNREACHABLE, read_manifest
 from watchkeeper.serving.initialize import initialize
 
 URI = f"mlflow://{a_version.MODEL}/1"
@@ -105,8 +105,18 @@ def test_without_a_registry_it_ends_in_time_and_says_why(tmp_path: Path) -> None
         MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}",
         WATCHKEEPER_INITIALIZE_SECONDS="1",
     )
-    assert code == 1
+    assert code == UNREACHABLE
     assert time.monotonic() - before < 30
+    assert f"{URI} could not be had in 1 s" in log.read_text()
+
+
+def test_a_version_that_the_registry_does_not_have_is_not_to_be_waited_for(
+    registry: str, tmp_path: Path
+) -> None:
+    MlflowClient(registry, registry).create_registered_model(a_version.MODEL)
+    log = tmp_path / "log"
+    code = run(log, URI, str(tmp_path / "model"), WATCHKEEPER_INITIALIZE_SECONDS="1")
+    assert code == 1
     assert f"{URI} could not be had in 1 s" in log.read_text()
 
 

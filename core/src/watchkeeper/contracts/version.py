@@ -28,6 +28,9 @@ BASELINE = "baseline.json"
 GATE_REPORT = "gate.json"
 METRICS_REPORT = "metrics_report.txt"
 FORMAT = 1
+UNREACHABLE = (
+    75  # the exit code of ``initialize`` where the registry is away: no fault of a version
+)
 
 
 class BrokenVersionError(RuntimeError):

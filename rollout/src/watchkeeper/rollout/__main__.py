@@ -1,4 +1,4 @@
-"""`python -m watchkeeper.rollout`: a turn for each model, again and again, until it is ended."""
+"""`python -m watchkeeper.rollout`: turns for each model until it is ended."""
 
 import logging
 import signal
@@ -12,20 +12,19 @@ from watchkeeper.contracts.settings import SettingsError, read_settings
 from watchkeeper.ledger import Ledger
 from watchkeeper.platforms import open_platform
 from watchkeeper.registry import Registry
+from watchkeeper.rollout import loop
 from watchkeeper.rollout.controller import Controller
 from watchkeeper.rollout.metrics import Health, Metrics, serve
 from watchkeeper.rollout.offline import Versions
 from watchkeeper.rollout.settings import Settings
-from watchkeeper.rollout.steps import Wait
 
 HEALTHY_SECONDS = 120.0
-AFTER_CHANGE = 0.1
 
 log = logging.getLogger("watchkeeper.rollout")
 
 
 def main() -> int:
-    """Run until SIGTERM or SIGINT; the turn in progress is finished."""
+    """Run until SIGTERM or SIGINT; turns in progress are finished, unless they take too long."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     ended = threading.Event()
 
@@ -38,41 +37,34 @@ def main() -> int:
     try:
         settings = read_settings(Settings)
         settings.check()
-        health = Health(HEALTHY_SECONDS + 10 * settings.turn_seconds)
+        health = Health(settings.models, HEALTHY_SECONDS + 10 * settings.turn_seconds)
         server = serve(metrics, health, settings.host, settings.port)
     except (SettingsError, ValueError, OSError) as error:
         sys.stderr.write(f"rollout cannot start: {error}\n")
         return 2
     with tempfile.TemporaryDirectory(prefix="watchkeeper-rollout-") as temporary:
-        controllers = _controllers(settings, metrics, Path(settings.cache or temporary))
+        cache = Path(settings.cache or temporary)
+        controllers = [_controller(model, settings, metrics, cache) for model in settings.models]
         log.info("rolls out %s, a turn every %g s", settings.models, settings.turn_seconds)
-        while not ended.is_set():
-            steps = [controller.turn() for controller in controllers]
-            health.beat()
-            # After a change the next step is often known: no need to wait for it.
-            changed = any(step is not None and not isinstance(step, Wait) for step in steps)
-            ended.wait(
-                min(AFTER_CHANGE, settings.turn_seconds) if changed else settings.turn_seconds
-            )
+        for model in loop.run(controllers, settings.turn_seconds, health, ended):
+            log.warning("%s: its turn did not end in time and is cut off", model)
     server.shutdown()
     return 0
 
 
-def _controllers(settings: Settings, metrics: Metrics, cache: Path) -> list[Controller]:
-    ledger, registry = Ledger(settings.ledger_url), Registry()
-    platform = open_platform(settings.platform)
-    return [
-        Controller(
-            model,
-            platform,
-            registry,
-            ledger,
-            Versions(registry, model, cache / model),
-            overrides=settings.rollout_policy,
-            metrics=metrics,
-        )
-        for model in settings.models
-    ]
+def _controller(model: str, settings: Settings, metrics: Metrics, cache: Path) -> Controller:
+    """Make a controller with connections of its own: a model waits for no other one's."""
+    registry = Registry()
+    _ = registry.client  # imports MLflow here, and not in several threads at once
+    return Controller(
+        model,
+        open_platform(settings.platform),
+        registry,
+        Ledger(settings.ledger_url),
+        Versions(registry, model, cache / model),
+        overrides=settings.rollout_policy,
+        metrics=metrics,
+    )
 
 
 if __name__ == "__main__":

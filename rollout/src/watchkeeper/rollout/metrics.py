@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -66,20 +66,26 @@ class Metrics:
 
 
 class Health:
-    """Alive while turns end; a turn may take as long as a version takes to drain."""
+    """Alive while turns of every model end; one may take as long as a version takes to drain."""
 
-    def __init__(self, patience: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        models: Iterable[str],
+        patience: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._patience = patience
         self._clock = clock
-        self._beat = clock()
+        self._beats = dict.fromkeys(models, clock())
 
-    def beat(self) -> None:
-        """A turn has ended."""
-        self._beat = self._clock()
+    def beat(self, model: str) -> None:
+        """A turn of a model has ended."""
+        self._beats[model] = self._clock()
 
-    def alive(self) -> bool:
-        """Tell whether a turn has ended lately."""
-        return self._clock() - self._beat < self._patience
+    def silent(self) -> list[str]:
+        """Return the models of which no turn has ended lately."""
+        now = self._clock()
+        return [model for model, beat in self._beats.items() if now - beat >= self._patience]
 
 
 def serve(metrics: Metrics, health: Health, host: str, port: int) -> HTTPServer:
@@ -93,10 +99,9 @@ def serve(metrics: Metrics, health: Health, host: str, port: int) -> HTTPServer:
             if self.path == "/metrics":
                 self._answer(200, generate_latest(metrics.registry), CONTENT_TYPE_LATEST)
             elif self.path == "/healthz":
-                alive = health.alive()
-                self._answer(
-                    200 if alive else 503, b"ok\n" if alive else b"no turn has ended lately\n"
-                )
+                silent = ", ".join(health.silent())
+                told = f"no turn has ended lately: {silent}\n" if silent else "ok\n"
+                self._answer(503 if silent else 200, told.encode())
             else:
                 self._answer(404, b"here are /metrics and /healthz\n")
 

@@ -14,7 +14,7 @@ import msgspec
 
 from watchkeeper.contracts.names import InvalidNameError, parse_model_uri
 from watchkeeper.contracts.settings import SettingsError, read_settings
-from watchkeeper.contracts.version import BrokenVersionError, read_manifest
+from watchkeeper.contracts.version import UNREACHABLE, BrokenVersionError, read_manifest
 
 logger = logging.getLogger("watchkeeper.serving.initialize")
 
@@ -27,17 +27,22 @@ class InitializeSettings(msgspec.Struct, frozen=True):
     initialize_seconds: float = 120.0
 
 
+class UnreachableError(RuntimeError):
+    """The registry did not answer, or cannot be used: no fault of the version."""
+
+
 def initialize(uri: str, folder: Path, seconds: float) -> None:
     """Have the version in the folder, every file as its manifest says.
 
     Raises:
-        RuntimeError: that could not be reached within ``seconds``; the last reason is its text.
+        UnreachableError: the registry was away for ``seconds``.
+        RuntimeError: it has no such version, or not as it was sealed. The text is the last reason.
     """
     if _complete(folder):
         logger.info("%s is complete in %s", uri, folder)
         return
     # Imported only now: after a restart the folder is complete, and MLflow takes a second.
-    from watchkeeper.registry import Registry, RegistryError  # noqa: PLC0415
+    from watchkeeper.registry import MISSING, Registry, RegistryError  # noqa: PLC0415
 
     registry = Registry()
     deadline = time.monotonic() + seconds
@@ -49,7 +54,9 @@ def initialize(uri: str, folder: Path, seconds: float) -> None:
             read_manifest(folder)
         except (RegistryError, BrokenVersionError) as error:
             if time.monotonic() + pause > deadline:
-                raise RuntimeError(f"{uri} could not be had in {seconds:g} s: {error}") from error
+                away = isinstance(error, RegistryError) and error.code != MISSING
+                kind = UnreachableError if away else RuntimeError
+                raise kind(f"{uri} could not be had in {seconds:g} s: {error}") from error
             logger.warning("%s; trying again in %g s", error, pause)
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -78,7 +85,9 @@ def _clear(folder: Path) -> None:
 
 
 def main() -> int:
-    """Return 0 when the version is there, 1 if it could not be had, 2 for wrong arguments."""
+    """Return 0 when the version is there, 1 if it cannot be had, 75 while the registry is away,
+    2 for wrong arguments.
+    """
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("urllib3").setLevel("ERROR")
     try:
@@ -88,6 +97,9 @@ def main() -> int:
     except (InvalidNameError, SettingsError) as error:
         logger.error("%s", error)  # noqa: TRY400 - the message says it all
         return 2
+    except UnreachableError as error:
+        logger.error("%s", error)  # noqa: TRY400
+        return UNREACHABLE
     except (RuntimeError, OSError) as error:
         logger.error("%s", error)  # noqa: TRY400
         return 1

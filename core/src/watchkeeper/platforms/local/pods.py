@@ -4,6 +4,7 @@ serving/<model>-v<version>/
     pod.json    the ports, kept over restarts
     model/      the version's files, put there by ``initialize``
     spool/      written by the server, shipped by the sidecar
+    fetching    there while the version's files are fetched from the registry
     starts      a character for each start of the server since it was last seen ready
 """
 
@@ -19,6 +20,7 @@ import msgspec
 
 from watchkeeper.contracts import spool
 from watchkeeper.contracts.names import model_uri, serving_name
+from watchkeeper.contracts.version import UNREACHABLE
 from watchkeeper.platforms.interface import PlatformError, Serving
 from watchkeeper.platforms.local.asking import get
 from watchkeeper.platforms.local.clusters import Endpoint
@@ -40,7 +42,18 @@ READY_SECONDS = 2.0
 DRAIN_SECONDS = 30
 SHIP_SECONDS = 30
 CHANGE_SECONDS = 100.0
+PLACE_SECONDS = 5.0
 FAILED_AFTER = 4  # starts without having been ready once
+
+# Only what is a version's own doing counts as a start: a registry that is away is none.
+START = """touch {folder}/fetching
+status=0
+{initialize} || status=$?
+if [ $status -eq {unreachable} ]; then exit $status; fi
+rm -f {folder}/fetching
+printf . >> {folder}/starts
+if [ $status -ne 0 ]; then exit $status; fi
+exec {server}"""
 
 
 class Pod(msgspec.Struct, frozen=True):
@@ -80,7 +93,6 @@ class Pods:
     def __init__(self, home: Home, supervisor: Supervisor) -> None:
         self.home = home
         self.supervisor = supervisor
-        self._lock = home.serving / ".lock"
 
     def folder(self, model: str, version: int) -> Path:
         """Where a version's files lie."""
@@ -97,7 +109,7 @@ class Pods:
 
     def add(self, model: str, version: int) -> None:
         """Have a version served."""
-        with self._changing():
+        with self._changing(model):
             pod = self.find(model, version)
             if pod is not None and pod.retiring:
                 self._end(pod)
@@ -132,10 +144,11 @@ class Pods:
         """Tell how a pod does, and have it started if that was cut off."""
         if pod.retiring:
             return Serving(pod.version, "failed", "it is being retired")
-        starts = self.folder(pod.model, pod.version) / "starts"
+        folder, log_file = self.folder(pod.model, pod.version), self.home.log(pod.server)
+        starts = folder / "starts"
         known = self.supervisor.states()
         if not {pod.server, pod.shipper} <= known.keys():
-            with locked(self._lock, 0) as mine:
+            with locked(self._lock(pod.model), 0) as mine:
                 if mine and self.find(pod.model, pod.version) == pod:
                     self.supervisor.put(*self.programs(pod))
             return Serving(pod.version, "starting", "its processes are being started")
@@ -145,16 +158,17 @@ class Pods:
             return Serving(pod.version, "ready")
         count = len(starts.read_bytes()) if starts.exists() else 0
         if count >= FAILED_AFTER:
-            log_file = self.home.log(pod.server)
             reason = (
                 f"started {count} times and never ready: {last_line(log_file)} (see {log_file})"
             )
             return Serving(pod.version, "failed", reason)
+        if (folder / "fetching").exists():
+            return Serving(pod.version, "waiting", f"for its files: {last_line(log_file)}")
         return Serving(pod.version, "starting", why)
 
     def retire(self, pod: Pod) -> None:
         """Stop a pod, server before sidecar, and remove its folder if all of it is shipped."""
-        with self._changing():
+        with self._changing(pod.model):
             self._end(pod)
 
     def _end(self, pod: Pod) -> None:
@@ -170,7 +184,8 @@ class Pods:
                 folder / "spool",
             )
             shutil.rmtree(folder / "model", ignore_errors=True)
-            (folder / "starts").unlink(missing_ok=True)
+            for name in ("starts", "fetching"):
+                (folder / name).unlink(missing_ok=True)
             (folder / "pod.json").unlink()
         else:
             gone = folder.with_name(f".{folder.name}")
@@ -181,31 +196,43 @@ class Pods:
     def _place(self, model: str, version: int) -> Pod:
         folder = self.folder(model, version)
         (folder / "spool").mkdir(parents=True, exist_ok=True)
-        taken = {port for other in self.all() for port in _ports(other)}
-        ports: list[int] = []
-        for _ in range(4):
-            ports.append(free_port(taken=taken | set(ports)))
-        pod = _pod(model, version, ports)
-        write_struct(folder / "pod.json", pod)
+        with locked(self.home.serving / ".ports.lock", PLACE_SECONDS) as mine:  # none is shared
+            if not mine:
+                raise PlatformError(f"{self.home.serving}: another process is still taking ports")
+            taken = {port for other in self.all() for port in _ports(other)}
+            ports: list[int] = []
+            for _ in range(4):
+                ports.append(free_port(taken=taken | set(ports)))
+            pod = _pod(model, version, ports)
+            write_struct(folder / "pod.json", pod)
         return pod
 
+    def _lock(self, model: str) -> Path:
+        return self.home.serving / f".{model}.lock"
+
     @contextlib.contextmanager
-    def _changing(self) -> Iterator[None]:
-        """Change one pod at a time: nobody starts what another is retiring, or shares its port."""
-        with locked(self._lock, CHANGE_SECONDS) as mine:
+    def _changing(self, model: str) -> Iterator[None]:
+        """Change one pod of a model at a time: nobody starts what another is retiring. A server
+        that takes its time to drain keeps no other model waiting.
+        """
+        with locked(self._lock(model), CHANGE_SECONDS) as mine:
             if not mine:
-                raise PlatformError(f"{self.home.serving}: another process is still changing a pod")
+                raise PlatformError(f"{model}: another process is still changing a pod of it")
             yield
 
     def _server(self, pod: Pod, installation: Installation) -> Program:
         role, initialize = installation.role("server"), installation.role("initialize")
         folder = self.folder(pod.model, pod.version)
         uri = model_uri(pod.model, pod.version)
-        count = f"printf . >> {shlex.quote(str(folder / 'starts'))}"
-        steps = run_in_turn([*initialize.command, uri, str(folder / "model")], role.command)
+        body = START.format(
+            folder=shlex.quote(str(folder)),
+            initialize=shlex.join([*initialize.command, uri, str(folder / "model")]),
+            unreachable=UNREACHABLE,
+            server=shlex.join(role.command),
+        )
         return Program(
             name=pod.server,
-            body=f"{count}\n{steps}",
+            body=body,
             environment={
                 **initialize.environment,
                 **role.environment,

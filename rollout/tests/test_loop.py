@@ -1,0 +1,92 @@
+"""Several models side by side: what holds one must not hold another."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+from simulated import MODEL, Simulation, first_version
+
+from watchkeeper.rollout import loop
+from watchkeeper.rollout.metrics import Health
+from watchkeeper.rollout.steps import Step, Wait
+
+
+class Model:
+    """A model whose turns are a simulation's, until they hang."""
+
+    def __init__(self, model: str, simulation: Simulation) -> None:
+        self.model = model
+        self.simulation = simulation
+        self.turns = 0
+
+    def turn(self) -> Step | None:
+        self.turns += 1
+        return self.simulation.turn()
+
+
+def wait_for(what: Callable[[], object], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("call", ["serving", "serve", "set_route", "retire"])
+def test_a_model_whose_turn_hangs_does_not_delay_the_rollback_of_another(
+    call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "END_SECONDS", 0.1)
+    hangs, released = threading.Event(), threading.Event()
+    slow, fast = Model("slow", first_version()), Model("fast", first_version())
+    for model in (slow, fast):
+        model.simulation.quality[2] = "failing"
+        model.simulation.registry.register(2)
+    real = getattr(slow.simulation.platform, call)
+
+    def hang(*arguments: object) -> object:
+        hangs.set()
+        released.wait()
+        return real(*arguments)
+
+    setattr(slow.simulation.platform, call, hang)
+    ended, health = threading.Event(), Health(["slow", "fast"], 60)
+    left: list[str] = []
+    running = threading.Thread(
+        target=lambda: left.extend(loop.run([slow, fast], 0.001, health, ended))
+    )
+    running.start()
+    try:
+        wait_for(hangs.is_set)
+        turns = slow.turns
+        wait_for(lambda: "rolled-back" in [e.kind for e in fast.simulation.events.values()])
+        wait_for(lambda: set(fast.simulation.platform.pods) == {1})
+        assert slow.turns == turns, "it should still hang"
+        ended.set()
+        running.join(30)
+        assert left == ["slow"]
+    finally:
+        ended.set()
+        released.set()
+        running.join(30)
+
+
+def test_turns_in_progress_are_finished_at_the_end() -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    class Slow:
+        model = MODEL
+        finished = False
+
+        def turn(self) -> Step | None:
+            begun.set()
+            ended.wait()
+            self.finished = True
+            return Wait("", "")
+
+    slow = Slow()
+    stopper = threading.Thread(target=lambda: (begun.wait(), ended.set()))
+    stopper.start()
+    assert loop.run([slow], 60.0, Health([MODEL], 60), ended) == []
+    assert slow.finished
+    stopper.join()
