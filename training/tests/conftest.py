@@ -16,6 +16,8 @@ import pytest
 from watchkeeper.ledger import Ledger, migrate
 from watchkeeper.registry import Registry
 
+pytest_plugins = ["databases"]  # see tests/support/databases.py
+
 MLFLOW = Path(__file__).parents[2] / "registry" / ".venv" / "bin" / "mlflow"
 
 

@@ -36,7 +36,8 @@ class Refresh(msgspec.Struct, frozen=True):
 
     ``statement`` adds to ``table`` the rows that are not there yet, an ``INSERT … SELECT``, and
     reads no more of the other tables than it must. A primary key of the table keeps runs at the
-    same time from adding a row twice. ``create`` makes the table where it is missing.
+    same time from adding a row twice. ``create`` makes the table where it is missing, and
+    should say ``IF NOT EXISTS`` for the sake of two first runs.
     """
 
     table: str

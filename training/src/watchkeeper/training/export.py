@@ -14,12 +14,15 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import DoubleTensorType, Int64TensorType, StringTensorType
 from skl2onnx.helpers.onnx_helper import select_model_inputs_outputs
+from skl2onnx.shape_calculators.isolation_forest import calculate_isolation_forest_output_shapes
 from skl2onnx.sklapi import CastTransformer
+from sklearn.ensemble import IsolationForest
 from sklearn.pipeline import Pipeline
 
 from watchkeeper.contracts import version
 from watchkeeper.contracts.signature import Column
 from watchkeeper.pipeline import score
+from watchkeeper.training import isolation
 from watchkeeper.training.declaration import Head, Model
 from watchkeeper.training.fit import described
 from watchkeeper.training.rows import Rows
@@ -76,6 +79,8 @@ def to_onnx(pipeline: Pipeline, head: Head, columns: tuple[Column, ...]) -> byte
         initial_types=[(c.name, _TENSORS[c.datatype]([None, 1])) for c in columns],
         options=options,
         target_opset=_OPSETS,
+        custom_conversion_functions={IsolationForest: isolation.convert},
+        custom_shape_calculators={IsolationForest: calculate_isolation_forest_output_shapes},
     )
     _stay_in_double(model)
     return bytes(_one_score(model, head).SerializeToString())
@@ -130,6 +135,10 @@ def _one_score(model: ModelProto, head: Head) -> ModelProto:
     model.graph.initializer.append(argument)
     cast = helper.make_node("Cast", ["shaped"], [head.score], to=TensorProto.DOUBLE)
     model.graph.node.extend([shaping, cast])
+    used = {name for each in model.graph.node for name in each.input}
+    kept = [constant for constant in model.graph.initializer if constant.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
     del model.graph.output[:]
     model.graph.output.append(helper.make_tensor_value_info(head.score, TensorProto.DOUBLE, [None]))
     return model
