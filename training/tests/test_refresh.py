@@ -181,6 +181,24 @@ def _open_files(pid: int) -> set[str]:
     return found
 
 
+def test_one_process_refreshes_as_often_as_it_is_told(sqlite: str) -> None:
+    assembly.append(sqlite, assembly.built(5))
+    command = [sys.executable, "-m", "watchkeeper.training.refresh", "warranty-risk", "--each-line"]
+    settings = {**os.environ, "WATCHKEEPER_SOURCE_URL": sqlite}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, env=settings, text=True, **pipes) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for first, answer in ((None, "5\n"), (None, "0\n"), (6, "7\n")):
+            if first is not None:
+                assembly.append(sqlite, assembly.built(7, first=first))
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == answer
+        process.stdin.close()
+        assert process.wait(SECONDS) == DONE
+
+
 def test_a_model_without_a_refresh_has_nothing_to_do(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:

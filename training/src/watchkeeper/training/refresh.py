@@ -70,16 +70,15 @@ def main(arguments: list[str] | None = None) -> int:
         prog="watchkeeper.training.refresh", description="Bring a model's source rows up to date."
     )
     parser.add_argument("model", help="name of a declared model, for example warranty-risk")
-    parser.add_argument("--each-line", action="store_true", help="once for each line of the input")
+    parser.add_argument(
+        "--each-line", action="store_true", help="refresh once for each line of the input"
+    )
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        model = find(given.model)
-        url = read_settings(Settings).source_url
-        for _ in sys.stdin if given.each_line else ("once",):
-            added = refresh(url, model)
-            if given.each_line:
-                print(added, flush=True)
+        model, url = find(given.model), read_settings(Settings).source_url
+        for _ in sys.stdin if given.each_line else [""]:
+            print(refresh(url, model), flush=True)
     except (CannotTrainError, SettingsError) as error:
         log.error("%s", error)  # noqa: TRY400 - the message is for a user, not for a developer
         return GIVE_UP
