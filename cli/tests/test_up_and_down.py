@@ -3,10 +3,15 @@
 import concurrent.futures
 import http.client
 import json
+import os
+import socket
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
@@ -182,16 +187,77 @@ def test_another_model_needs_no_restart(home: Path, endpoints: Endpoints) -> Non
     assert up(home, [MODEL]) == endpoints
 
 
-def test_after_a_crash_of_supervisord_up_goes_on_in_the_same_place(
-    home: Path, endpoints: Endpoints, components: Path
-) -> None:
-    left = {process.pid for process in marked(home)}
+def watchkeeper(home: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
+    """Run the command line; the exit code, its JSON, and what it said besides."""
+    done = subprocess.run(
+        [Path(sys.executable).with_name("watchkeeper"), *arguments, "--json"],
+        env={**os.environ, "WATCHKEEPER_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    return done.returncode, json.loads(done.stdout or "{}"), done.stderr
+
+
+def crash_supervisord(home: Path) -> set[int]:
+    """Kill supervisord; return the processes that it leaves behind."""
     supervisord = psutil.Process(LocalPlatform(home).supervisor.pid())
     supervisord.kill()
     supervisord.wait(10)
+    return {process.pid for process in marked(home)}
+
+
+def test_status_shows_what_it_can_while_the_registry_is_down(
+    home: Path, endpoints: Endpoints
+) -> None:
+    supervisor = LocalPlatform(home).supervisor
+    supervisor.stop(["mlflow"])
+    code, status, _ = watchkeeper(home, "status")
+    assert code == 0
+    assert status["down"].keys() == {"registry"}
+    assert "connect" in status["down"]["registry"].lower()
+    (model,) = status["models"]
+    assert model["runs"] == {"pump-failure-v0-a1": "succeeded"}
+    assert {p["name"]: p["state"] for p in status["processes"]}["mlflow"] == "stopped"
+    supervisor.remove("mlflow")
+    assert up(home, [MODEL]) == endpoints
+
+
+def test_an_error_of_the_system_is_one_line(environment: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+    code, _, said = watchkeeper(Path(__file__) / "below", "up")
+    assert code == 1
+    assert said.startswith("watchkeeper: ")
+    assert "below" in said
+
+
+def test_after_a_crash_of_supervisord_status_says_so_and_up_goes_on_in_the_same_place(
+    home: Path, endpoints: Endpoints, components: Path
+) -> None:
+    left = crash_supervisord(home)
+    assert len(left) >= 3, "what it kept alive goes on"
+    code, status, _ = watchkeeper(home, "status")
+    assert code == 0
+    assert status["down"].keys() == {"supervision"}
+    assert "watchkeeper up" in status["down"]["supervision"]
     assert up(home, [MODEL]) == endpoints
     assert not left & {process.pid for process in marked(home)}
+    code, status, _ = watchkeeper(home, "status")
+    assert (code, status["down"]) == (0, {})
+    commands = [tuple(process.cmdline()) for process in marked(home)]
+    assert len(set(commands)) == len(commands)
     assert len((components / "trainings").read_text().splitlines()) == 2  # one a model
+
+
+def test_after_a_crash_of_supervisord_ports_that_were_not_the_wished_ones_stay(
+    home: Path, endpoints: Endpoints, environment: pytest.MonkeyPatch
+) -> None:
+    """Clients know the address: it is the same as long as nobody else has taken it."""
+    with environment.context() as patch, socket.create_server(("127.0.0.1", 0)) as stranger:
+        patch.setenv("WATCHKEEPER_V2_PORT", str(stranger.getsockname()[1]))
+        crash_supervisord(home)
+        assert up(home, [MODEL]) == endpoints
 
 
 def test_ports_in_use_are_replaced_and_down_works_without_supervisord(
@@ -208,8 +274,7 @@ def test_ports_in_use_are_replaced_and_down_works_without_supervisord(
             endpoints.mlflow,
             endpoints.drift,
         }
-        psutil.Process(LocalPlatform(other).supervisor.pid()).kill()
-        assert marked(other)
+        assert crash_supervisord(other)
         down(other)
         assert marked(other) == []
     finally:

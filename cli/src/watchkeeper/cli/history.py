@@ -1,6 +1,6 @@
-"""`watchkeeper history`: every decision about a model, as people read it."""
+"""`watchkeeper history`: every decision, as people read it."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from rich.console import Console
@@ -17,10 +17,12 @@ def title(event: Event) -> str:
     return " ".join(filter(None, (event.kind, percent, details.get("verdict"), state)))
 
 
-def print_history(console: Console, events: Iterable[Event]) -> None:
+def print_history(console: Console, events: Sequence[Event]) -> None:
     """Show events in their order."""
-    table = Table("when (UTC)", "version", "what", "why")
+    several = len({event.model for event in events}) > 1
+    table = Table("when (UTC)", *(["model"] if several else []), "version", "what", "why")
     for event in events:
         when = datetime.fromtimestamp(event.time, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(when, str(event.version or ""), title(event), event.reason)
+        which = [event.model] if several else []
+        table.add_row(when, *which, str(event.version or ""), title(event), event.reason)
     console.print(table)

@@ -18,7 +18,7 @@ class Settings(msgspec.Struct, frozen=True):
 
     home: Path = Path(".watchkeeper")
     platform: str = ""
-    models: tuple[str, ...] = ("ai4i-failure",)
+    models: tuple[str, ...] = ("ai4i-failure", "warranty-risk")
 
 
 class Installation(msgspec.Struct, frozen=True):

@@ -33,8 +33,12 @@ console = Console()
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Model = Annotated[str, typer.Argument(help="The model; may be left out when there is only one.")]
+Models = Annotated[
+    list[str] | None, typer.Argument(help="The models; the first answers where none is named.")
+]
 EXPECTED = (
     InvalidNameError,
+    OSError,
     PlatformError,
     RegistryError,
     SQLAlchemyError,
@@ -66,12 +70,17 @@ def _open(model: str) -> tuple[Installation, str]:
     installation = open_installation()
     models = installation.models
     if model:
-        if model not in models:
-            raise orders.OrderError(f"no model {model!r} here; there is {', '.join(models)}")
-        return installation, model
+        return installation, _known(installation, model)
     if len(models) != 1:
         raise orders.OrderError(f"which model? There are {', '.join(models)}")
     return installation, models[0]
+
+
+def _known(installation: Installation, model: str) -> str:
+    if model not in installation.models:
+        there = ", ".join(installation.models)
+        raise orders.OrderError(f"no model {model!r} here; there is {there}")
+    return model
 
 
 @app.command()
@@ -83,11 +92,16 @@ def status(json: Json = False) -> None:
 
 
 @app.command()
-def history(model: Model = "", json: Json = False) -> None:
-    """Show every decision about a model, oldest first."""
+def history(
+    model: Annotated[str, typer.Argument(help="The model; all of them without it.")] = "",
+    json: Json = False,
+) -> None:
+    """Show every decision, oldest first."""
     with _clear_errors():
-        installation, model = _open(model)
-        events = read_history(installation.ledger, model)
+        installation = open_installation()
+        models = (_known(installation, model),) if model else installation.models
+        found = [event for name in models for event in read_history(installation.ledger, name)]
+        events = sorted(found, key=lambda event: event.time)
         _show(events, json, lambda: print_history(console, events))
 
 
@@ -173,11 +187,12 @@ def _tell(what: str, as_json: bool) -> None:
 
 
 @app.command()
-def up(json: Json = False) -> None:
+def up(models: Models = None, json: Json = False) -> None:
     """Start the local system, or adopt the one that runs."""
     with _clear_errors():
         settings = read_cli_settings()
-        endpoints = without_passwords(start_system(settings.home, settings.models))
+        started = start_system(settings.home, tuple(models or settings.models))
+        endpoints = without_passwords(started)
         _show(endpoints, json, lambda: print_endpoints(console, endpoints))
 
 

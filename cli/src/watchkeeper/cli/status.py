@@ -1,21 +1,30 @@
-"""`watchkeeper status`: what serves, what rolls out, what drifts, where things are."""
+"""`watchkeeper status`: what serves, what rolls out, what drifts, where things are.
+
+It is asked for most when something is broken: what does not answer is said, all else is shown.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from watchkeeper.cli.installation import Installation
 from watchkeeper.contracts.names import CANDIDATE, PREVIOUS, PRODUCTION
 from watchkeeper.ledger.episodes import OPEN_STATES, Episode, episodes
 from watchkeeper.platforms import (
     Endpoints,
-    Platform,
     PlatformError,
     Process,
     RunState,
     Serving,
 )
+from watchkeeper.registry import RegistryError
+
+Found = TypeVar("Found")
 
 
 class ModelStatus(msgspec.Struct, frozen=True):
@@ -36,25 +45,51 @@ class ModelStatus(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """The whole system."""
+    """The whole system. ``down`` names the parts that do not answer, each with its error: what
+    they alone know is empty here.
+    """
 
     endpoints: Endpoints
     models: list[ModelStatus]
     processes: list[Process]
+    down: dict[str, str] = {}
+
+
+class _Asking:
+    """Asks the parts of the system; one that does not answer is not asked again."""
+
+    def __init__(self) -> None:
+        self.down: dict[str, str] = {}
+
+    def ask(self, part: str, call: Callable[[], Found], otherwise: Found) -> Found:
+        if part in self.down:
+            return otherwise
+        try:
+            return call()
+        except (PlatformError, RegistryError, SQLAlchemyError, OSError) as error:
+            self.down[part] = " ".join(str(error).split())
+            return otherwise
 
 
 def read_status(installation: Installation) -> Status:
-    """Ask registry, platform and ledger."""
+    """Ask registry, platform and ledger for what they know.
+
+    Raises:
+        PlatformError: a file of the platform cannot be read.
+    """
+    asking = _Asking()
     return Status(
         endpoints=without_passwords(installation.endpoints),
-        models=[_model(installation, model) for model in installation.models],
-        processes=installation.platform.processes(),
+        models=[_model(installation, model, asking) for model in installation.models],
+        processes=asking.ask("supervision", installation.platform.processes, []),
+        down=asking.down,
     )
 
 
-def _model(installation: Installation, model: str) -> ModelStatus:
-    platform = installation.platform
-    aliases = installation.registry.aliases(model)
+def _model(installation: Installation, model: str, asking: _Asking) -> ModelStatus:
+    platform, ask = installation.platform, asking.ask
+    aliases: dict[str, int] = ask("registry", lambda: installation.registry.aliases(model), {})
+    serving: dict[int, Serving] = ask("supervision", lambda: platform.serving(model), {})
     route = platform.route(model)
     return ModelStatus(
         name=model,
@@ -63,27 +98,22 @@ def _model(installation: Installation, model: str) -> ModelStatus:
         candidate=aliases.get(CANDIDATE),
         previous=aliases.get(PREVIOUS),
         weights=route.weights if route else {},
-        confirmed=route is not None and _confirmed(platform, model),
+        # A gateway that does not answer has confirmed nothing.
+        confirmed=route is not None and ask("gateway", lambda: platform.confirmed(model), False),
         paused=platform.asks(model).paused,
         rollout=route.state if route else {},
-        serving=sorted(platform.serving(model).values(), key=lambda s: s.version),
-        runs=platform.runs(model),
-        episodes=episodes(installation.ledger, model),
+        serving=sorted(serving.values(), key=lambda s: s.version),
+        runs=ask("supervision", lambda: platform.runs(model), {}),
+        episodes=ask("ledger", lambda: episodes(installation.ledger, model), []),
     )
-
-
-def _confirmed(platform: Platform, model: str) -> bool:
-    """A gateway that does not answer has confirmed nothing; all else can be told without it."""
-    try:
-        return platform.confirmed(model)
-    except PlatformError:
-        return False
 
 
 def print_status(console: Console, status: Status) -> None:
     """Show it to a person."""
+    for part, why in status.down.items():
+        console.print(f"[red]{part} does not answer[/red], what it knows is missing here: {why}")
     for model in status.models:
-        console.print(_table(model))
+        console.print(_table(model, status.down))
         for episode in model.episodes:
             if episode.state in OPEN_STATES:
                 console.print(f"  drift episode {episode.id}: {episode.state} ({episode.reason})")
@@ -105,19 +135,27 @@ def print_endpoints(console: Console, endpoints: Endpoints) -> None:
         console.print(f"  {name:8} {getattr(endpoints, name)}")
 
 
-def _table(model: ModelStatus) -> Table:
+def _table(model: ModelStatus, down: dict[str, str]) -> Table:
     table = Table(title=model.name + (" (paused)" if model.paused else ""), title_justify="left")
     for column in ("version", "alias", "traffic", "serving", "what happens"):
         table.add_column(column)
     aliases = {PRODUCTION: model.production, CANDIDATE: model.candidate, PREVIOUS: model.previous}
     shown = {s.version: s for s in model.serving}
+    # The route knows whose rollout it is even while the registry is away.
+    coming = model.candidate or int(model.rollout.get("candidate") or 0)
     for version in sorted({*shown, *model.weights, *(v for v in aliases.values() if v)}):
         serving = shown.get(version)
         table.add_row(
             str(version),
             ", ".join(alias for alias, v in aliases.items() if v == version),
             f"{model.weights.get(version, 0)} %",
-            f"{serving.state} {serving.reason}".strip() if serving else "no",
-            model.rollout.get("reason", "") if version == model.candidate else "",
+            _serving(serving, unknown="supervision" in down),
+            model.rollout.get("reason", "") if version == coming else "",
         )
     return table
+
+
+def _serving(serving: Serving | None, *, unknown: bool) -> str:
+    if serving is None:
+        return "unknown" if unknown else "no"
+    return f"{serving.state} {serving.reason}".strip()

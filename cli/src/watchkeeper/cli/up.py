@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from pathlib import Path
 
+import msgspec
+
 from watchkeeper.cli.local_programs import describe, mlflow_program, mlflow_url, rollout_program
 from watchkeeper.cli.local_settings import LocalSettings, make_secrets, read_local_settings
 from watchkeeper.contracts.names import run_name
@@ -30,7 +32,7 @@ from watchkeeper.platforms.local.home import (
     write_struct,
 )
 from watchkeeper.platforms.local.orphans import end_marked
-from watchkeeper.platforms.local.ports import HOST, free_port
+from watchkeeper.platforms.local.ports import HOST, free_port, is_free
 from watchkeeper.platforms.local.supervisor import Supervisor
 from watchkeeper.registry import Registry
 
@@ -68,7 +70,7 @@ def _up(home: Home, models: tuple[str, ...], settings: LocalSettings) -> Endpoin
     else:
         for process in end_marked(home.folder, ORPHAN_SECONDS):
             log.warning("left behind by a crash, ended: %s", process)
-        sockets, ports = str(sockets_folder(home.folder)), _ports(settings)
+        sockets, ports = str(sockets_folder(home.folder)), _ports(settings, before)
     make_secrets(home.secrets)
     installation = describe(home, sockets, models, ports, settings)
     if installation != before:
@@ -103,7 +105,9 @@ def _up(home: Home, models: tuple[str, ...], settings: LocalSettings) -> Endpoin
     return endpoints
 
 
-def _ports(settings: LocalSettings) -> Ports:
+def _ports(settings: LocalSettings, before: Installation | None) -> Ports:
+    """Find ports: those that are wished for, or else those that were taken last time, or any."""
+    last = msgspec.to_builtins(before.ports) if before else {}
     wishes = {
         "v2": settings.v2_port,
         "mlflow": settings.mlflow_port,
@@ -112,7 +116,8 @@ def _ports(settings: LocalSettings) -> Ports:
     }
     found: dict[str, int] = {}
     for name, wish in wishes.items():
-        found[name] = free_port(wish, found.values())
+        wanted = wish if is_free(wish) and wish not in found.values() else last.get(name)
+        found[name] = free_port(wanted, found.values())
         if found[name] != wish:
             log.warning("port %s for %s is in use: taking %s", wish, name, found[name])
     return Ports(**found)

@@ -214,7 +214,8 @@ class Supervisor:
                 time.sleep(POLL_SECONDS)
             except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
                 raise PlatformError(
-                    f"supervisord of {self.home.folder} does not answer: {error}"
+                    f"supervisord of {self.home.folder} does not answer ({error}): "
+                    "'watchkeeper up' starts it again"
                 ) from error
 
     def _configuration(self) -> str:
