@@ -20,6 +20,10 @@ class Refused(Exception):  # noqa: N818 - it says what happened to the request
         super().__init__(safe if len(safe) <= MAX_MESSAGE else safe[:MAX_MESSAGE] + "…")
 
 
+# What to do about a model that is not served here.
+ELSEWHERE = "where models share an address, the host names the model (in gRPC the :authority)"
+
+
 class NotFound(Refused):
     """The model, version or prediction is not known here."""
 
