@@ -19,24 +19,26 @@ UV := $(CURDIR)/.uv/bin/uv
 TABLE = $(if $(DATA),--data "$(DATA)")
 DEMO_HOME := .watchkeeper/demo/system
 WATCHKEEPER := cli/.venv/bin/watchkeeper
+# The models of `make up`; the first one answers gRPC clients that name no host.
+MODELS := ai4i-failure warranty-risk
 
 ## the loop
 .PHONY: demo
-demo: environments ## close the whole loop once and stop again; DATA=ai4i2020.csv takes the published table
-	demo/.venv/bin/python -m watchkeeper.demo $(TABLE)
+demo: environments ## close the whole loop once and stop again; MODEL=warranty-risk, or DATA=ai4i2020.csv
+	demo/.venv/bin/python -m watchkeeper.demo $(MODEL) $(TABLE)
 
 .PHONY: chaos
 chaos: environments ## the same, with kill -9 of every kind of process on the way
-	demo/.venv/bin/python -m watchkeeper.demo --chaos $(TABLE)
+	demo/.venv/bin/python -m watchkeeper.demo $(MODEL) --chaos $(TABLE)
 
 .PHONY: up
-up: environments ## start the system and leave it running (again: adopt what runs)
-	demo/.venv/bin/python -m watchkeeper.demo.seed $(TABLE)
-	$(WATCHKEEPER) up
+up: environments ## start the system and leave it running (again: adopt what runs); MODELS="..."
+	demo/.venv/bin/python -m watchkeeper.demo.seed $(MODELS) $(TABLE)
+	$(WATCHKEEPER) up $(MODELS)
 
 .PHONY: traffic
-traffic: environments ## send it requests and late labels; SCENARIO=... lets the machines drift
-	demo/.venv/bin/python -m watchkeeper.demo.traffic $(TABLE) $(if $(SCENARIO),--scenario "$(SCENARIO)")
+traffic: environments ## send all models requests and late labels; MODEL=..., SCENARIO=... lets things drift
+	demo/.venv/bin/python -m watchkeeper.demo.traffic $(MODEL) $(TABLE) $(if $(SCENARIO),--scenario "$(SCENARIO)")
 
 .PHONY: down
 down: environments ## stop everything that up started
