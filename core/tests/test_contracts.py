@@ -136,6 +136,17 @@ def test_label_and_risk_follow_the_score(values: list[float]) -> None:
         assert risk == RISK_LEVELS[(score >= 0.2) + (score >= 0.6)]
 
 
+@given(st.lists(st.floats(-1, 1), min_size=1))
+def test_a_hidden_score_is_no_output_but_still_there_to_be_recorded(values: list[float]) -> None:
+    odd = Label("odd", "normality", threshold=0.0, side="below")
+    policy = AnswerPolicy((odd,), POLICY.risk, hidden=("normality",))
+    scores = {"p": np.full(len(values), 0.1), "normality": np.array(values)}
+    outputs = answer(scores, policy)
+    assert [o.name for o in outputs_of(("p", "normality"), policy)] == ["p", "odd", "risk_level"]
+    assert outputs["normality"].tolist() == values
+    assert outputs["odd"].tolist() == [int(value < 0.0) for value in values]
+
+
 @given(st.integers(1, 10**9), st.floats(0, 4e9))
 def test_a_prediction_id_reads_back_and_only_for_its_model(version: int, time: float) -> None:
     text = prediction_id.sign(KEY, "m", prediction_id.PredictionId(REQUEST, version, 12, time))

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import milling
+import msgspec
 import numpy as np
 import onnxruntime
 import pytest
@@ -10,9 +11,10 @@ from sklearn.ensemble import IsolationForest, RandomForestClassifier
 from sklearn.preprocessing import StandardScaler
 
 from watchkeeper.contracts.answer import AnswerPolicy, Label, Risk
-from watchkeeper.contracts.names import model_uri
+from watchkeeper.contracts.names import CANDIDATE, model_uri
 from watchkeeper.contracts.signature import Column
 from watchkeeper.ledger import Ledger
+from watchkeeper.ledger.events import history as events
 from watchkeeper.pipeline import load
 from watchkeeper.registry import Registry
 from watchkeeper.training.declaration import Balance, Gate, Head, Model, Parameters, Source
@@ -71,3 +73,21 @@ def test_two_heads_are_trained_and_versioned_together(
         (scores,) = session.run([head.score], inputs)
         assert scores.shape == (1000,)
         assert scores == pytest.approx(answered[head.score], abs=1e-5)
+
+
+def test_models_in_one_registry_do_not_disturb_each_other(
+    registry: Registry, ledger: Ledger, history: str
+) -> None:
+    """Not even when their runs have the same name."""
+    small = msgspec.structs.replace(TWO_HEADS, parameters=Parameters)
+    one, two = (msgspec.structs.replace(small, name=name) for name in ("mill-one", "mill-two"))
+    for model in (one, two, one, two):
+        train(Order(model, "same", "a test", Parameters(onnx="off")), history, registry, ledger)
+    again = Order(two, "another", "a test", Parameters(onnx="off", seed=1))
+    train(again, history, registry, ledger)
+    assert [version.version for version in registry.versions("mill-one")] == [1]
+    assert [version.version for version in registry.versions("mill-two")] == [1, 2]
+    assert registry.aliases("mill-one") == {CANDIDATE: 1}
+    assert registry.aliases("mill-two") == {CANDIDATE: 2}
+    assert [event.version for event in events(ledger, "mill-one")] == [1]
+    assert [event.version for event in events(ledger, "mill-two")] == [1, 2]

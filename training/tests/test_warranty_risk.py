@@ -1,5 +1,8 @@
 """The second model: two heads on rows that a refresh makes, trained and versioned together."""
 
+import itertools
+import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +13,10 @@ import numpy as np
 import onnxruntime
 import pyarrow.parquet
 import pytest
+from served import SERVING, served
 
 from watchkeeper.contracts.names import CANDIDATE, model_uri
+from watchkeeper.contracts.record import Prediction, decode_line
 from watchkeeper.contracts.version import read_baseline, read_example
 from watchkeeper.ledger import Ledger, migrate
 from watchkeeper.pipeline import OfflineModel, load
@@ -123,6 +128,39 @@ def test_what_is_not_answered_is_still_recorded_and_watched(line: Line) -> None:
     assert "normality" in read_baseline(line.folder)
     table = pyarrow.parquet.read_table(line.folder / "reference.parquet")
     assert {"warranty_probability", "normality"} <= set(table.column_names)
+
+
+def test_it_is_served_over_http_and_grpc_as_it_answers_offline(line: Line, tmp_path: Path) -> None:
+    table = assembly.built(200, seed=9)
+    made = assembly.recomputed(table["stations"], table["vendors"])[assembly.MEASURED]
+    asked = {name: [SAMPLE[place], *made[name].tolist()] for place, name in enumerate(made)}
+    datatypes = {column.name: column.datatype for column in find(NAME).columns}
+    expected = line.model.answer(
+        {name: np.array(values, dtype=made[name].dtype) for name, values in asked.items()}
+    )
+    with served(NAME, line.folder, tmp_path) as (http, grpc):
+        command = [SERVING, "asking.py", str(http), str(grpc), NAME]
+        done = subprocess.run(
+            command,
+            cwd=Path(__file__).parent,
+            input=json.dumps({"datatypes": datatypes, "columns": asked}),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout)
+    for answered in (answers["http"], answers["grpc"]):
+        assert list(answered) == ["warranty_probability", "anomaly_flag", "risk_level"]
+        close = pytest.approx(expected["warranty_probability"].tolist(), abs=1e-6)
+        assert answered["warranty_probability"] == close
+        assert answered["anomaly_flag"] == expected["anomaly_flag"].tolist()
+        assert answered["risk_level"] == expected["risk_level"].tolist()
+    spool = [p.read_bytes().splitlines() for p in sorted((tmp_path / "spool").glob("*.jsonl"))]
+    for record in map(decode_line, itertools.chain(*spool)):
+        assert isinstance(record, Prediction)
+        assert record.outputs["normality"] == pytest.approx(expected["normality"], abs=1e-6)
 
 
 def test_the_next_version_learns_from_what_was_built_since(line: Line, tmp_path: Path) -> None:
