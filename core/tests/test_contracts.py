@@ -84,6 +84,23 @@ def test_a_setting_that_cannot_be_used_is_named(environ: dict[str, str]) -> None
         read_settings(Example, environ)
 
 
+def test_any_setting_may_be_given_as_a_file_and_its_content_is_never_shown(tmp_path: Path) -> None:
+    given = {"PORT": "8080\n", "TOKEN": "7", "MODELS": '["a", "b"]\n', "FOLDER": "/data\n"}
+    for name, text in given.items():
+        (tmp_path / name).write_text(text)
+    environ = {f"WATCHKEEPER_{name}_FILE": str(tmp_path / name) for name in given}
+    assert read_settings(Example, environ) == Example(8080, "7", ("a", "b"), Path("/data"))
+    for name in ("PORT", "MODELS"):
+        (tmp_path / name).write_bytes(b"secret")
+        with pytest.raises(SettingsError, match=f"WATCHKEEPER_{name}_FILE=.*/{name}: ") as raised:
+            read_settings(Example, environ)
+        assert "secret" not in str(raised.value)
+        (tmp_path / name).write_bytes(b"\xff")
+        with pytest.raises(SettingsError, match=f"WATCHKEEPER_{name}_FILE=.*UTF-8"):
+            read_settings(Example, environ)
+        (tmp_path / name).write_text(given[name])
+
+
 def test_an_override_changes_what_it_names_and_refuses_the_rest() -> None:
     assert override(DriftPolicy(), {"window": 100}) == DriftPolicy(window=100)
     with pytest.raises(msgspec.ValidationError, match="unknown field `windw`"):

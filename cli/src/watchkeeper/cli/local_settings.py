@@ -20,9 +20,13 @@ from watchkeeper.contracts.spool import replace_file
 SIGNING_KEY = "signing-key"
 FEEDBACK_TOKEN = "feedback-token"  # noqa: S105  (the name of its file)
 COMPONENTS = ("registry", "training", "serving", "drift", "rollout")
-# Variables that go on to a component as they are, if the user has set them.
+# Variables that go on to a component as they are, if the user has set them: all of its settings
+# but those that the system gives it. A test compares this, and the manual, with the components.
 PASSED_ON = {
-    "server": ("ANSWER_POLICY", "SPOOL_BYTES", "BODY_BYTES", "DRAIN_SECONDS", "STOP_SECONDS"),
+    "server": (
+        *("ANSWER_POLICY", "SPOOL_BYTES", "BODY_BYTES", "BODY_SECONDS"),
+        *("INITIALIZE_SECONDS", "DRAIN_SECONDS", "STOP_SECONDS"),
+    ),
     "sidecar": ("DRIFT_POLICY", "POLL_SECONDS", "WATCH_SECONDS"),
     "rollout": ("ROLLOUT_POLICY", "TURN_SECONDS"),
 }
@@ -86,9 +90,13 @@ def read_local_settings(home: Path, models: tuple[str, ...]) -> LocalSettings:
 
 
 def passed_on(role: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the user's own variables that a role gets."""
+    """Return the user's own variables that a role gets; files by their absolute paths."""
     names = [PREFIX + name for name in PASSED_ON.get(role, ())]
-    return {name: environ[name] for name in names if name in environ}
+    files = {f"{name}_FILE": environ.get(f"{name}_FILE") for name in names}
+    return {
+        **{name: environ[name] for name in names if name in environ},
+        **{name: str(Path(path).absolute()) for name, path in files.items() if path},
+    }
 
 
 def make_secrets(folder: Path) -> None:

@@ -18,8 +18,9 @@ class SettingsError(ValueError):
 def read_settings(kind: type[S], environ: Mapping[str, str] | None = None) -> S:
     """Fill a settings Struct from variables named ``WATCHKEEPER_<FIELD>``.
 
-    A field ``token: str`` may also be given as a file, ``WATCHKEEPER_TOKEN_FILE``, which is how
-    secrets arrive. Numbers and booleans are converted; dictionaries and tuples are given as JSON.
+    Numbers and booleans are converted; dictionaries and tuples are given as JSON. Every field may
+    be given as a file instead, ``WATCHKEEPER_<FIELD>_FILE``, which is how secrets arrive: what is
+    in the file is read as the variable would be, and never shown.
 
     Raises:
         SettingsError: a required variable is missing, or a value breaks its field's rule.
@@ -28,23 +29,27 @@ def read_settings(kind: type[S], environ: Mapping[str, str] | None = None) -> S:
     given: dict[str, object] = {}
     for field in msgspec.structs.fields(kind):
         variable = PREFIX + field.name.upper()
-        if f"{variable}_FILE" in source:
-            given[field.name] = _read_secret(f"{variable}_FILE", source[f"{variable}_FILE"])
+        if path := source.get(f"{variable}_FILE"):
+            told = f"{variable}_FILE={path}"
+            given[field.name] = _parse(told, _read_secret(told, path), field.type)
         elif variable in source:
-            given[field.name] = _parse(variable, source[variable], field.type)
+            told = f"{variable}={source[variable]!r}"
+            given[field.name] = _parse(told, source[variable], field.type)
         elif field.required:
             raise SettingsError(f"{variable} is not set; {kind.__name__} cannot start without it")
     return kind(**given)
 
 
-def _read_secret(variable: str, path: str) -> str:
+def _read_secret(told: str, path: str) -> str:
     try:
-        return Path(path).read_text().strip()
+        return Path(path).read_text(encoding="utf-8").strip()
     except OSError as error:
-        raise SettingsError(f"{variable}={path}: {error.strerror}") from error
+        raise SettingsError(f"{told}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{told}: is not text in UTF-8") from error
 
 
-def _parse(variable: str, text: str, kind: object) -> object:
+def _parse(told: str, text: str, kind: object) -> object:
     try:
         if kind is Path:
             return Path(text)
@@ -52,4 +57,4 @@ def _parse(variable: str, text: str, kind: object) -> object:
             return msgspec.json.decode(text, type=kind)
         return msgspec.convert(text, kind, strict=False)
     except msgspec.MsgspecError as error:
-        raise SettingsError(f"{variable}={text!r}: {error}") from error
+        raise SettingsError(f"{told}: {error}") from error

@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 READY_SECONDS = 2.0
 DRAIN_SECONDS = 30
 SHIP_SECONDS = 30
+SLACK_SECONDS = 10  # between the end of the sidecar's last try and its kill
 CHANGE_SECONDS = 100.0
 PLACE_SECONDS = 5.0
 FAILED_AFTER = 4  # starts without having been ready once
@@ -255,6 +256,7 @@ class Pods:
                 **_identity(pod, self.folder(pod.model, pod.version)),
                 "WATCHKEEPER_HOST": HOST,
                 "WATCHKEEPER_PORT": str(pod.sidecar),
+                "WATCHKEEPER_DRAIN_SECONDS": str(SHIP_SECONDS - SLACK_SECONDS),
             },
             stop_seconds=SHIP_SECONDS,
         )
