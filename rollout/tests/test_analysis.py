@@ -188,6 +188,20 @@ def test_a_shift_is_held_against_what_the_gate_measured_and_only_grossly() -> No
     assert judged(float("nan"), 0.0) == "fail"
 
 
+def test_each_of_several_scores_is_held_against_its_own_shift() -> None:
+    random = np.random.default_rng(0)
+    usual = {"p": random.normal(0.2, 0.1, 500), "normality": random.normal(0.1, 0.05, 500)}
+    moved = {**usual, "normality": usual["normality"] - 0.2}
+
+    def verdict(scores: dict[str, Any], gate: dict[str, float]) -> str:
+        new, stable = sample(2, 100, scores=scores), sample(1, 270, scores=usual)
+        return judge_step(evidence(new, stable, gate_shift=gate), POLICY).verdict
+
+    assert verdict(usual, {"p": 0.0, "normality": 0.0}) == "pass"
+    assert verdict(moved, {"p": 0.0, "normality": 0.0}) == "fail"
+    assert verdict(moved, {"p": 0.0, "normality": -0.2}) == "pass"
+
+
 def test_labels_decide_where_there_are_enough_of_them() -> None:
     random = np.random.default_rng(0)
 

@@ -54,8 +54,10 @@ def judge_step(evidence: Evidence, policy: RolloutPolicy) -> Judgement:
         ]
     if evidence.skew is not None:
         checks.append(_skew(evidence.skew, policy))
+    among = len(evidence.gate_shift)
     checks += [
-        _shift(new, stable, score, measured) for score, measured in evidence.gate_shift.items()
+        _shift(new, stable, score, measured, among)
+        for score, measured in evidence.gate_shift.items()
     ]
     checks.append(_quality(new, stable, policy))
     return _sum_up(checks, _missing_in_step(evidence, policy), evidence)
@@ -158,8 +160,11 @@ def _skew(skew: Skew, policy: RolloutPolicy) -> Check:
     return Check("pass", said, numbers)
 
 
-def _shift(new: Sample, stable: Sample, score: str, measured: float) -> Check:
-    """Only a gross contradiction counts: a good retraining shifts the scores, as the gate saw."""
+def _shift(new: Sample, stable: Sample, score: str, measured: float, among: int) -> Check:
+    """Only a gross contradiction counts: a good retraining shifts the scores, as the gate saw.
+
+    The ``among`` scores of a version share the level of one check.
+    """
     name = f"shift of {score}"
     mine, theirs = new.scores.get(score), stable.scores.get(score)
     if mine is None or theirs is None or min(len(mine), len(theirs)) < MINIMUM_SCORES:
@@ -168,7 +173,7 @@ def _shift(new: Sample, stable: Sample, score: str, measured: float) -> Check:
         live = float(mine.mean() - theirs.mean())
         spread = float(max(mine.std(), theirs.std()))
         error = float(np.sqrt(mine.var() / len(mine) + theirs.var() / len(theirs)))
-    z = NormalDist().inv_cdf(1 - level(len(mine) + len(theirs), 2))
+    z = NormalDist().inv_cdf(1 - level(len(mine) + len(theirs), 2 * among))
     said = f"{name}: {live:+.3f} live, {measured:+.3f} at the gate"
     numbers = {name: {"live": live, "gate": measured}}
     if not abs(live - measured) - z * error <= GROSS_SHIFT * spread + 1e-9:
