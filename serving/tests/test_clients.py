@@ -156,7 +156,7 @@ def test_the_kserve_sdk_asks_everything_with_its_defaults(server: Server) -> Non
     assert subjects.count("by binary") == 4
 
 
-@pytest.mark.parametrize("options", [[], ["--binary-data"], ["--batch-size", "3"]])
+@pytest.mark.parametrize("options", [[], ["--binary-data", "--batch-size", "3"]])
 def test_mlserver_infer_works(server: Server, tmp_path: Path, options: list[str]) -> None:
     columns = a_version.rows(4, seed=6)
     asked, answered = tmp_path / "asked", tmp_path / "answered"

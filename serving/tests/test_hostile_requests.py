@@ -3,7 +3,9 @@
 import json
 import socket
 import struct
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import a_version
@@ -170,8 +172,21 @@ def test_a_body_that_breaks_the_contract_is_refused(server: Server, case: str) -
     refused(server, post(server, msgspec.json.encode(body), JSON), 400, *words)
 
 
+def doubled(old: bytes, new: bytes) -> bytes:
+    assert old in VALID
+    return VALID.replace(old, new, 1)
+
+
+VALID = msgspec.json.encode(valid())
 TEXTS = {
     "empty": b"",
+    "inputs twice": VALID[:-1] + b',"inputs":[]}',
+    "data twice": doubled(b'"data":', b'"data":[9,9],"data":'),
+    "data twice, once with an escape": doubled(b'"data":', b'"d\\u0061ta":[9,9],"data":'),
+    "data twice, once with a space": doubled(b'"data":', b'"data" :[9,9],"data":'),
+    "a name twice": doubled(b'"name":', b'"name":"torque","name":'),
+    "an unknown name twice": VALID[:-1] + b',"x":{"a":1,"a":2}}',
+    "a parameter twice": VALID[:-1] + b',"parameters":{"subject":"a","subject":"b"}}',
     "no JSON": b"hello",
     "cut": msgspec.json.encode(valid())[:-5],
     "trailing text": msgspec.json.encode(valid()) + b"}",
@@ -329,6 +344,13 @@ def no_bytes() -> Any:
     return spoilt
 
 
+def parameter(target: str, name: str) -> Any:
+    spoilt = message()
+    where = spoilt.inputs[3] if target == "input" else spoilt.outputs.add(name="failure")
+    where.parameters[name].int64_param = 2
+    return spoilt
+
+
 MESSAGES: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "nothing": (lambda: pb.ModelInferRequest(model_name=a_version.MODEL), ("'type'", "missing")),
     "contents in another field": (
@@ -354,6 +376,30 @@ MESSAGES: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "raw and typed contents": (
         lambda: raw_contents(lambda m: m.inputs[3].contents.fp64_contents.append(1.0)),
         ("'torque'", "too much"),
+    ),
+    "classification": (
+        lambda: parameter("output", "classification"),
+        ("'failure'", "classification"),
+    ),
+    "shared memory": (
+        lambda: parameter("input", "shared_memory_region"),
+        ("'torque'", "shared_memory_region"),
+    ),
+    "a tensor without a name": (
+        lambda: raw_contents(lambda m: m.inputs[3].ClearField("name")),
+        ("''", "unknown"),
+    ),
+    "a tensor without a datatype": (
+        lambda: raw_contents(lambda m: m.inputs[3].ClearField("datatype")),
+        ("'torque'", "datatype is ''"),
+    ),
+    "a tensor without a shape": (
+        lambda: raw_contents(lambda m: m.inputs[3].ClearField("shape")),
+        ("'torque'", "shape []"),
+    ),
+    "an enormous shape": (
+        lambda: raw_contents(lambda m: m.inputs[3].shape.__setitem__(0, 2**62)),
+        ("'torque'", "bytes"),
     ),
     "unknown output": (
         lambda: raw_contents(lambda m: m.outputs.add(name="x")),
@@ -420,6 +466,63 @@ def test_a_message_over_the_limit_is_refused(server: Server) -> None:
     assert reply.status == "RESOURCE_EXHAUSTED"
     wait_for(lambda: server.last().status == "RESOURCE_EXHAUSTED", "a record of it")
     assert "limit" in server.last().error
+
+
+def test_a_message_that_becomes_too_large_when_unpacked_is_refused(server: Server) -> None:
+    assert server.process is not None
+    with (
+        grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}", UNLIMITED) as channel,
+        pytest.raises(grpc.RpcError) as caught,
+    ):
+        channel.unary_unary(METHOD)(
+            bytes(200_000_000), compression=grpc.Compression.Gzip, timeout=20
+        )
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    wait_for(lambda: server.last().status == "RESOURCE_EXHAUSTED", "a record of it")
+    assert peak_bytes(server.process.pid) < 600_000_000
+
+
+UNLIMITED = [("grpc.max_send_message_length", -1)]
+
+
+def peak_bytes(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+@pytest.mark.parametrize("how", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+def test_compressed_messages_are_served(server: Server, how: grpc.Compression) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        assert channel.unary_unary(METHOD)(message().SerializeToString(), compression=how)
+    assert server.last().status == "OK"
+
+
+def test_a_call_without_a_message_is_refused(server: Server) -> None:
+    with (
+        grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel,
+        pytest.raises(grpc.RpcError) as caught,
+    ):
+        channel.stream_unary(METHOD)(iter(()), timeout=20)
+    reply = Reply(caught.value.code().name, caught.value.details(), {}, {}, "", "")
+    refused(server, reply, "INVALID_ARGUMENT", "no message")
+
+
+def test_a_caller_that_goes_away_before_its_message_is_recorded(server: Server) -> None:
+    sent = threading.Event()
+
+    def messages() -> Iterator[bytes]:
+        sent.wait(20)
+        yield from ()
+
+    before = len(server.records())
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        call = channel.stream_unary(METHOD).future(messages(), timeout=20)
+        # On the same connection: when it answers, the call has begun.
+        channel.unary_unary("/inference.GRPCInferenceService/ServerLive")(b"", timeout=20)
+        call.cancel()
+        wait_for(lambda: len(server.records()) > before, "a record of it")
+        sent.set()
+    assert "went away" in server.last().error
 
 
 def test_a_body_that_does_not_arrive_in_time_is_refused(server: Server) -> None:

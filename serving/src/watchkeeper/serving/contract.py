@@ -5,7 +5,6 @@ that its column takes without loss, the same number of rows, and values that are
 range and known; only what the version's policy allows is answered in spite of its range.
 """
 
-import sys
 from collections.abc import Container, Sequence
 from typing import NamedTuple
 
@@ -21,6 +20,8 @@ _ACCEPTED = {"FP64": ("FP64", "FP32", *INTEGERS), "INT64": INTEGERS, "BYTES": ("
 MAX_SUBJECT = 255
 # Parameters of other servers that change what an answer means: ignoring them would be guessing.
 _UNSERVED = ("shared_memory_region", "classification")
+# Trees of scikit-learn compute in FP32: what it cannot hold has no answer that could be checked.
+_LARGEST = float(np.finfo(np.float32).max)
 _EXACT = 2**53  # beyond it, FP64 no longer holds every integer
 
 
@@ -128,8 +129,8 @@ class _Rule:
         self._accepted = _ACCEPTED[column.datatype]
         self._categories = frozenset(column.categories)
         # NaN and the infinities are outside of every range: one comparison finds all of them.
-        self._low = -sys.float_info.max if column.minimum is None else column.minimum
-        self._high = sys.float_info.max if column.maximum is None else column.maximum
+        self._low = -_LARGEST if column.minimum is None else max(-_LARGEST, column.minimum)
+        self._high = _LARGEST if column.maximum is None else min(_LARGEST, column.maximum)
 
     def read(self, tensor: Tensor) -> Array:
         """Check datatype and shape, then read the values as the model wants them."""
@@ -172,16 +173,26 @@ class _Rule:
             return _located(
                 values, outside, f"must be one of {', '.join(self.column.categories)}"
             ), True
-        if not np.isfinite(values).all():
-            return _located(values, ~np.isfinite(values), "must be a finite number"), False
+        finite = np.abs(values) <= _LARGEST
+        if not finite.all():
+            rule = f"must be a finite number of at most {_LARGEST:.2g} in size"
+            return _located(values, ~finite, rule), False
         outside = (values < self._low) | (values > self._high)
-        rule = f"must be from {self._low:g} to {self._high:g} {self.column.unit}".rstrip()
+        rule = f"must be {self._range()} {self.column.unit}".rstrip()
         return _located(values, outside, rule), True
+
+    def _range(self) -> str:
+        low, high = self.column.minimum, self.column.maximum
+        if low is not None and high is not None:
+            return f"from {low:.15g} to {high:.15g}"
+        return f"at most {high:.15g}" if low is None else f"at least {low:.15g}"
 
 
 def _located(values: Array, outside: NDArray[np.bool_], rule: str) -> str:
     rows = np.flatnonzero(outside)
     value = values[rows[0]]
-    shown = repr(value[:40]) if isinstance(value, str) else f"{value:g}"
+    shown = repr(value[:40]) if isinstance(value, str) else f"{value:.15g}"
+    if isinstance(value, np.integer):
+        shown = str(value)
     more = f", and {len(rows) - 1} more rows" if len(rows) > 1 else ""
     return f"row {rows[0]} is {shown}{more}; it {rule}"

@@ -7,8 +7,8 @@ kernel's hands before the first byte of its answer leaves.
 """
 
 import logging
+import os
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from watchkeeper.contracts.prediction_id import PredictionId, sign
 from watchkeeper.contracts.record import OK, Prediction, Protocol
 from watchkeeper.contracts.signature import Output
 from watchkeeper.serving.metrics import Metrics
-from watchkeeper.serving.refusals import Broken, NotFound, Refused, Unavailable
+from watchkeeper.serving.refusals import ELSEWHERE, Broken, NotFound, Refused, Unavailable
 from watchkeeper.serving.spool import Spool
 from watchkeeper.serving.tensors import Tensor
 from watchkeeper.serving.version import Version
@@ -82,6 +82,7 @@ class DataPlane:
         self.spool = spool
         self.metrics = metrics
         self.draining = False
+        metrics.spool_bytes.set_function(lambda: spool.used)
         self._loaded: Version | None = None
 
     @property
@@ -106,7 +107,7 @@ class DataPlane:
         return Call(
             request=request
             if len(request) == 32 and _HEX.issuperset(request)
-            else uuid.uuid4().hex,
+            else os.urandom(16).hex(),
             attempt=int(attempt) if attempt.isdecimal() and len(attempt) < 9 else 1,
             protocol=protocol,
             client=(headers.get("x-watchkeeper-client") or headers.get("user-agent", ""))[
@@ -144,7 +145,8 @@ class DataPlane:
     def _find(self, model: str, version: str) -> Version:
         if model != self.model or version not in ("", str(self.version)):
             asked = f"{model!r} version {version!r}" if version else f"{model!r}"
-            raise NotFound(f"model {asked} is not served here; {self.model!r} {self.version} is")
+            here = f"{self.model!r} {self.version} is"
+            raise NotFound(f"model {asked} is not served here, {here}; {ELSEWHERE}")
         loaded = self._loaded
         if loaded is None:
             raise Unavailable(f"model {self.model!r} {self.version} is still loading; try again")
@@ -153,7 +155,13 @@ class DataPlane:
     def _answer(self, call: Call, loaded: Version, request: Request) -> Answer:
         outputs = loaded.contract.outputs(request.outputs)
         inputs, rows, flags = loaded.contract.check(request.tensors)
-        columns = loaded.answer(inputs)
+        try:
+            columns = loaded.answer(inputs)
+        except Exception as error:
+            if not flags:
+                raise
+            # The policy would answer, but the model itself has none for what it never knew.
+            raise Refused("; ".join([*flags, "the model has no answer for this"])) from error
         self._record(
             call, OK, request.subject, rows=rows, inputs=inputs, outputs=columns, flags=flags
         )
@@ -199,5 +207,4 @@ class DataPlane:
         else:
             self.spool.lose(1, call.time)
             self.metrics.lost.inc()
-        self.metrics.spool_bytes.set(self.spool.used)
         self.metrics.observe(call.protocol, status, latency)

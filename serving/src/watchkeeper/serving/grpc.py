@@ -20,12 +20,13 @@ from mlserver.handlers import ModelRepositoryHandlers
 
 from watchkeeper.serving.contract import check_subject, refuse_unserved
 from watchkeeper.serving.dataplane import Answer, Call, DataPlane, Request
-from watchkeeper.serving.refusals import NotFound, Refused, TooLarge
+from watchkeeper.serving.refusals import ELSEWHERE, NotFound, Refused, TooLarge
 from watchkeeper.serving.runtime import ONE_VERSION
 from watchkeeper.serving.tensors import Contents, RawContents, Tensor, TypedContents, to_bytes
 
 SERVICE = "inference.GRPCInferenceService"
 Context = Any  # aio.ServicerContext; its types are published nowhere
+_CANCELLED_WITHIN = 1.0  # seconds from the end of a stream to the news that its call has ended
 _FIELDS = {"FP64": "fp64_contents", "INT64": "int64_contents", "BYTES": "bytes_contents"}
 
 
@@ -51,7 +52,7 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
         """Tell whether the model is ready; another one is NOT_FOUND."""
         plane = self._plane
         if request.name != plane.model or request.version not in ("", str(plane.version)):
-            await _abort(context, NotFound(f"model {request.name!r} is not served here"))
+            await _abort(context, _not_served(request.name))
         return pb.ModelReadyResponse(ready=plane.ready)
 
     async def ModelMetadata(self, request: Any, context: Context) -> Any:  # noqa: N802
@@ -59,7 +60,7 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
         try:
             metadata = await self._data_plane.model_metadata(request.name, request.version or None)
         except MLServerError:
-            await _abort(context, NotFound(f"model {request.name!r} is not served here"))
+            await _abort(context, _not_served(request.name))
         return _metadata(metadata.model_dump())
 
     async def ModelInfer(self, stream: Any, context: Context) -> bytes:  # noqa: N802, ARG002
@@ -67,11 +68,9 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
         metadata: Any = context.invocation_metadata() or ()
         call = self._plane.call("grpc", dict(metadata))
         request = await context.read()
-        if request is aio.EOF:
-            limit = f"no message within the limit of {self._limit} bytes came"
-            self._plane.refuse(call, TooLarge(limit))
-            raise asyncio.CancelledError  # gRPC has answered already, or the client is gone
         try:
+            if request is aio.EOF:
+                await self._no_message(call)
             message = self._parse(call, request)
             answer = self._plane.infer(
                 call, message.model_name, message.model_version, lambda: decode(message)
@@ -100,6 +99,21 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "streams are not served, ModelInfer is")
         yield b""
 
+    async def _no_message(self, call: Call) -> NoReturn:
+        """Record a call without a message; where gRPC has ended it already, it cancels us now."""
+        refused = Refused("no message came")
+        try:
+            await asyncio.sleep(_CANCELLED_WITHIN)
+        except asyncio.CancelledError:
+            refused = TooLarge(
+                f"no message came: it was over the limit of {self._limit} bytes, or the client "
+                "went away"
+            )
+            raise
+        finally:
+            self._plane.refuse(call, refused)
+        raise refused
+
     def _parse(self, call: Call, request: bytes) -> Any:
         try:
             return pb.ModelInferRequest.FromString(request)
@@ -107,6 +121,10 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
             refused = Refused(f"the message is no ModelInferRequest: {error}")
             self._plane.refuse(call, refused)
             raise refused from error
+
+
+def _not_served(model: str) -> NotFound:
+    return NotFound(f"model {model!r} is not served here; {ELSEWHERE}")
 
 
 async def _abort(context: Context, refused: Refused) -> NoReturn:
