@@ -16,6 +16,7 @@ import psutil
 import pytest
 from local_system import MODEL, OTHER, install, serve, wait_for
 
+from watchkeeper.contracts.exits import GIVE_UP
 from watchkeeper.platforms import Asks, Platform, PlatformError, Route, Run, open_platform
 from watchkeeper.platforms.local import LocalPlatform
 from watchkeeper.platforms.local.home import locked, write_struct
@@ -153,6 +154,30 @@ def test_a_run_that_fails_is_tried_four_times(platform: LocalPlatform, trained: 
     wait_for(lambda: platform.runs(MODEL)["fails"] == "failed", 30)
     assert len(starts_of(trained, "fails")) == 4
     assert not platform.create_run(Run("fails", MODEL, "test"))
+
+
+def test_a_run_that_no_further_try_would_help_fails_at_once(
+    platform: LocalPlatform, trained: Path
+) -> None:
+    platform.create_run(Run("hopeless", MODEL, "test", parameters={"exit": str(GIVE_UP)}))
+    wait_for(lambda: platform.runs(MODEL)["hopeless"] == "failed")
+    assert len(starts_of(trained, "hopeless")) == 1
+
+
+def test_a_run_whose_shell_is_killed_goes_on_with_one_training(
+    platform: LocalPlatform, trained: Path, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    platform.create_run(Run("orphaned", MODEL, "test", parameters={"wait": str(gate)}))
+    wait_for(lambda: starts_of(trained, "orphaned"))
+    shell = psutil.Process(platform.supervisor.states()["run.orphaned"].pid)
+    trainings = shell.children(recursive=True)
+    assert trainings
+    shell.kill()
+    wait_for(lambda: not any(process.is_running() for process in trainings))
+    wait_for(lambda: len(starts_of(trained, "orphaned")) == 2)
+    gate.touch()
+    wait_for(lambda: platform.runs(MODEL)["orphaned"] == "succeeded")
 
 
 def test_after_a_crash_of_supervisord_nothing_is_doubled_and_runs_go_on(

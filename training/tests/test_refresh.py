@@ -20,13 +20,8 @@ import sqlalchemy
 from databases import Server
 from sqlalchemy import text
 
-from watchkeeper.training import (
-    DONE,
-    GIVE_UP,
-    TRY_AGAIN,
-    CannotTrainError,
-    SourceUnavailableError,
-)
+from watchkeeper.contracts.exits import DONE, GIVE_UP, TRY_AGAIN
+from watchkeeper.training import CannotTrainError, SourceUnavailableError
 from watchkeeper.training.models import find
 from watchkeeper.training.refresh import main, refresh
 from watchkeeper.training.source import read_history

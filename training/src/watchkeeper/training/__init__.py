@@ -1,11 +1,4 @@
-"""The training run: read, split, fit, measure, judge, write down, register.
-
-Its commands end with one of three codes, so that whoever started them knows what to do.
-"""
-
-DONE = 0
-TRY_AGAIN = 1  # a database or the registry did not answer, or the run was disturbed
-GIVE_UP = 2  # the order, the settings or the data must change first
+"""The training run: read, split, fit, measure, judge, write down, register."""
 
 
 class CannotTrainError(Exception):

@@ -14,17 +14,12 @@ import time
 import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
+from watchkeeper.contracts.exits import DONE, GIVE_UP, TRY_AGAIN
 from watchkeeper.contracts.names import MAX_NAME
 from watchkeeper.contracts.settings import SettingsError, read_settings
 from watchkeeper.ledger import Ledger
 from watchkeeper.registry import Registry, RegistryError
-from watchkeeper.training import (
-    DONE,
-    GIVE_UP,
-    TRY_AGAIN,
-    CannotTrainError,
-    SourceUnavailableError,
-)
+from watchkeeper.training import CannotTrainError, SourceUnavailableError
 from watchkeeper.training.models import find, parameters_of
 from watchkeeper.training.run import Order, train
 

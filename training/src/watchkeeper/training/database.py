@@ -15,7 +15,7 @@ _LOCK_SECONDS = 30
 _UNKNOWN_COLUMN = 1054  # of MySQL and MariaDB, whose driver calls it operational
 
 
-class DisturbedError(Exception):
+class DisturbedError(SourceUnavailableError):
     """Another transaction came first; this one was rolled back and may be tried again."""
 
 
@@ -27,7 +27,7 @@ def transaction(url: str, purpose: str) -> Iterator[Connection]:
         CannotTrainError: the URL is none, there is no such file, or the database refuses what it
             is asked; the message begins with the URL, without its password, and ``purpose``.
         SourceUnavailableError: it does not answer.
-        DisturbedError: the transaction collided with another one.
+        DisturbedError: the transaction collided with another one, or waited too long for it.
     """
     parsed = _parse(url)
     where = f"{parsed.render_as_string(hide_password=True)}: cannot {purpose}"

@@ -16,14 +16,9 @@ import sys
 import msgspec
 from sqlalchemy import inspect, text
 
+from watchkeeper.contracts.exits import DONE, GIVE_UP, TRY_AGAIN
 from watchkeeper.contracts.settings import SettingsError, read_settings
-from watchkeeper.training import (
-    DONE,
-    GIVE_UP,
-    TRY_AGAIN,
-    CannotTrainError,
-    SourceUnavailableError,
-)
+from watchkeeper.training import CannotTrainError, SourceUnavailableError
 from watchkeeper.training.database import DisturbedError, transaction
 from watchkeeper.training.declaration import Model
 from watchkeeper.training.models import find

@@ -1,5 +1,8 @@
 """Training runs: each happens once by its name, and is tried again when it fails, like a Job.
 
+One that says by its exit code that no further try will help (``contracts.exits``) has failed at
+once.
+
 runs/<name>/
     run.json    what was asked for
     tries       a character for each try that failed
@@ -10,6 +13,7 @@ import shlex
 import shutil
 import uuid
 
+from watchkeeper.contracts.exits import DONE, GIVE_UP
 from watchkeeper.platforms.interface import PlatformError, Run, RunState
 from watchkeeper.platforms.local.home import Home, Role, read_struct, write_struct
 from watchkeeper.platforms.local.program import Program
@@ -19,14 +23,18 @@ TRIES = 4  # as a Job with backoffLimit 3
 STOP_SECONDS = 15
 
 # A stop by supervisord ends shell and training alike, and counts as nothing: the next start
-# begins again, which a training run allows at any line.
+# begins again, which a training run allows at any line. Nor does the training outlive a shell that
+# is killed alone, or the next start would be the second one at work (Linux; elsewhere both are).
 ONE_TRY = """cd {folder}
 if [ -e result ]; then exit 0; fi
 settle() {{ echo "$1" > .result && mv .result result; }}
+tied=
+if setpriv --pdeathsig KILL true 2> /dev/null; then tied="setpriv --pdeathsig KILL"; fi
 status=0
-{command} || status=$?
-if [ $status -eq 0 ]; then settle succeeded; exit 0; fi
+$tied {command} || status=$?
+if [ $status -eq {done} ]; then settle succeeded; exit 0; fi
 printf . >> tries
+if [ $status -eq {give_up} ]; then settle failed; exit 0; fi
 count=$(wc -c < tries)
 if [ "$count" -ge {tries} ]; then settle failed; exit 0; fi
 sleep "$count"
@@ -93,6 +101,8 @@ class Runs:
             folder=shlex.quote(str(self.home.runs / run.name)),
             command=shlex.join([*role.command, *run.arguments()]),
             tries=TRIES,
+            done=DONE,
+            give_up=GIVE_UP,
         )
         return Program(
             name=_program_name(run),
