@@ -10,6 +10,7 @@ from sklearn.ensemble import RandomForestClassifier
 from watchkeeper.training.balance import balanced
 from watchkeeper.training.declaration import Balance, Outliers
 from watchkeeper.training.fit import clipped, fit_head, scores, search
+from watchkeeper.training.judge import judge
 from watchkeeper.training.models import find
 from watchkeeper.training.rows import Rows, usable
 from watchkeeper.training.split import split
@@ -121,6 +122,26 @@ def test_the_search_tries_what_is_declared_and_leaves_the_users_word() -> None:
     assert msgspec.to_builtins(best)["leaf"] in (2, 5)
     assert msgspec.to_builtins(best)["trees"] == 10
     assert search(HEAD, MODEL, SMALL, frozenset({"leaf"}), parts) == (SMALL, [])
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_handful_of_positives_is_fitted_and_judged(together: bool) -> None:
+    """Where they are near each other, a fold has none; it is left out and the search with it."""
+    history = rows(4000)
+    target = np.zeros(len(history))
+    out = split(history, none(), MODEL).held.key
+    held = np.isin(history.key, out)
+    target[np.flatnonzero(held)[:2]] = 1.0
+    target[np.flatnonzero(~held)[:: 1 if together else 500][:4]] = 1.0
+    few = msgspec.structs.replace(history, target=target)
+    parts = split(few, none(), MODEL)
+    _, tried = search(HEAD, MODEL, SMALL, frozenset(), parts)
+    assert len(tried) == (0 if together else 2)
+    pipelines = {HEAD.score: fit_head(HEAD, MODEL, SMALL, parts.train, none())}
+    report = judge(MODEL, parts, pipelines, None, must_improve=True, seed=0)
+    low = report.metrics["history"]["roc_auc"].low
+    assert low is not None
+    assert 0.0 <= low <= 1.0
 
 
 def test_the_same_rows_and_seed_make_the_same_version() -> None:

@@ -69,30 +69,48 @@ def search(
     parameters and what each set reached.
     """
     candidates = [c for c in model.search.candidates if not chosen & set(c)]
-    folds = min(model.search.folds, len(np.unique(parts.blocks)))
-    if parameters.search == "off" or len(candidates) < 2 or folds < 2:
+    folds = _folds(model, parts)
+    if parameters.search == "off" or len(candidates) < 2 or not folds:
         return parameters, []
     tried = []
     for candidate in candidates:
         cheap = override(parameters, {**candidate, **model.search.cheaper})
         reached = _cross_validated(head, model, cheap, parts, folds)
         tried.append(Tried(candidate, reached))
-        log.info("search: %s reaches average precision %.3f in %d folds", candidate, reached, folds)
+        log.info(
+            "search: %s reaches average precision %.3f in %d folds", candidate, reached, len(folds)
+        )
     best = max(tried, key=lambda one: one.average_precision)
     return override(parameters, best.parameters), tried
 
 
+def _folds(model: Model, parts: Parts) -> list[NDArray[np.bool_]]:
+    """Choose the rows that each fold is tried on; none if they do not suffice for a search.
+
+    What is left to fit must have both outcomes, and where positives are few and near each other
+    it may not.
+    """
+    count = min(model.search.folds, len(np.unique(parts.blocks)))
+    if count < 2:
+        return []
+    folds = []
+    for train, test in GroupKFold(count).split(parts.blocks, groups=parts.blocks):
+        if len(np.unique(parts.train.target[train])) < 2:
+            log.warning("search: left out, the positives are too few and too near each other")
+            return []
+        folds.append(np.isin(np.arange(len(parts.blocks)), test))
+    return folds
+
+
 def _cross_validated(
-    head: Head, model: Model, parameters: Parameters, parts: Parts, folds: int
+    head: Head, model: Model, parameters: Parameters, parts: Parts, folds: list[NDArray[np.bool_]]
 ) -> float:
     rows = parts.train
     found = np.zeros(len(rows))
     nothing = rows.where(np.zeros(len(rows), dtype=bool))
-    for train, test in GroupKFold(folds).split(rows.columns, groups=parts.blocks):
-        mask = np.zeros(len(rows), dtype=bool)
-        mask[train] = True
-        pipeline = fit_head(head, model, parameters, rows.where(mask), nothing)
-        found[test] = score(pipeline, described(head), rows.columns.iloc[test])
+    for tried_on in folds:
+        pipeline = fit_head(head, model, parameters, rows.where(~tried_on), nothing)
+        found[tried_on] = score(pipeline, described(head), rows.columns.loc[tried_on])
     return float(average_precision(rows.target, found)[0])
 
 
