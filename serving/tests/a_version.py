@@ -11,6 +11,7 @@ import skops.io
 from onnx import TensorProto, helper
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import DoubleTensorType, StringTensorType
+from skl2onnx.sklapi import CastTransformer
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import Pipeline
@@ -36,8 +37,10 @@ COLUMNS = (
 POLICY = AnswerPolicy((Label("failure", SCORE, 0.5),), Risk(SCORE, 0.2, 0.6))
 
 
-def rows(number: int, seed: int = 0) -> dict[str, list]:
+def rows(number: int, seed: int = 0, columns: tuple[Column, ...] = COLUMNS) -> dict[str, list]:
     """Make valid columns."""
+    if columns is not COLUMNS:
+        return {c.name: _values(c, number, np.random.default_rng(seed)) for c in columns}
     random = np.random.default_rng(seed)
     return {
         "type": random.choice(["L", "M", "H"], number).tolist(),
@@ -49,30 +52,46 @@ def rows(number: int, seed: int = 0) -> dict[str, list]:
     }
 
 
-def make(folder: Path, *, trees: int = 20, depth: int = 6, with_onnx: bool = True) -> Path:
-    """Train, convert and seal a version."""
+def _values(column: Column, number: int, random: np.random.Generator) -> list:
+    if column.datatype == "BYTES":
+        return [column.categories[i] for i in random.integers(len(column.categories), size=number)]
+    low = -1000 if column.minimum is None else column.minimum
+    high = low + 2000 if column.maximum is None else column.maximum
+    if column.datatype == "INT64":
+        return random.integers(int(low), int(high), number, endpoint=True).tolist()
+    return random.uniform(low, high, number).tolist()
+
+
+def make(
+    folder: Path,
+    *,
+    columns: tuple[Column, ...] = COLUMNS,
+    trees: int = 20,
+    depth: int = 6,
+    with_onnx: bool = True,
+) -> Path:
+    """Train, convert and seal a version; of other columns than its own it learns just anything."""
     folder.mkdir(parents=True)
-    columns = rows(2000)
-    frame = pd.DataFrame(columns)
-    target = (frame["torque"] > 48) | (frame["tool_wear"] > 200) | (frame["type"] == "H")
-    numbers = [c.name for c in COLUMNS if c.datatype != "BYTES"]
+    frame = pd.DataFrame(rows(2000, columns=columns))
+    target = np.random.default_rng(1).integers(2, size=len(frame))
+    if columns is COLUMNS:
+        target = (frame["torque"] > 48) | (frame["tool_wear"] > 200) | (frame["type"] == "H")
+    texts = [c.name for c in columns if c.datatype == "BYTES"]
+    numbers = [c.name for c in columns if c.datatype != "BYTES"]
+    encoder = OneHotEncoder(categories=[list(c.categories) for c in columns if c.name in texts])
+    encoders = [("texts", encoder, texts), ("numbers", "passthrough", numbers)]
     pipeline = Pipeline(
         [
-            (
-                "encode",
-                ColumnTransformer(
-                    [("type", OneHotEncoder(), ["type"]), ("numbers", "passthrough", numbers)]
-                ),
-            ),
+            ("encode", ColumnTransformer([each for each in encoders if each[2]])),
             ("forest", RandomForestClassifier(trees, max_depth=depth, random_state=0)),
         ]
-    ).fit(frame, target.astype(int))
+    ).fit(frame, np.asarray(target, dtype=int))
     skops.io.dump(pipeline, folder / f"{SCORE}.skops")
     if with_onnx:
-        onnx.save(as_onnx(pipeline), folder / f"{SCORE}.onnx")
+        onnx.save(as_onnx(pipeline, columns), folder / f"{SCORE}.onnx")
     manifest = Manifest(
         model=MODEL,
-        signature=Signature(COLUMNS, outputs_of((SCORE,), POLICY)),
+        signature=Signature(columns, outputs_of((SCORE,), POLICY)),
         heads=(
             Head(
                 SCORE,
@@ -88,9 +107,9 @@ def make(folder: Path, *, trees: int = 20, depth: int = 6, with_onnx: bool = Tru
         lineage=Lineage("a-run", "0" * 64, 2000, 0, "", {}, "a test", time.time()),
     )
     seal(folder, manifest)
-    inputs = rows(5, seed=1)
+    inputs = rows(5, seed=1, columns=columns)
     answered = load(folder).answer(
-        {k: np.array(v, dtype=object if k == "type" else None) for k, v in inputs.items()}
+        {k: np.array(v, dtype=object if k in texts else None) for k, v in inputs.items()}
     )
     example = Example(inputs, {name: values.tolist() for name, values in answered.items()})
     (folder / EXAMPLE).write_bytes(msgspec.json.encode(example))
@@ -98,10 +117,12 @@ def make(folder: Path, *, trees: int = 20, depth: int = 6, with_onnx: bool = Tru
     return folder
 
 
-def as_onnx(pipeline: Pipeline) -> onnx.ModelProto:
+def as_onnx(pipeline: Pipeline, columns: tuple[Column, ...]) -> onnx.ModelProto:
     """One input a column, of shape [rows, 1]; one output a score, of shape [rows]."""
+    (_, encode), (_, forest) = pipeline.steps
     model = to_onnx(
-        pipeline,
+        # Trees of scikit-learn compare in FP32; cast likewise, the thresholds decide the same.
+        Pipeline([("encode", encode), ("cast", CastTransformer(dtype=np.float32)), ("f", forest)]),
         initial_types=[
             (
                 c.name,
@@ -109,11 +130,18 @@ def as_onnx(pipeline: Pipeline) -> onnx.ModelProto:
                 if c.datatype == "BYTES"
                 else DoubleTensorType([None, 1]),
             )
-            for c in COLUMNS
+            for c in columns
         ],
-        options={id(pipeline.steps[-1][1]): {"zipmap": False}},
+        options={id(forest): {"zipmap": False}},
     )
     graph = model.graph
+    # skl2onnx gives inputs names that could be those of variables; requests have the real ones.
+    real = {given.name: c.name for given, c in zip(graph.input, columns, strict=True)}
+    for given in graph.input:
+        given.name = real[given.name]
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = real.get(name, name)
     probabilities = graph.output[1].name
     graph.initializer.append(helper.make_tensor("positive_class", TensorProto.INT64, [], [1]))
     graph.node.append(

@@ -1,7 +1,14 @@
-"""Whatever a client sends: valid requests mean the same in every encoding, others are refused."""
+"""Whatever a client sends: valid requests mean the same in every encoding, others are refused.
+
+``EXAMPLES`` is how many requests are made up in all, each valid or structurally wrong one being
+sent in the four encodings; the default is short, every night takes many more. Signatures are made
+up too, each with a version trained for it and a server of its own.
+"""
 
 import os
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import a_version
 import msgspec
@@ -10,6 +17,7 @@ import pytest
 from conftest import Server
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from signatures import signature
 from test_valid_requests import offline
 from tritonclient.grpc import service_pb2 as pb
 from wire import ENCODINGS, FIELDS, Given, call, grpc_message, http_body, post, raw, send
@@ -28,13 +36,43 @@ from watchkeeper.serving.tensors import (
     TypedContents,
 )
 
+EXAMPLES = int(os.environ.get("EXAMPLES", "300"))
+SIGNATURES = 3 if EXAMPLES < 10_000 else 40
+TOLERANCE = 1e-6  # of a score, between a version's ONNX form and its sklearn pipeline
 OUTPUTS = (a_version.SCORE, "failure", "risk_level")
-EXAMPLES = int(os.environ.get("EXAMPLES", "30"))  # of each property; many more every night
-quick = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+
+
+def examples(share: float) -> settings:
+    """Settings of a test that takes this share of all examples."""
+    return settings(
+        max_examples=max(5, int(EXAMPLES * share)),
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+class Served(NamedTuple):
+    """A version of made-up columns, and the server that serves it."""
+
+    columns: tuple[Column, ...]
+    version: Path
+    server: Server
+
+
+@pytest.fixture(scope="module", params=range(SIGNATURES), ids=lambda seed: f"signature{seed}")
+def served(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    columns = signature(request.param) if request.param else a_version.COLUMNS
+    home = tmp_path_factory.mktemp("served")
+    version = a_version.make(home / "version", columns=columns, trees=10)
+    server = Server(version, home).start()
+    yield Served(columns, version, server)
+    server.kill()
+    assert "Traceback" not in server.log.read_text()
+    for segment in server.spool.iterdir():
+        segment.unlink()  # many examples make many records
 
 
 def integers(column: Column, datatype: str) -> tuple[int, int]:
@@ -51,10 +89,14 @@ def values(column: Column, datatype: str) -> st.SearchStrategy[Any]:
         return st.sampled_from(column.categories)
     if datatype in INTEGERS:
         return st.integers(*integers(column, datatype))
-    # Integers are bounds of every range here, and FP32 holds those exactly.
     low = -(1024.0**8) if column.minimum is None else column.minimum
     high = 1024.0**8 if column.maximum is None else column.maximum
-    return st.floats(low, high, allow_nan=False, width=32 if datatype == "FP32" else 64)
+    if datatype == "FP64":
+        return st.floats(low, high, allow_nan=False)
+    least, most = np.float32(low), np.float32(high)
+    least = np.nextafter(least, np.float32(np.inf)) if float(least) < low else least
+    most = np.nextafter(most, np.float32(-np.inf)) if float(most) > high else most
+    return st.floats(float(least), float(most), allow_nan=False, width=32)
 
 
 def datatypes(column: Column) -> list[str]:
@@ -68,7 +110,7 @@ def datatypes(column: Column) -> list[str]:
 @st.composite
 def requests(draw: st.DrawFn, columns: tuple[Column, ...] = a_version.COLUMNS) -> list[Given]:
     """The tensors of a valid request."""
-    rows = draw(st.integers(1, 20))
+    rows = draw(st.integers(1, 8))
     made = []
     for column in draw(st.permutations(columns)):
         datatype = draw(st.sampled_from(datatypes(column)))
@@ -77,26 +119,150 @@ def requests(draw: st.DrawFn, columns: tuple[Column, ...] = a_version.COLUMNS) -
     return made
 
 
-@quick
-@given(requests(), st.lists(st.sampled_from(OUTPUTS), unique=True))
+@examples(0.3 / SIGNATURES)
+@given(st.data())
 def test_a_valid_request_is_answered_alike_in_every_encoding(
-    server: Server, version: Any, tensors: list[Given], outputs: list[str]
+    served: Served, data: st.DataObject
 ) -> None:
-    replies = [send(server, encoding, tensors, outputs=outputs) for encoding in ENCODINGS]
+    tensors = data.draw(requests(served.columns))
+    outputs = data.draw(st.lists(st.sampled_from(OUTPUTS), unique=True))
+    replies = [send(served.server, encoding, tensors, outputs=outputs) for encoding in ENCODINGS]
     assert {str(reply.status) for reply in replies} <= {"200", "OK"}, replies
     assert all(reply.outputs == replies[0].outputs for reply in replies)
     assert list(replies[0].outputs) == (outputs or list(OUTPUTS))
-    columns = {tensor.name: [as_column(tensor, v) for v in tensor.values] for tensor in tensors}
-    expected = offline(version, columns)
+    datatypes = {column.name: column.datatype for column in served.columns}
+    columns = {
+        t.name: [float(v) for v in t.values] if datatypes[t.name] == "FP64" else t.values
+        for t in tensors
+    }
+    expected = offline(served.version, columns)
     if a_version.SCORE in replies[0].outputs:
         got = replies[0].outputs[a_version.SCORE]
-        assert np.allclose(got, expected[a_version.SCORE], atol=1e-6)
-    assert server.last().inputs == columns
+        assert np.allclose(got, expected[a_version.SCORE], rtol=0, atol=TOLERANCE)
+    assert served.server.last().inputs == columns
 
 
-def as_column(tensor: Given, value: Any) -> Any:
-    integer = next(c for c in a_version.COLUMNS if c.name == tensor.name).datatype == "INT64"
-    return value if isinstance(value, str) or integer else float(value)
+class Wrong(NamedTuple):
+    """A request that breaks one rule: what of the message is certain, and where it can be said."""
+
+    tensors: list[Given]
+    said: str
+    encodings: tuple[str, ...] = ENCODINGS
+    outputs: tuple[str, ...] = ()
+
+
+def one_value(tensor: Given, row: int, value: Any) -> Given:
+    return tensor._replace(values=[*tensor.values[:row], value, *tensor.values[row + 1 :]])
+
+
+@st.composite
+def wrong_requests(  # noqa: C901, PLR0915  (one short function a rule)
+    draw: st.DrawFn, columns: tuple[Column, ...]
+) -> Wrong:
+    """A valid request, spoilt in one place."""
+    tensors = draw(requests(columns))
+    place = draw(st.integers(0, len(tensors) - 1))
+    tensor = tensors[place]
+    column = next(column for column in columns if column.name == tensor.name)
+    row = draw(st.integers(0, len(tensor.values) - 1))
+    rows = len(tensor.values)
+
+    def with_one(spoilt: Given, said: str, *encodings: str) -> Wrong:
+        changed = [*tensors[:place], spoilt, *tensors[place + 1 :]]
+        return Wrong(changed, f"column {spoilt.name!r}: {said}", encodings or ENCODINGS)
+
+    def missing() -> Wrong:
+        return Wrong(tensors[:place] + tensors[place + 1 :], f"column {tensor.name!r}: missing")
+
+    def twice() -> Wrong:
+        return Wrong([*tensors, tensor], f"column {tensor.name!r}: given twice")
+
+    def unknown() -> Wrong:
+        name = draw(st.text(st.characters(exclude_categories=["Cs"]), max_size=20))
+        assume(name not in {c.name for c in columns})
+        return Wrong([*tensors, tensor._replace(name=name)], f"column {name!r}: unknown")
+
+    def unknown_output() -> Wrong:
+        return Wrong(tensors, "output 'x': unknown", outputs=(OUTPUTS[0], "x"))
+
+    def shape() -> Wrong:
+        shapes = ([0], [], [-rows], [rows, 2], [rows, 0], [1, rows, 1], [-1, -rows])
+        return with_one(tensor._replace(shape=draw(st.sampled_from(shapes))), "shape")
+
+    def more_claimed() -> Wrong:
+        claimed = [rows + draw(st.integers(1, 2**40))]
+        return with_one(tensor._replace(shape=claimed), "")
+
+    def fewer_claimed() -> Wrong:
+        longer = tensor._replace(values=[*tensor.values, tensor.values[0]], shape=[rows])
+        return with_one(longer, "")
+
+    def datatype() -> Wrong:
+        other = "FP64" if tensor.datatype == "BYTES" else "BYTES"
+        values = [7.0] * rows if other == "FP64" else ["7"] * rows
+        return with_one(tensor._replace(datatype=other, values=values), "its datatype is")
+
+    def no_datatype() -> Wrong:
+        names = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+        other = draw(st.sampled_from(["BOOL", "FP16", "BF16", "fp64", "STRING"]) | names)
+        assume(other not in FIELDS or other == "BOOL")
+        return with_one(tensor._replace(datatype=other), "its datatype is", "json")
+
+    def fraction() -> Wrong:
+        assume(column.datatype == "INT64")
+        return with_one(tensor._replace(datatype="FP64"), "its datatype is")
+
+    def wrong_in_json() -> Wrong:
+        text = ["7", "NaN", ""] if tensor.datatype != "BYTES" else [7, 1.5]
+        if tensor.datatype in INTEGERS:
+            text += [1.0, 1.5]
+        value = draw(st.sampled_from([None, True, False, [], [1], {}, {"a": 1}, *text]))
+        return with_one(one_value(tensor, row, value), "data is no flat list", "json")
+
+    def no_number() -> Wrong:
+        assume(column.datatype == "FP64")
+        value = draw(st.sampled_from([float("nan"), float("inf"), float("-inf"), 1e39, -1e300]))
+        floats = tensor._replace(datatype="FP64", values=[float(v) for v in tensor.values])
+        encodings = ENCODINGS if abs(value) < float("inf") else ("binary", "typed", "raw")
+        return with_one(one_value(floats, row, value), f"row {row} is", *encodings)
+
+    def out_of_range() -> Wrong:
+        if column.datatype == "BYTES":
+            value: Any = draw(st.text(st.characters(exclude_categories=["Cs"]), max_size=9))
+            assume(value not in column.categories)
+            return with_one(one_value(tensor, row, value), f"row {row} is")
+        outside = [
+            bound + sign * draw(st.integers(1, 1000))
+            for bound, sign in ((column.minimum, -1), (column.maximum, 1))
+            if bound is not None
+        ]
+        assume(outside)
+        value = draw(st.sampled_from(outside))
+        value = float(value) if column.datatype == "FP64" else int(np.floor(value))
+        whole = [type(value)(v) for v in tensor.values]
+        wide = tensor._replace(datatype=column.datatype, values=whole)
+        return with_one(one_value(wide, row, value), f"row {row} is")
+
+    kinds: list[Callable[[], Wrong]] = [
+        missing, twice, unknown, unknown_output, shape, more_claimed, fewer_claimed, datatype,
+        no_datatype, fraction, wrong_in_json, no_number, out_of_range,
+    ]  # fmt: skip
+    return draw(st.sampled_from(kinds))()
+
+
+@examples(0.3 / SIGNATURES)
+@given(st.data())
+def test_a_wrong_request_is_refused_by_column_and_rule_in_every_encoding(
+    served: Served, data: st.DataObject
+) -> None:
+    wrong = data.draw(wrong_requests(served.columns))
+    for encoding in wrong.encodings:
+        reply = send(served.server, encoding, wrong.tensors, outputs=list(wrong.outputs))
+        assert reply.status in (400, "INVALID_ARGUMENT"), (encoding, reply)
+        assert wrong.said[:400] in reply.error, (encoding, reply)
+        record = served.server.last()
+        assert isinstance(record, Prediction)
+        assert (record.status, record.error) == ("INVALID_ARGUMENT", reply.error)
 
 
 JSON = st.recursive(
@@ -147,19 +313,19 @@ def refused_or_answered(server: Server, reply: Any) -> None:
         assert reply.error
 
 
-@quick
+@examples(0.1)
 @given(spoilt_bodies())
 def test_a_spoilt_body_is_never_an_error_of_the_server(server: Server, body: bytes) -> None:
     refused_or_answered(server, post(server, body))
 
 
-@quick
+@examples(0.1)
 @given(spoilt_bytes(requests().map(lambda tensors: http_body(tensors, False)[0])))
 def test_spoilt_json_is_never_an_error_of_the_server(server: Server, body: bytes) -> None:
     refused_or_answered(server, post(server, body))
 
 
-@quick
+@examples(0.1)
 @given(requests(), st.data())
 def test_spoilt_binary_data_is_never_an_error_of_the_server(
     server: Server, tensors: list[Given], data: st.DataObject
@@ -168,7 +334,7 @@ def test_spoilt_binary_data_is_never_an_error_of_the_server(
     refused_or_answered(server, post(server, data.draw(spoilt_bytes(st.just(body))), headers))
 
 
-@quick
+@examples(0.1)
 @given(
     spoilt_bytes(
         st.tuples(requests(), st.booleans()).map(lambda r: grpc_message(*r).SerializeToString())
@@ -207,7 +373,7 @@ def contents(encoding: str, tensor: Given) -> Any:
     return TypedContents(message)
 
 
-@settings(max_examples=3 * EXAMPLES, deadline=None)
+@examples(0.3)
 @given(st.lists(columns(), min_size=1, max_size=5, unique_by=lambda c: c.name), st.data())
 def test_every_signature_reads_valid_columns_alike_and_refuses_what_is_wrong(
     signature: list[Column], data: st.DataObject

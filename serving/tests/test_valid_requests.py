@@ -17,7 +17,8 @@ pipelines = functools.cache(load)
 
 def offline(version: Path, columns: dict[str, list]) -> dict[str, list]:
     arrays = {
-        name: np.array(v, dtype=object if name == "type" else None) for name, v in columns.items()
+        name: np.array(v, dtype=object if isinstance(v[0], str) else None)
+        for name, v in columns.items()
     }
     return {name: values.tolist() for name, values in pipelines(version).answer(arrays).items()}
 
