@@ -63,7 +63,7 @@ test-loop: environments ## the tests across components, on the running system
 	demo/.venv/bin/python -m pytest -q tests
 
 .PHONY: corpus
-corpus: environments ## 100,000 generated requests of each kind, as every night; EXAMPLES=... for fewer
+corpus: environments ## 100,000 made-up requests, as every night; EXAMPLES=... for fewer
 	cd serving && EXAMPLES=$(or $(EXAMPLES),100000) .venv/bin/python -m pytest -q tests/test_properties.py
 
 .PHONY: lint
