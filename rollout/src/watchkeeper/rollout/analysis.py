@@ -37,10 +37,6 @@ GROSS_SHIFT = 1.0  # standard deviations of the scores
 WATCH_SLACK = 2.0  # before and after differ by load and neighbours too: limits times this
 
 
-class Check(Judgement, frozen=True):
-    """One comparison."""
-
-
 def judge_step(evidence: Evidence, policy: RolloutPolicy) -> Judgement:
     """Judge a traffic step: stable and canary side by side."""
     new, stable = evidence.new, evidence.stable
@@ -102,14 +98,14 @@ def level(requests: int, bounds: int) -> float:
     return ALPHA / (CHECKS * bounds * requests * (requests + 1))
 
 
-def _errors(new: Sample, stable: Sample, protocol: str, policy: RolloutPolicy) -> Check:
+def _errors(new: Sample, stable: Sample, protocol: str, policy: RolloutPolicy) -> Judgement:
     name = f"{protocol} errors"
     n, m = new.asked(protocol), stable.asked(protocol)
     failed, stable_failed = new.failed(protocol), stable.failed(protocol)
     numbers = {"new": [failed, n], "stable": [stable_failed, m]}
     if not m:
         verdict: Result = "inconclusive" if failed else "pass"
-        return Check(verdict, f"{name}: {failed} of {n}, stable was not asked", {name: numbers})
+        return Judgement(verdict, f"{name}: {failed} of {n}, stable was not asked", {name: numbers})
     a = level(n + m, 2)
     certain = rate_above(failed, n, a) - rate_below(stable_failed, m, a)
     difference = failed / n - stable_failed / m
@@ -122,12 +118,12 @@ def _errors(new: Sample, stable: Sample, protocol: str, policy: RolloutPolicy) -
         )
     elif difference > policy.error_margin:
         verdict = "inconclusive"
-    return Check(verdict, said, {name: numbers})
+    return Judgement(verdict, said, {name: numbers})
 
 
 def _latency(
     new: Sample, stable: Sample, protocol: str, q: float, *, ratio: float, floor: float
-) -> Check:
+) -> Judgement:
     """Compare a quantile: too long is above both ``ratio`` times stable's and ``floor`` s."""
     name = f"{protocol} latency at {q:g}"
     mine, theirs = np.sort(new.latencies[protocol]), np.sort(stable.latencies[protocol])
@@ -145,22 +141,22 @@ def _latency(
         said += f": certainly over {ratio:g} times that and over {floor * 1000:g} ms"
     elif too_long(SUSPICION / 2):
         verdict = "inconclusive"
-    return Check(verdict, said, {name: numbers})
+    return Judgement(verdict, said, {name: numbers})
 
 
-def _skew(skew: Skew, policy: RolloutPolicy) -> Check:
+def _skew(skew: Skew, policy: RolloutPolicy) -> Judgement:
     numbers = {"skew": {"rows": skew.rows, "largest": skew.largest}}
     if skew.broken:
-        return Check("fail", f"skew: it has no offline form: {skew.broken}", numbers)
+        return Judgement("fail", f"skew: it has no offline form: {skew.broken}", numbers)
     said = f"skew: live scores up to {skew.largest:.2g} from offline in {skew.rows} rows"
     if not skew.rows:
-        return Check("inconclusive", "skew: no live scores to compare", numbers)
+        return Judgement("inconclusive", "skew: no live scores to compare", numbers)
     if not skew.largest <= policy.score_tolerance:  # NaN is not a pass
-        return Check("fail", f"{said}, allowed {policy.score_tolerance:g}", numbers)
-    return Check("pass", said, numbers)
+        return Judgement("fail", f"{said}, allowed {policy.score_tolerance:g}", numbers)
+    return Judgement("pass", said, numbers)
 
 
-def _shift(new: Sample, stable: Sample, score: str, measured: float, among: int) -> Check:
+def _shift(new: Sample, stable: Sample, score: str, measured: float, among: int) -> Judgement:
     """Only a gross contradiction counts: a good retraining shifts the scores, as the gate saw.
 
     The ``among`` scores of a version share the level of one check.
@@ -168,7 +164,7 @@ def _shift(new: Sample, stable: Sample, score: str, measured: float, among: int)
     name = f"shift of {score}"
     mine, theirs = new.scores.get(score), stable.scores.get(score)
     if mine is None or theirs is None or min(len(mine), len(theirs)) < MINIMUM_SCORES:
-        return Check("pass", f"{name}: too few scores to tell")
+        return Judgement("pass", f"{name}: too few scores to tell")
     with np.errstate(all="ignore"):  # what overflows is no number, and that is no pass
         live = float(mine.mean() - theirs.mean())
         spread = float(max(mine.std(), theirs.std()))
@@ -177,17 +173,17 @@ def _shift(new: Sample, stable: Sample, score: str, measured: float, among: int)
     said = f"{name}: {live:+.3f} live, {measured:+.3f} at the gate"
     numbers = {name: {"live": live, "gate": measured}}
     if not abs(live - measured) - z * error <= GROSS_SHIFT * spread + 1e-9:
-        return Check("fail", said, numbers)
-    return Check("pass", said, numbers)
+        return Judgement("fail", said, numbers)
+    return Judgement("pass", said, numbers)
 
 
-def _quality(new: Sample, stable: Sample, policy: RolloutPolicy) -> Check:
+def _quality(new: Sample, stable: Sample, policy: RolloutPolicy) -> Judgement:
     found = []
     for sample in (new, stable):
         positive = sample.labelled[:, 1] > 0
         classes = sample.labelled[positive, 0], sample.labelled[~positive, 0]
         if min(map(len, classes)) < MINIMUM_CLASS:
-            return Check("pass", "quality: too few labels to tell")
+            return Judgement("pass", "quality: too few labels to tell")
         found.append(auc(*classes))
     (mine, variance), (theirs, stable_variance) = found
     a = level(len(new.labelled) + len(stable.labelled), 1)
@@ -195,8 +191,8 @@ def _quality(new: Sample, stable: Sample, policy: RolloutPolicy) -> Check:
     said = f"quality: ROC AUC {mine:.3f}, stable {theirs:.3f}"
     numbers = {"ROC AUC": {"new": mine, "stable": theirs, "labels": len(new.labelled)}}
     if not certain <= policy.quality_margin:
-        return Check("fail", f"{said}: certainly worse by {certain:.3f}", numbers)
-    return Check("pass", said, numbers)
+        return Judgement("fail", f"{said}: certainly worse by {certain:.3f}", numbers)
+    return Judgement("pass", said, numbers)
 
 
 def _timed(new: Sample, stable: Sample) -> set[str]:
@@ -220,7 +216,7 @@ def _missing_in_step(evidence: Evidence, policy: RolloutPolicy) -> str:
     return "" if evidence.skew is not None else "not yet compared with the offline prediction"
 
 
-def _sum_up(checks: list[Check], missing: str, evidence: Evidence) -> Judgement:
+def _sum_up(checks: list[Judgement], missing: str, evidence: Evidence) -> Judgement:
     observations = {k: v for check in checks for k, v in check.observations.items()}
     observations["seconds"] = round(evidence.seconds, 3)
     failed = [c.reason for c in checks if c.verdict == "fail"]

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
 from watchkeeper.contracts.policies import RolloutPolicy, override
@@ -160,14 +161,14 @@ class Controller:
 
     def _observe(self, world: World, policy: RolloutPolicy) -> World:
         """Tell the ledger what it does not know yet, and read what is to be judged."""
-        fields = {name: getattr(world, name) for name in world.__struct_fields__}
         try:
             with self._guards["ledger"].guard():
                 self._tell(world)
                 evidence, blind = self.observer.evidence(world.state, policy)
         except (UnavailableError, BrokenVersionError) as error:
-            return World(**{**fields, "told": not self._untold(world), "blind": str(error)})
-        return World(**{**fields, "told": True, "evidence": evidence, "blind": blind})
+            told = not self._untold(world)
+            return msgspec.structs.replace(world, told=told, blind=str(error))
+        return msgspec.structs.replace(world, told=True, evidence=evidence, blind=blind)
 
     def _tell(self, world: World) -> None:
         for event in self._untold(world):
