@@ -5,6 +5,8 @@ import pytest
 
 from watchkeeper.ledger import Ledger, migrate
 
+pytest_plugins = ["databases"]
+
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:

@@ -95,14 +95,16 @@ class Server(ABC):
     def kill(self) -> None:
         """Kill it and all its processes with SIGKILL, as a crash would."""
         self.thaw()
-        if self.process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(timeout=30)
-            deadline = time.monotonic() + 30
-            while _group(self.process.pid) and time.monotonic() < deadline:
-                time.sleep(0.01)  # its workers may outlive it for a moment
-            self.process = None
+        if self.process is None:
+            return
+        family = _family(self.process.pid)
+        for pid in family:
+            _signal(pid, signal.SIGKILL)
+        self.process.wait(timeout=30)
+        deadline = time.monotonic() + 30
+        while any(_alive(pid) for pid in family[1:]) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self.process = None
 
     def restart(self) -> None:
         """Kill it and start it again on the same port."""
@@ -112,16 +114,21 @@ class Server(ABC):
     def freeze(self) -> None:
         """Stop every process of the server in the middle of what it does."""
         assert self.process is not None
-        self._frozen = _group(self.process.pid)
+        self._frozen = _family(self.process.pid)
         for pid in self._frozen:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGSTOP)
+            _signal(pid, signal.SIGSTOP)
+
+    def limit_files(self, size: int | None) -> None:
+        """Let no file grow beyond ``size`` bytes, as if its disk were full; None: as before."""
+        assert self.process is not None
+        for pid in _family(self.process.pid):
+            limit = "unlimited" if size is None else str(size)
+            _run(["prlimit", "--pid", str(pid), f"--fsize={limit}:"], self.folder)
 
     def thaw(self) -> None:
         """Let a frozen server go on."""
         for pid in self._frozen:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+            _signal(pid, signal.SIGCONT)
         self._frozen = []
 
 
@@ -187,7 +194,7 @@ class MariaDB(Server):
             "bind-address": HOST,
             "innodb-buffer-pool-size": "32M",
             "innodb-flush-log-at-trx-commit": 2,  # the kernel keeps what a killed server wrote
-            "innodb-fatal-semaphore-wait-threshold": 600,
+            "innodb-log-file-size": "8M",
         }
         options = [f"--{key}={value}" for key, value in settings.items()]
         return [self._program, "--no-defaults", *options]
@@ -303,13 +310,25 @@ def _free_port() -> int:
     raise RuntimeError("no free port between 20000 and 32000")
 
 
-def _group(leader: int) -> list[int]:
-    """List the living processes of a session, its leader first."""
-    found = []
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _family(leader: int) -> list[int]:
+    """List a living process and its children, itself first; PostgreSQL's are leaders too."""
+    found = [leader]
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                if int(fields[3]) == leader and fields[0] != "Z":
+                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+                if int(parent) == leader and state != "Z":
                     found.append(int(entry.name))
-    return sorted(found, key=lambda pid: pid != leader)
+    return found

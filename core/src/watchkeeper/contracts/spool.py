@@ -20,13 +20,15 @@ class Checkpoint(msgspec.Struct, frozen=True):
     """All bytes before ``offset`` of ``segment``, and all lower segments, are shipped.
 
     The counts are of everything before that place, so that reading it again counts nothing
-    twice: records ``lost`` to a full spool or unreadable, and lines ``torn`` by a killed server.
+    twice: records ``lost`` to a full spool or unreadable, lines ``torn`` by a killed server, and
+    requests ``shed`` under overload, which have no record of their own.
     """
 
     segment: int = 1
     offset: int = 0
     lost: int = 0
     torn: int = 0
+    shed: int = 0
 
 
 def segment_path(folder: Path, number: int) -> Path:

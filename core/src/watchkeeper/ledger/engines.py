@@ -80,7 +80,21 @@ def _postgresql(url: URL, patient: bool) -> Engine:
 
 def _mysql(url: URL, patient: bool) -> Engine:
     seconds = PATIENT_SECONDS if patient else ANSWER_SECONDS
-    return create_engine(
+    packet = [16 * 2**20]
+
+    def encode(value: object) -> str:
+        # A statement above the limit ends the connection and would be tried for ever. Quotes are
+        # escaped on the way; inputs and outputs share a statement.
+        text = _encode(value)
+        size = len(text.encode()) + text.count('"') + text.count("\\")
+        if size > packet[0] // 2 - 2**16:
+            raise ValueError(
+                f"{size} bytes of JSON are more than the database takes in one statement; "
+                f"raise its max_allowed_packet, which is {packet[0]}"
+            )
+        return text
+
+    engine = create_engine(
         url,
         # Two sidecars that store the same request must not wait for the gaps between ids.
         isolation_level="READ COMMITTED",
@@ -89,11 +103,21 @@ def _mysql(url: URL, patient: bool) -> Engine:
             "connect_timeout": CONNECT_SECONDS,
             "read_timeout": seconds,
             "write_timeout": seconds,
-            "init_command": f"SET SESSION innodb_lock_wait_timeout={LOCK_SECONDS}",
+            # The first is for rows, the second for tables.
+            "init_command": f"SET SESSION innodb_lock_wait_timeout={LOCK_SECONDS}, "
+            f"SESSION lock_wait_timeout={LOCK_SECONDS}",
         },
-        **_common(),
+        **{**_common(), "json_serializer": encode},
         **_pool(),
     )
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, _record: object) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT @@max_allowed_packet")
+            packet[0] = int(cursor.fetchone()[0])
+
+    return engine
 
 
 def _common() -> dict[str, Any]:

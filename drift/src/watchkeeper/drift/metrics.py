@@ -23,6 +23,7 @@ class SidecarCollector(Collector):
         yield self._counter("records_shipped", "Records stored in the ledger", state.shipped)
         yield self._counter("records_lost", "Records the ledger will never have", state.lost)
         yield self._counter("records_torn", "Lines cut off by a killed server", state.torn)
+        yield self._counter("requests_shed", "Requests turned away unread", state.shed)
         yield self._counter("ledger_errors", "Calls that the ledger failed", state.ledger_errors)
         yield self._counter("watch_errors", "Turns of the watch that failed", state.watch_errors)
         yield self._gauge(

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
-from watchkeeper.contracts.record import LabelRecord, Prediction
+from watchkeeper.contracts.record import Gap, LabelRecord, Prediction
 from watchkeeper.contracts.spool import (
     CHECKPOINT,
     Checkpoint,
@@ -23,8 +23,9 @@ from watchkeeper.contracts.spool import (
     segment_path,
     segments,
 )
-from watchkeeper.drift.tail import Batch, read_batch, read_checkpoint
+from watchkeeper.drift.tail import Batch, Placed, read_batch, read_checkpoint
 from watchkeeper.ledger import Ledger
+from watchkeeper.ledger.gaps import StoredGap
 from watchkeeper.ledger.store import SpoolState, ship
 
 IN_FLIGHT_SECONDS = 1.0
@@ -72,9 +73,13 @@ class Shipper:
         if idle and 0 <= now - self._written < IDLE_SECONDS:
             return False
         self._slowest.append(max((p.latency for p in batch.predictions), default=0.0))
-        state = msgspec.structs.replace(self._state, lost=batch.after.lost, closed=False)
-        if batch.at_end and not batch.pending:
-            state = msgspec.structs.replace(state, shipped_until=now - self._in_flight())
+        state = msgspec.structs.replace(
+            self._state,
+            lost=batch.after.lost,
+            closed=False,
+            shipped_until=self._reached(batch, now),
+            seen=now,
+        )
         after = self._store(batch, state)
         self._written = now
         self.pending = batch.pending
@@ -84,9 +89,22 @@ class Shipper:
 
     def close(self) -> None:
         """Mark the spool as shipped to its end; its server has gone."""
-        self._ship([], [], msgspec.structs.replace(self._state, closed=True))
+        closed = msgspec.structs.replace(self._state, closed=True, seen=self._clock())
+        self._ship([], [], [], closed)
         if self.pending:
             log.warning("the spool ends in %d bytes of a record never finished", self.pending)
+
+    def _reached(self, batch: Batch, now: float) -> float:
+        """Return the time up to which everything will be in the ledger with this batch.
+
+        While there is more to read it stays where it was; but a clock that went back makes
+        records that are older than what was said, and then less must be said.
+        """
+        reach = now - self._in_flight()
+        if batch.at_end and not batch.pending:
+            return reach
+        times = [p.time for p in batch.predictions]
+        return min([self._state.shipped_until, reach, *times])
 
     def _in_flight(self) -> float:
         """Bound how long after its arrival, its time, a record may be written.
@@ -98,24 +116,29 @@ class Shipper:
 
     def _store(self, batch: Batch, state: SpoolState) -> Checkpoint:
         """Store a batch; return the checkpoint after it, what the ledger never takes counted."""
+        gaps = [self._gap(placed) for placed in batch.gaps]
         try:
-            self._ship(batch.predictions, batch.labels, state)
+            self._ship(batch.predictions, batch.labels, gaps, state)
         except (StatementError, OverflowError) as error:
             if not _is_about_a_record(error):
                 raise
             log.warning("the ledger refuses a batch, its records go one by one: %s", error)
-            refused = sum(self._refuses(record) for record in batch.predictions + batch.labels)
+            parts: list[tuple[list[Prediction], list[LabelRecord], list[StoredGap]]] = [
+                *(([p], [], []) for p in batch.predictions),
+                *(([], [label], []) for label in batch.labels),
+                *(([], [], [gap]) for gap in gaps),
+            ]
+            refused = sum(self._refuses(*part) for part in parts)
             after = msgspec.structs.replace(batch.after, lost=batch.after.lost + refused)
-            self._ship([], [], msgspec.structs.replace(state, lost=after.lost))
+            self._ship([], [], [], msgspec.structs.replace(state, lost=after.lost))
             return after
         return batch.after
 
-    def _refuses(self, record: Prediction | LabelRecord) -> bool:
+    def _refuses(
+        self, predictions: list[Prediction], labels: list[LabelRecord], gaps: list[StoredGap]
+    ) -> bool:
         try:
-            if isinstance(record, Prediction):
-                self._ship([record], [], self._state)
-            else:
-                self._ship([], [record], self._state)
+            self._ship(predictions, labels, gaps, self._state)
         except (StatementError, OverflowError) as error:
             if not _is_about_a_record(error):
                 raise
@@ -124,11 +147,30 @@ class Shipper:
         return False
 
     def _ship(
-        self, predictions: list[Prediction], labels: list[LabelRecord], state: SpoolState
+        self,
+        predictions: list[Prediction],
+        labels: list[LabelRecord],
+        gaps: list[StoredGap],
+        state: SpoolState,
     ) -> None:
-        ship(self._ledger, predictions, labels, state)
+        ship(self._ledger, predictions, labels, state, gaps)
         self.shipped += len(predictions) + len(labels)
         self._state = state
+
+    def _gap(self, placed: Placed) -> StoredGap:
+        line = placed.line
+        return StoredGap(
+            spool=self._state.id,
+            segment=placed.segment,
+            position=placed.position,
+            model=line.model,
+            version=line.version,
+            kind="lost" if isinstance(line, Gap) else "shed",
+            protocol="" if isinstance(line, Gap) else line.protocol,
+            count=line.lost if isinstance(line, Gap) else line.count,
+            since=line.since,
+            until=line.until,
+        )
 
     def _move(self, checkpoint: Checkpoint) -> None:
         replace_file(self.folder / CHECKPOINT, msgspec.json.encode(checkpoint))

@@ -97,7 +97,8 @@ class Sidecar:
             return False
         finally:
             state.shipped = shipper.shipped
-            state.lost, state.torn = shipper.checkpoint.lost, shipper.checkpoint.torn
+            place = shipper.checkpoint
+            state.lost, state.torn, state.shed = place.lost, place.torn, place.shed
             state.shipped_until = shipper.shipped_until
             state.alive = time.monotonic()
         if state.trouble:

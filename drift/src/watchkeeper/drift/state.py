@@ -7,7 +7,8 @@ import msgspec
 
 
 class State(msgspec.Struct):
-    """Counts since the process started, except ``lost`` and ``torn``, which the spool keeps.
+    """Counts since the process started, except ``lost``, ``torn`` and ``shed``, which the spool
+    keeps.
 
     ``trouble`` says why shipping is held, empty while it is not; ``shipped_until`` is in seconds
     since 1970; ``alive`` is the monotonic time of the last sign of life of the shipping.
@@ -18,6 +19,7 @@ class State(msgspec.Struct):
     shipped: int = 0
     lost: int = 0
     torn: int = 0
+    shed: int = 0
     ledger_errors: int = 0
     watch_errors: int = 0
     shipped_until: float = 0.0

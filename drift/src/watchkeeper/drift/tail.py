@@ -8,12 +8,20 @@ from pathlib import Path
 
 import msgspec
 
-from watchkeeper.contracts.record import Gap, LabelRecord, Prediction, decode_line
+from watchkeeper.contracts.record import Gap, LabelRecord, Prediction, Shed, decode_line
 from watchkeeper.contracts.spool import CHECKPOINT, Checkpoint, segment_path, segments
 
 BATCH_BYTES = 512 * 1024  # some 800 one-row records: the ledger's lock is held for milliseconds
 
 log = logging.getLogger(__name__)
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """A line about requests that have no record, and where it stands: that is its name."""
+
+    segment: int
+    position: int
+    line: Gap | Shed
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -23,10 +31,11 @@ class Batch(msgspec.Struct, frozen=True):
     line whose rest is still to come.
     """
 
-    predictions: list[Prediction]
-    labels: list[LabelRecord]
     after: Checkpoint
     at_end: bool
+    predictions: list[Prediction] = []
+    labels: list[LabelRecord] = []
+    gaps: list[Placed] = []
     pending: int = 0
 
 
@@ -50,7 +59,7 @@ def read_batch(folder: Path, since: Checkpoint, limit: int = BATCH_BYTES) -> Bat
     """
     present = [number for number in segments(folder) if number >= since.segment]
     if not present:
-        return Batch([], [], since, at_end=True)
+        return Batch(since, at_end=True)
     place = since if present[0] == since.segment else _begin(since, present[0])
     complete = present[-1] > place.segment
     path = segment_path(folder, place.segment)
@@ -59,16 +68,15 @@ def read_batch(folder: Path, since: Checkpoint, limit: int = BATCH_BYTES) -> Bat
         place = _begin(place, place.segment)
     chunk, more = _read_lines(path, place.offset, limit)
     whole = chunk.rfind(b"\n") + 1
-    predictions, labels, lost = _decode(chunk[:whole].split(b"\n")[:-1], place)
+    batch = _decode(chunk[:whole].split(b"\n")[:-1], place)
     torn = len(chunk) - whole
-    after = msgspec.structs.replace(place, offset=place.offset + whole, lost=place.lost + lost)
     if more or not complete:
-        return Batch(predictions, labels, after, at_end=not more, pending=0 if more else torn)
+        return msgspec.structs.replace(batch, at_end=not more, pending=0 if more else torn)
     if torn:
         log.warning("segment %d ends in a torn line of %d bytes", place.segment, torn)
-    following = _begin(after, min(n for n in present if n > place.segment))
-    following = msgspec.structs.replace(following, torn=after.torn + bool(torn))
-    return Batch(predictions, labels, following, at_end=False)
+    following = _begin(batch.after, min(n for n in present if n > place.segment))
+    following = msgspec.structs.replace(following, torn=batch.after.torn + bool(torn))
+    return msgspec.structs.replace(batch, after=following)
 
 
 def _begin(place: Checkpoint, segment: int) -> Checkpoint:
@@ -85,13 +93,12 @@ def _read_lines(path: Path, offset: int, limit: int) -> tuple[bytes, bool]:
         return chunk, bool(file.read(1))
 
 
-def _decode(
-    lines: list[bytes], place: Checkpoint
-) -> tuple[list[Prediction], list[LabelRecord], int]:
-    predictions: list[Prediction] = []
-    labels: list[LabelRecord] = []
-    lost = 0
+def _decode(lines: list[bytes], place: Checkpoint) -> Batch:
+    """Read whole lines; what cannot be read is counted as lost."""
+    offset, lost, shed = place.offset, place.lost, place.shed
+    found = Batch(place, at_end=False, predictions=[], labels=[], gaps=[])
     for line in lines:
+        position, offset = offset, offset + len(line) + 1
         try:
             record = decode_line(line)
         except msgspec.MsgspecError as error:
@@ -102,9 +109,14 @@ def _decode(
             continue
         match record:
             case Prediction():
-                predictions.append(record)
+                found.predictions.append(record)
             case LabelRecord():
-                labels.append(record)
+                found.labels.append(record)
             case Gap():
                 lost += record.lost
-    return predictions, labels, lost
+                found.gaps.append(Placed(place.segment, position, record))
+            case Shed():
+                shed += record.count
+                found.gaps.append(Placed(place.segment, position, record))
+    after = msgspec.structs.replace(place, offset=offset, lost=lost, shed=shed)
+    return msgspec.structs.replace(found, after=after)
