@@ -14,6 +14,7 @@ from watchkeeper.contracts.signature import Output
 
 Columns = dict[str, NDArray[Any]]
 RISK_LEVELS = ("LOW", "MEDIUM", "HIGH")
+_LEVELS = np.array(RISK_LEVELS, dtype=object)
 
 
 class Label(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,6 +79,6 @@ def answer(scores: Columns, policy: AnswerPolicy) -> Columns:
         above = scores[label.score] >= label.threshold
         outputs[label.name] = (above == (label.side == "above")).astype(np.int64)
     risk = policy.risk
-    level = np.searchsorted(np.array([risk.medium, risk.high]), scores[risk.score], side="right")
-    outputs[risk.name] = np.array(RISK_LEVELS, dtype=object)[level]
+    scored = scores[risk.score]
+    outputs[risk.name] = _LEVELS[(scored >= risk.medium).astype(np.intp) + (scored >= risk.high)]
     return outputs

@@ -13,13 +13,13 @@ from google.protobuf.message import DecodeError
 from grpc import aio
 from mlserver.errors import MLServerError
 from mlserver.grpc import dataplane_pb2 as pb
-from mlserver.grpc.dataplane_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from mlserver.grpc.servicers import InferenceServicer
 from mlserver.handlers import DataPlane as MLServerDataPlane
 from mlserver.handlers import ModelRepositoryHandlers
 
 from watchkeeper.serving.contract import check_subject, refuse_unserved
 from watchkeeper.serving.dataplane import Answer, Call, DataPlane, Request
+from watchkeeper.serving.overload import MESSAGE, Admission
 from watchkeeper.serving.refusals import ELSEWHERE, NotFound, Refused, TooLarge
 from watchkeeper.serving.runtime import ONE_VERSION
 from watchkeeper.serving.tensors import Contents, RawContents, Tensor, TypedContents, to_bytes
@@ -27,6 +27,7 @@ from watchkeeper.serving.tensors import Contents, RawContents, Tensor, TypedCont
 SERVICE = "inference.GRPCInferenceService"
 Context = Any  # aio.ServicerContext; its types are published nowhere
 _CANCELLED_WITHIN = 1.0  # seconds from the end of a stream to the news that its call has ended
+_LATER = (("retry-after", "1"), ("grpc-retry-pushback-ms", "1000"))
 _FIELDS = {"FP64": "fp64_contents", "INT64": "int64_contents", "BYTES": "bytes_contents"}
 
 
@@ -38,10 +39,12 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
         behind: MLServerDataPlane,
         repository: ModelRepositoryHandlers,
         plane: DataPlane,
+        admission: Admission,
         limit: int,
     ) -> None:
         super().__init__(behind, repository)
         self._plane = plane
+        self._admission = admission
         self._limit = limit
 
     async def ServerReady(self, request: Any, context: Context) -> Any:  # noqa: N802, ARG002
@@ -65,6 +68,9 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
 
     async def ModelInfer(self, stream: Any, context: Context) -> bytes:  # noqa: N802, ARG002
         """Answer the bytes of a ModelInferRequest with those of a ModelInferResponse."""
+        if self._admission.gate.full():
+            self._admission.turned_away.add("grpc")
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, MESSAGE, _LATER)
         metadata: Any = context.invocation_metadata() or ()
         call = self._plane.call("grpc", dict(metadata))
         request = await context.read()
@@ -211,29 +217,3 @@ def _put(parameters: Any, values: dict[str, Any] | None) -> None:
     for name, value in (values or {}).items():
         text = json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
         parameters[name].string_param = text
-
-
-def add_to_server(servicer: Servicer, server: aio.Server) -> None:
-    """Register all methods, ModelInfer by its bytes."""
-    add_GRPCInferenceServiceServicer_to_server(servicer, _BytesForModelInfer(server))
-
-
-class _BytesForModelInfer:
-    """Passes handlers on to the server, ModelInfer's without its (de)serializers."""
-
-    def __init__(self, server: aio.Server) -> None:
-        self._server = server
-
-    def add_generic_rpc_handlers(self, handlers: Any) -> None:
-        """Drop them: the registered ones below take precedence anyway."""
-
-    def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
-        """Register."""
-        # As a stream of one message, which is the same on the wire: the servicer then learns of
-        # messages that gRPC itself has refused for their size.
-        infer = grpc.stream_unary_rpc_method_handler(handlers["ModelInfer"].unary_unary)
-        handlers = {**handlers, "ModelInfer": infer}
-        self._server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(service, handlers),)
-        )
-        self._server.add_registered_method_handlers(service, handlers)

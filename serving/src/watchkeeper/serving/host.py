@@ -1,6 +1,7 @@
 """The process: MLServer with our way of a request, a start that proves itself and a gentle end."""
 
 import asyncio
+import gc
 import logging
 import signal
 
@@ -10,10 +11,13 @@ from prometheus_client import REGISTRY
 
 from watchkeeper.serving.dataplane import DataPlane
 from watchkeeper.serving.metrics import Metrics
+from watchkeeper.serving.overload import Admission, Gate, TurnedAway
 from watchkeeper.serving.runtime import OneModel, ReadOnlyRepository, Runtime, model_settings
 from watchkeeper.serving.servers import Grpc, MetricsPage, Rest
 from watchkeeper.serving.settings import ServingSettings
 from watchkeeper.serving.spool import Spool
+
+_REPORT_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +54,10 @@ class Host(MLServer):  # type: ignore[misc]
     def __init__(self, serving: ServingSettings, plane: DataPlane) -> None:
         self._serving = serving
         self._plane = plane
+        self._admission = Admission(
+            Gate(serving.queue_seconds),
+            TurnedAway(serving.model, serving.version, plane.spool, plane.metrics),
+        )
         self._model = model_settings(serving)
         self._end = asyncio.Event()
         super().__init__(mlserver_settings(serving))
@@ -65,20 +73,27 @@ class Host(MLServer):  # type: ignore[misc]
         for part in parts:
             part.bind()
         servers = [asyncio.create_task(part.start()) for part in parts]
+        report = asyncio.create_task(self._report())
         load = asyncio.create_task(self._model_registry.load(self._model))
         end = asyncio.create_task(self._end.wait())
         try:
-            await asyncio.wait((load, end, *servers), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((load, end, report, *servers), return_when=asyncio.FIRST_COMPLETED)
             if load.done():
                 load.result()
+                _settle()
                 logger.info("ready: %s %s", self._serving.model, self._serving.version)
-                await asyncio.wait((end, *servers), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((end, report, *servers), return_when=asyncio.FIRST_COMPLETED)
             if self._end.is_set():
                 await self._drain()
         finally:
             load.cancel()
+            report.cancel()
+            self._count()  # now: gRPC's statistics end with its server
             await self.stop()
             await asyncio.gather(*servers)
+            if not report.cancelled():
+                report.result()  # it never ends by itself
+            self._admission.turned_away.report()
             self._plane.spool.close()
         return 0 if self._end.is_set() else 1
 
@@ -86,6 +101,15 @@ class Host(MLServer):  # type: ignore[misc]
         """Refuse new requests, finish the accepted ones, and only then end the metrics."""
         await asyncio.gather(self._rest_server.stop(), self._grpc_server.stop())
         await self._metrics_server.stop()
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(_REPORT_SECONDS)
+            self._count()
+
+    def _count(self) -> None:
+        self._grpc_server.count_turned_away()
+        self._admission.turned_away.report()
 
     async def _drain(self) -> None:
         """Let the gateway see that this process is going, while it still answers."""
@@ -114,9 +138,15 @@ class Host(MLServer):  # type: ignore[misc]
         # more than the model, and count by labels that clients choose.
         plain = self._settings.model_copy(update={"metrics_endpoint": None})
         behind = (plain, self._data_plane, repository)
-        self._rest_server = Rest(self._serving, self._plane, *behind)
-        self._grpc_server = Grpc(self._serving, self._plane, *behind)
+        self._rest_server = Rest(self._serving, self._plane, self._admission, *behind)
+        self._grpc_server = Grpc(self._serving, self._plane, self._admission, *behind)
         self._metrics_server = MetricsPage(self._settings)
+
+
+def _settle() -> None:
+    """Take what is loaded by now out of the garbage collector's rounds: it stays to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 async def serve(settings: ServingSettings) -> int:

@@ -4,6 +4,7 @@ Ours are inference, feedback, liveness and readiness; everything else goes on to
 """
 
 import asyncio
+import math
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
@@ -12,11 +13,14 @@ from typing import Any
 import msgspec
 
 from watchkeeper.serving import v2
+from watchkeeper.serving.connection import ARRIVAL, NO_RETRY
 from watchkeeper.serving.dataplane import DataPlane, Request
 from watchkeeper.serving.feedback import Feedback
+from watchkeeper.serving.overload import MESSAGE, Admission
 from watchkeeper.serving.refusals import (
     Gone,
     NotFound,
+    Overloaded,
     Refused,
     TooLarge,
     TooSlow,
@@ -49,11 +53,19 @@ class Front:
     """The application that the HTTP server calls."""
 
     def __init__(
-        self, behind: App, plane: DataPlane, feedback: Feedback, limit: int, seconds: float
+        self,
+        behind: App,
+        plane: DataPlane,
+        feedback: Feedback,
+        admission: Admission,
+        *,
+        limit: int,
+        seconds: float,
     ) -> None:
         self._behind = behind
         self._plane = plane
         self._feedback = feedback
+        self._admission = admission
         self._limit = limit
         self._seconds = seconds
         infer, version = f"/v2/models/{plane.model}", str(plane.version)
@@ -74,7 +86,11 @@ class Front:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer, or hand over to MLServer."""
         way = self._way(scope["path"]) if scope["type"] == "http" else self._behind
-        await way(scope, receive, send)
+        try:
+            await way(scope, receive, send)
+        finally:
+            if ARRIVAL in scope:
+                self._admission.gate.leave()
 
     def _way(self, path: str) -> App:
         known = self._known.get(path)
@@ -133,6 +149,9 @@ class Front:
             except Refused as refused:
                 self._plane.refuse(call, refused)
                 raise
+            if self._admission.gate.late(scope.get(ARRIVAL, math.inf)):
+                self._admission.turned_away.add("http")
+                raise Overloaded(MESSAGE)
             wanted = v2.Wanted("", False, {})
 
             def read() -> Request:
@@ -199,6 +218,8 @@ class Front:
     async def _refuse(self, send: Send, refused: Refused) -> None:
         body = msgspec.json.encode({"error": str(refused)})
         headers = [_JSON, _CLOSE] if isinstance(refused, Upgrade) else [_JSON]
+        if isinstance(refused, Overloaded):
+            headers.append(NO_RETRY)
         await self._reply(send, refused.http, body, headers)
 
     async def _send(self, send: Send, status: int, content: dict[str, Any]) -> None:

@@ -21,6 +21,12 @@ class Metrics:
             buckets=_BUCKETS,
             registry=registry,
         )
+        self._shed = Counter(
+            "watchkeeper_shed_total",
+            "Requests turned away unread: overload",
+            (*labels, "protocol"),
+            registry=registry,
+        )
         self._values = values
         self._children: dict[tuple[str, str], Histogram] = {}
 
@@ -39,6 +45,10 @@ class Metrics:
         self.ready: Gauge = Gauge(
             "watchkeeper_ready", "1 while ready", labels, registry=registry
         ).labels(*values)
+
+    def shed(self, protocol: str, count: int) -> None:
+        """Count requests that were turned away unread."""
+        self._shed.labels(*self._values, protocol).inc(count)
 
     def observe(self, protocol: str, status: str, seconds: float) -> None:
         """Count one request; ``status`` is one of a fixed set."""

@@ -76,6 +76,12 @@ class Unavailable(Refused):
     http, grpc = 503, "UNAVAILABLE"
 
 
+class Overloaded(Refused):
+    """More requests come than can be answered in time."""
+
+    http, grpc = 503, "RESOURCE_EXHAUSTED"
+
+
 class Broken(Refused):
     """The fault is here, not in the request; the log has the traceback."""
 

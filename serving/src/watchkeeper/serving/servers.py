@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Iterator
 from functools import partial
@@ -12,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from grpc import aio
 from mlserver import Settings
 from mlserver.grpc import GRPCServer
+from mlserver.grpc.dataplane_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from mlserver.grpc.model_repository import ModelRepositoryServicer
 from mlserver.grpc.model_repository_pb2_grpc import add_ModelRepositoryServiceServicer_to_server
 from mlserver.metrics.server import MetricsServer
@@ -19,11 +21,13 @@ from mlserver.rest import RESTServer
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from watchkeeper.serving.calls import Calls, options
 from watchkeeper.serving.connection import Connection
 from watchkeeper.serving.dataplane import DataPlane
 from watchkeeper.serving.feedback import Feedback
-from watchkeeper.serving.grpc import Servicer, add_to_server
+from watchkeeper.serving.grpc import Servicer
 from watchkeeper.serving.http import Front
+from watchkeeper.serving.overload import Admission
 from watchkeeper.serving.refusals import Refused
 from watchkeeper.serving.settings import ServingSettings
 
@@ -32,6 +36,11 @@ from watchkeeper.serving.settings import ServingSettings
 _KEEP_ALIVE = 3900
 # How long the first request of a connection may take to arrive while the process is ending.
 _LAST_REQUESTS = 0.3
+
+
+_PAGE_CONNECTIONS = 64
+
+logger = logging.getLogger(__name__)
 
 
 class PortError(RuntimeError):
@@ -80,8 +89,16 @@ class _HttpPart:
         """Return the ASGI application."""
         raise NotImplementedError
 
-    def malformed(self, why: str) -> None:
-        """Be told of what came and was no HTTP."""
+    def connection(self, *arguments: Any, **named: Any) -> Connection:
+        """Make the protocol of one connection to a page that needs no gate."""
+        return Connection(
+            *arguments,
+            malformed=partial(logger.warning, "malformed HTTP: %s"),
+            shed=partial(logger.warning, "too many connections"),
+            gate=None,
+            limit=_PAGE_CONNECTIONS,
+            **named,
+        )
 
     def bind(self) -> None:
         """Listen, so that a taken port ends the process before anything else begins."""
@@ -95,7 +112,7 @@ class _HttpPart:
             raise PortError(f"{host}:{self.port}: {error.strerror}") from error
         config = uvicorn.Config(
             self.application(),
-            http=partial(Connection, malformed=self.malformed),  # type: ignore[arg-type]
+            http=self.connection,  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
             log_config=None,
@@ -126,15 +143,28 @@ async def _as_error(request: Any, error: Exception) -> JSONResponse:
 class Rest(_HttpPart, RESTServer):  # type: ignore[misc]
     """MLServer's HTTP server with our front."""
 
-    def __init__(self, serving: ServingSettings, plane: DataPlane, *behind: Any) -> None:
+    def __init__(
+        self, serving: ServingSettings, plane: DataPlane, admission: Admission, *behind: Any
+    ) -> None:
         RESTServer.__init__(self, *behind)
         self._app.router.redirect_slashes = False
         self._app.add_exception_handler(HTTPException, _as_error)
         self._app.add_exception_handler(RequestValidationError, _as_error)
-        self._serving, self._plane = serving, plane
+        self._serving, self._plane, self._admission = serving, plane, admission
         self.port, self.seconds = serving.http_port, round(serving.stop_seconds)
 
-    def malformed(self, why: str) -> None:
+    def connection(self, *arguments: Any, **named: Any) -> Connection:
+        """Make the protocol of one connection."""
+        return Connection(
+            *arguments,
+            malformed=self._malformed,
+            shed=partial(self._admission.turned_away.add, "http"),
+            gate=self._admission.gate,
+            limit=self._serving.connections,
+            **named,
+        )
+
+    def _malformed(self, why: str) -> None:
         """Record it like every other bad request."""
         self._plane.refuse(self._plane.call("http", {}), Refused(why))
 
@@ -142,7 +172,9 @@ class Rest(_HttpPart, RESTServer):  # type: ignore[misc]
         """Put our front before MLServer's application."""
         feedback = Feedback(self._plane, self._serving.feedback_token)
         limit, seconds = self._serving.body_bytes, self._serving.body_seconds
-        return Front(self._app, self._plane, feedback, limit, seconds)
+        return Front(
+            self._app, self._plane, feedback, self._admission, limit=limit, seconds=seconds
+        )
 
 
 class MetricsPage(_HttpPart, MetricsServer):  # type: ignore[misc]
@@ -160,26 +192,30 @@ class MetricsPage(_HttpPart, MetricsServer):  # type: ignore[misc]
 class Grpc(GRPCServer):  # type: ignore[misc]
     """MLServer's gRPC server with our servicer."""
 
-    def __init__(self, serving: ServingSettings, plane: DataPlane, *behind: Any) -> None:
+    def __init__(
+        self, serving: ServingSettings, plane: DataPlane, admission: Admission, *behind: Any
+    ) -> None:
         super().__init__(*behind)
-        self._serving, self._plane = serving, plane
+        self._serving, self._plane, self._admission = serving, plane, admission
+        self._calls = Calls()
 
     def bind(self) -> None:
         """Listen; without SO_REUSEPORT, by which a second process would share the port unseen."""
-        options = [*self._get_options(), ("grpc.so_reuseport", 0)]
-        self._server = aio.server(options=options)
-        add_to_server(
-            Servicer(
-                self._data_plane,
-                self._model_repository_handlers,
-                self._plane,
-                self._serving.body_bytes,
-            ),
-            self._server,
+        bounds = options(self._serving.connections)
+        self._server = aio.server(options=[*self._get_options(), *bounds, ("grpc.so_reuseport", 0)])
+        servicer = Servicer(
+            self._data_plane,
+            self._model_repository_handlers,
+            self._plane,
+            self._admission,
+            self._serving.body_bytes,
         )
+        add_GRPCInferenceServiceServicer_to_server(servicer, self._calls)
         add_ModelRepositoryServiceServicer_to_server(
-            ModelRepositoryServicer(self._model_repository_handlers), self._server
+            ModelRepositoryServicer(self._model_repository_handlers), self._calls
         )
+        self._server.add_generic_rpc_handlers((self._calls,))
+        self._calls.watch()
         address = f"{self._settings.host}:{self._settings.grpc_port}"
         try:
             self._server.add_insecure_port(address)
@@ -190,6 +226,12 @@ class Grpc(GRPCServer):  # type: ignore[misc]
         """Serve until :meth:`stop`."""
         await self._server.start()
         await self._server.wait_for_termination()
+
+    def count_turned_away(self) -> None:
+        """Count what gRPC's core has turned away; asked once a second."""
+        turned_away = self._calls.turned_away()
+        if turned_away:
+            self._admission.turned_away.add("grpc", turned_away)
 
     async def stop(self, sig: int | None = None) -> None:  # noqa: ARG002
         """Refuse new calls, finish the accepted ones."""

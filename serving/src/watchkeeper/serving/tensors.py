@@ -126,7 +126,7 @@ class TypedContents:
         values = filled[0][1]
         if datatype == "BYTES":
             return _array([_text(value) for value in values], datatype, rows)
-        return _array(values, datatype, rows)
+        return _array(values[:], datatype, rows)  # a list: NumPy is slow with other sequences
 
 
 def to_bytes(values: Array, datatype: str) -> bytes:
@@ -143,6 +143,8 @@ def _array(values: Sequence[Any], datatype: str, rows: int) -> Array:
     if datatype == "BYTES":
         return np.array(values, dtype=object)
     try:
+        if datatype != "FP32":
+            return np.array(values, dtype=DTYPES[datatype])
         with np.errstate(over="ignore"):  # what FP32 cannot hold becomes infinite: refused later
             return np.array(values, dtype=DTYPES[datatype])
     except (OverflowError, ValueError) as error:
