@@ -1,12 +1,22 @@
 """Several models side by side: what holds one must not hold another."""
 
+import os
+import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+import httpx
 import pytest
+from conftest import free_port
 from simulated import MODEL, Simulation, first_version
 
+from watchkeeper.ledger import migrate
+from watchkeeper.platforms.local.home import Home, Installation, Ports, write_struct
 from watchkeeper.rollout import loop
 from watchkeeper.rollout.metrics import Health
 from watchkeeper.rollout.steps import Step, Wait
@@ -90,3 +100,45 @@ def test_turns_in_progress_are_finished_at_the_end() -> None:
     assert loop.run([slow], 60.0, Health([MODEL], 60), ended) == []
     assert slow.finished
     stopper.join()
+
+
+def test_the_process_leads_all_models_and_ends_even_while_the_registry_hangs(
+    tmp_path: Path,
+) -> None:
+    home = Home(tmp_path / "home")
+    home.make()
+    installation = Installation(("pump", "press"), str(tmp_path), Ports(1, 2, 3, 4))
+    write_struct(home.installation_file, installation)
+    migrate(f"sqlite:///{tmp_path}/ledger.db")
+    port, log = free_port(), tmp_path / "log"
+    with socket.create_server(("127.0.0.1", 0)) as hanging, log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "watchkeeper.rollout"],
+            env={
+                **os.environ,
+                "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{hanging.getsockname()[1]}",
+                "MLFLOW_HTTP_REQUEST_TIMEOUT": "600",
+                "WATCHKEEPER_MODELS": '["pump", "press"]',
+                "WATCHKEEPER_LEDGER_URL": f"sqlite:///{tmp_path}/ledger.db",
+                "WATCHKEEPER_PLATFORM": f"local:{home.folder}",
+                "WATCHKEEPER_PORT": str(port),
+            },
+            stdout=output,
+            stderr=output,
+        )
+        try:
+            leads = 'watchkeeper_rollout_leader{model="%s"} 1.0'
+            wait_for(lambda: all(leads % m in _metrics(port) for m in ("pump", "press")))
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0, log.read_text()
+        finally:
+            process.kill()
+            process.wait()
+    assert "pump: its turn did not end in time and is cut off" in log.read_text()
+
+
+def _metrics(port: int) -> str:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=20).text
+    except httpx.HTTPError:
+        return ""
