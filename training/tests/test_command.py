@@ -11,6 +11,7 @@ import milling
 import pandas as pd
 import pytest
 
+from watchkeeper.contracts.exits import GIVE_UP, TRY_AGAIN
 from watchkeeper.contracts.names import CANDIDATE
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.events import history as events
@@ -35,7 +36,7 @@ def environment(
 
 
 def complaint(caplog: pytest.LogCaptureFixture, arguments: list[str]) -> str:
-    assert main(arguments) == 2
+    assert main(arguments) == GIVE_UP
     (record,) = [r for r in caplog.records if r.levelno == logging.ERROR]
     return record.getMessage()
 
@@ -131,7 +132,18 @@ def test_a_registry_that_does_not_answer_is_no_fault_of_the_order(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    assert main(TRAIN) == 1
+    assert main(TRAIN) == TRY_AGAIN
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_source_that_does_not_answer_is_no_fault_of_the_order(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    away = "postgresql+psycopg://user:hush@127.0.0.1:9/plant"
+    monkeypatch.setenv("WATCHKEEPER_SOURCE_URL", away)
+    assert main(TRAIN) == TRY_AGAIN
+    assert "cannot read the history of ai4i-failure" in caplog.text
+    assert "hush" not in caplog.text
 
 
 def test_the_command_killed_in_the_middle_and_started_again_makes_one_version(

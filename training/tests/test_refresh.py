@@ -21,7 +21,7 @@ from databases import Server
 from sqlalchemy import text
 
 from watchkeeper.contracts.exits import DONE, GIVE_UP, TRY_AGAIN
-from watchkeeper.training import CannotTrainError, SourceUnavailableError
+from watchkeeper.training import CannotTrainError, SourceUnavailableError, database
 from watchkeeper.training.models import find
 from watchkeeper.training.refresh import main, refresh
 from watchkeeper.training.source import read_history
@@ -233,6 +233,25 @@ def test_a_database_that_does_not_answer_is_a_reason_to_try_again(
     assert "hush" not in caplog.text
     with pytest.raises(SourceUnavailableError):
         read_history(away, MODEL)
+
+
+def test_a_database_that_freezes_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch, server: Server
+) -> None:
+    url = server.create()
+    monkeypatch.setattr(database, "ANSWER_SECONDS", 2)
+
+    def ask_while_it_freezes() -> None:
+        with database.transaction(url, "test") as connection:
+            connection.execute(text("SELECT 1"))
+            server.freeze()
+            try:
+                connection.execute(text("SELECT 1"))
+            finally:
+                server.thaw()
+
+    with pytest.raises(SourceUnavailableError, match="cannot test"):
+        ask_while_it_freezes()
 
 
 @pytest.mark.parametrize("wrong", ["nonsense", "sqlite:///{place}/typo.db", "oracle+x://h/d"])

@@ -5,13 +5,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, create_engine, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from watchkeeper.training import CannotTrainError, SourceUnavailableError
 
 _CONNECT_SECONDS = 10
 _LOCK_SECONDS = 30
+ANSWER_SECONDS = 1800  # for one statement; the first aggregation of a long past takes a while
 _UNKNOWN_COLUMN = 1054  # of MySQL and MariaDB, whose driver calls it operational
 
 
@@ -31,7 +32,7 @@ def transaction(url: str, purpose: str) -> Iterator[Connection]:
     """
     parsed = _parse(url)
     where = f"{parsed.render_as_string(hide_password=True)}: cannot {purpose}"
-    engine = create_engine(parsed, **_options(parsed))
+    engine = _engine(parsed)
     try:
         try:
             connection = engine.connect()
@@ -63,15 +64,27 @@ def _parse(url: str) -> URL:
     return parsed
 
 
-def _options(parsed: URL) -> dict[str, Any]:
-    if parsed.get_backend_name() == "sqlite":
-        return {"connect_args": {"timeout": _LOCK_SECONDS}}
+def _engine(parsed: URL) -> Engine:
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        return create_engine(parsed, connect_args={"timeout": _LOCK_SECONDS})
+    limits: dict[str, dict[str, Any]] = {
+        "postgresql": {"connect_timeout": _CONNECT_SECONDS},
+        "mysql": {"connect_timeout": _CONNECT_SECONDS, "read_timeout": ANSWER_SECONDS},
+    }
     # The rows that a statement reads stay free for those who write them: in MySQL's default
     # isolation an INSERT … SELECT would lock them.
-    return {
-        "isolation_level": "READ COMMITTED",
-        "connect_args": {"connect_timeout": _CONNECT_SECONDS},
-    }
+    connect_args = limits.get(backend, {})
+    engine = create_engine(parsed, isolation_level="READ COMMITTED", connect_args=connect_args)
+    if parsed.get_driver_name() == "psycopg":
+
+        @event.listens_for(engine, "do_connect")
+        def on_connect(_dialect: object, _record: object, given: Any, named: Any) -> Any:
+            from watchkeeper.ledger.bounded import bounded_connection  # noqa: PLC0415 - a driver
+
+            return bounded_connection(ANSWER_SECONDS).connect(*given, **named)
+
+    return engine
 
 
 def _collided(error: DBAPIError) -> bool:
