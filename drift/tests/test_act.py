@@ -151,12 +151,48 @@ def test_a_run_that_died_before_its_candidate_has_failed(ledger: Ledger) -> None
     assert states(ledger)[-1] == "cool-down 1"
 
 
-def test_a_run_that_the_rollout_has_taken_up_is_waited_for(ledger: Ledger) -> None:
+def test_a_version_that_was_overtaken_before_its_rollout_counts_as_an_attempt(
+    ledger: Ledger,
+) -> None:
     platform = Runs()
     drift(ledger)
     turns(ledger, platform)
     said(ledger, f"{MODEL}-v1-a1", "gate-passed", 2, 1100.0)
-    said(ledger, "", "step", 2, 1101.0)
+    said(ledger, "by-hand", "gate-passed", 3, 1101.0)
+    turns(ledger, platform)
+    assert states(ledger)[-1] == "training 1"
+    said(ledger, "", "rolled-back", 2, 1102.0)  # as the rollout says when 3 becomes candidate
+    said(ledger, "", "begun", 3, 1103.0)
+    turns(ledger, platform)
+    assert states(ledger)[-1] == "cool-down 1"
+    said(ledger, "", "promoted", 3, 1104.0)
+    requests(ledger, 300, 1, labelled=False, version=3)
+    turns(ledger, platform, version=3)
+    assert states(ledger)[-1] == "promoted 1"
+    assert len(platform.started) == 1
+
+
+def test_a_step_and_the_rollback_that_it_ends_in_have_one_time_and_the_rollback_counts(
+    ledger: Ledger,
+) -> None:
+    platform = Runs()
+    drift(ledger)
+    turns(ledger, platform)
+    said(ledger, f"{MODEL}-v1-a1", "gate-passed", 2, 1100.0)
+    said(ledger, "", "begun", 2, 1101.0)
+    said(ledger, "", "step", 2, 1102.0)
+    said(ledger, "", "rolled-back", 2, 1102.0)
+    turns(ledger, platform)
+    assert states(ledger)[-1] == "cool-down 1"
+
+
+@pytest.mark.parametrize("taken_up", ["begun", "step"])
+def test_a_run_that_the_rollout_has_taken_up_is_waited_for(ledger: Ledger, taken_up: str) -> None:
+    platform = Runs()
+    drift(ledger)
+    turns(ledger, platform)
+    said(ledger, f"{MODEL}-v1-a1", "gate-passed", 2, 1100.0)
+    said(ledger, "", taken_up, 2, 1101.0)
     platform.states[f"{MODEL}-v1-a1"] = "failed"
     turns(ledger, platform)
     assert states(ledger)[-1] == "training 1"

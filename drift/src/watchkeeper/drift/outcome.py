@@ -8,6 +8,8 @@ from watchkeeper.ledger.events import Event, history
 from watchkeeper.platforms import RunState
 
 PENDING: Final = "pending"
+ON_ITS_WAY = ("begun", "step")
+ENDS = ("promoted", "rolled-back")
 
 
 def outcome_of(ledger: Ledger, model: str, run: str, state: RunState | None) -> Outcome:
@@ -39,12 +41,14 @@ def _of_run(events: list[Event], run: str) -> Event | None:
 def _of_version(ledger: Ledger, model: str, version: int) -> Outcome:
     """Return what the rollout last said about a version."""
     # Only these kinds: a version may have any number of events about labels and sensors.
-    kinds = ("promoted", "rolled-back", "step")
-    for event in reversed(history(ledger, model, version=version, kind=kinds)):
-        if event.kind == "promoted":
+    told = history(ledger, model, version=version, kind=(*ON_ITS_WAY, *ENDS))
+    # A step and the end that it leads to are told with the same time.
+    match max(told, key=lambda event: (event.time, event.kind in ENDS), default=None):
+        case None:
+            return Outcome(PENDING, "")
+        case Event(kind="promoted"):
             return Outcome("promoted", f"version {version} was promoted")
-        if event.kind == "rolled-back":
-            return Outcome("rolled-back", event.reason)
-        if event.kind == "step":
+        case Event(kind="rolled-back", reason=reason):
+            return Outcome("rolled-back", reason)
+        case _:
             return Outcome(PENDING, f"version {version} is on its way")
-    return Outcome(PENDING, "")
