@@ -35,12 +35,18 @@ class Handler(BaseHTTPRequestHandler):
         if self.path.endswith("/second-try") and self.headers["x-envoy-attempt-count"] == "1":
             print("first try of", self.headers["x-request-id"], flush=True)
             return self.answer({}, status=503)
+        if self.path.endswith("/overloaded"):
+            print("turned away", self.headers["x-request-id"], flush=True)
+            return self.answer({}, status=503, overloaded=True)
         return self.answer({"headers": {k.lower(): v for k, v in self.headers.items()}})
 
-    def answer(self, body: dict[str, Any], status: int = 200) -> None:
+    def answer(self, body: dict[str, Any], status: int = 200, overloaded: bool = False) -> None:
         content = json.dumps({"version": VERSION, "pid": os.getpid(), **body}).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
+        if overloaded:
+            self.send_header("Retry-After", "1")
+            self.send_header("x-envoy-ratelimited", "true")
         self.end_headers()
         self.wfile.write(content)
 
@@ -65,9 +71,15 @@ def serve() -> None:
     if os.environ.get("STAND_IN_BREAKS_ON") == VERSION:
         sys.exit("its example was answered wrong")
     answer = grpc.unary_unary_rpc_method_handler(lambda _request, _context: VERSION.encode())
+
+    def overloaded(_request: bytes, context: grpc.ServicerContext) -> bytes:
+        attempt = dict(context.invocation_metadata())["x-envoy-attempt-count"]
+        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"attempt {attempt}")
+
+    refuse = grpc.unary_unary_rpc_method_handler(overloaded)
     server = grpc.server(futures.ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
     server.add_generic_rpc_handlers(
-        [grpc.method_handlers_generic_handler("stand.In", {"Infer": answer})]
+        [grpc.method_handlers_generic_handler("stand.In", {"Infer": answer, "Overloaded": refuse})]
     )
     server.add_insecure_port(f"127.0.0.1:{os.environ['WATCHKEEPER_GRPC_PORT']}")
     server.start()

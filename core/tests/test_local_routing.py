@@ -142,6 +142,33 @@ def test_a_retry_goes_to_another_version_with_the_same_request_id(
         wait_for(lambda log=log, seen=seen: seen["x-request-id"] in log.read_text())
 
 
+def test_what_an_overloaded_server_turns_away_is_not_tried_again(
+    platform: LocalPlatform, v2: httpx.Client
+) -> None:
+    route(platform, {1: 50, 2: 50})
+    answers = [v2.post(f"/v2/models/{MODEL}/overloaded") for _ in range(10)]
+    assert {(a.status_code, a.headers["retry-after"]) for a in answers} == {(503, "1")}
+    logs = [platform.home.log(f"server.{MODEL}-v{version}") for version in (1, 2)]
+
+    def turned_away() -> int:
+        return sum(log.read_text().count("turned away") for log in logs)
+
+    wait_for(lambda: turned_away() >= 10)
+    assert turned_away() == 10
+
+
+def test_an_overloaded_grpc_server_is_not_asked_again(platform: LocalPlatform) -> None:
+    route(platform, {1: 50, 2: 50})
+    port = platform.home.read_installation().ports.v2
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        method = channel.unary_unary("/stand.In/Overloaded")
+        for number in range(10):
+            with pytest.raises(grpc.RpcError) as error:
+                method(b"", timeout=20)
+            assert error.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert error.value.details() == "attempt 1", number
+
+
 def test_the_request_id_is_the_gateways_own(platform: LocalPlatform, v2: httpx.Client) -> None:
     route(platform, {1: 100})
     forged = {"x-request-id": "mine", "x-envoy-attempt-count": "7", "x-envoy-max-retries": "0"}

@@ -11,6 +11,7 @@ NOBODY = {"address_prefix": "255.255.255.255", "prefix_len": 32}
 REQUEST_SECONDS = 30
 ATTEMPT_SECONDS = 10
 BODY_BYTES = 64 * 1024 * 1024
+STREAMS = 1024
 
 
 def bootstrap(folder: Path, admin: Path, v2_port: int, operations_port: int) -> Json:
@@ -77,6 +78,7 @@ def _connection_manager(name: str, folder: Path) -> Json:
         ".HttpConnectionManager",
         "stat_prefix": name,
         "codec_type": "AUTO",  # HTTP/1.1 and HTTP/2 without TLS on one port
+        "http2_protocol_options": {"max_concurrent_streams": STREAMS},  # of one client
         "rds": {"route_config_name": name, "config_source": watched_file(folder / f"{name}.json")},
         # No client is one of us, not even on this machine: its x-request-id and x-envoy-* are
         # replaced. The request id becomes part of the prediction id.
@@ -189,6 +191,9 @@ def _forward(model: str, kind: Kind) -> Json:
             # An inference changes nothing and its id stays the same: it may be repeated
             # wherever it was cut off, but on another host.
             # gRPC servers cancel what arrives in the instant in which they say goodbye.
+            # 503 is a server that is not ready yet. One that is overloaded says so by
+            # x-envoy-ratelimited or RESOURCE_EXHAUSTED, and neither is repeated: trying four
+            # times would make four times the load.
             "retry_on": (
                 "connect-failure,refused-stream,reset,unavailable,cancelled,retriable-status-codes"
             ),
