@@ -16,6 +16,7 @@ from watchkeeper.contracts.names import check_model_name
 from watchkeeper.contracts.policies import DriftPolicy, RolloutPolicy, override
 from watchkeeper.contracts.settings import PREFIX, SettingsError, read_settings
 from watchkeeper.contracts.spool import replace_file
+from watchkeeper.platforms.local.clients import read_keys
 
 SIGNING_KEY = "signing-key"
 FEEDBACK_TOKEN = "feedback-token"  # noqa: S105  (the name of its file)
@@ -37,6 +38,7 @@ class LocalSettings(msgspec.Struct, frozen=True):
 
     ``components`` is the folder with the components and their environments, by default the
     checkout that this program belongs to. Databases are SQLite files in the home by default.
+    ``api_keys``, if there are any, are what clients need: JSON, a key by each client's name.
     """
 
     source_url: str = ""
@@ -50,6 +52,7 @@ class LocalSettings(msgspec.Struct, frozen=True):
     drift_policy: dict[str, Any] = {}
     rollout_policy: dict[str, Any] = {}
     answer_policy: dict[str, Any] = {}
+    api_keys: str = ""
 
     def python(self, component: str) -> str:
         """Return the interpreter of a component's environment."""
@@ -75,6 +78,10 @@ def read_local_settings(home: Path, models: tuple[str, ...]) -> LocalSettings:
         ledger_url=settings.ledger_url or f"sqlite:///{home / 'ledger.db'}",
         code_version=settings.code_version or _commit(settings.components),
     )
+    try:
+        read_keys(settings.api_keys)
+    except ValueError as error:
+        raise SettingsError(f"{PREFIX}API_KEYS: {error}") from error
     for name in ("source_url", "ledger_url"):
         try:
             make_url(getattr(settings, name))

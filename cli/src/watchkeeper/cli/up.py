@@ -20,6 +20,7 @@ from watchkeeper.ledger.episodes import Attempt, save_attempt
 from watchkeeper.platforms import Endpoints, PlatformError, Run
 from watchkeeper.platforms.local import LocalPlatform
 from watchkeeper.platforms.local.asking import get
+from watchkeeper.platforms.local.clients import read_keys
 from watchkeeper.platforms.local.gateway import gateway_program
 from watchkeeper.platforms.local.home import (
     Home,
@@ -77,7 +78,7 @@ def _up(home: Home, models: tuple[str, ...], settings: LocalSettings) -> Endpoin
         write_struct(home.installation_file, installation)
     platform = LocalPlatform(home.folder)
     supervisor = platform.supervisor
-    platform.gateway.declare(models, ports)
+    platform.gateway.declare(models, ports, read_keys(settings.api_keys))
     first = [mlflow_program(installation), gateway_program(installation, home.gateway)]
     if running:
         _tell(supervisor.put(*first))

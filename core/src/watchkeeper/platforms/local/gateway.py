@@ -53,8 +53,13 @@ class Gateway:
         self.folder = folder
         self.admin = sockets / "envoy.sock"
 
-    def declare(self, models: Sequence[str], ports: Ports) -> None:
-        """Write everything but the weights: listeners, and clusters and routes of all models."""
+    def declare(
+        self, models: Sequence[str], ports: Ports, keys: dict[str, str] | None = None
+    ) -> None:
+        """Write everything but the weights: listeners, and clusters and routes of all models.
+
+        With ``keys``, by the names of their clients, requests need one.
+        """
         for model in models:
             (self.folder / model).mkdir(exist_ok=True)
             for kind in KINDS:
@@ -64,7 +69,7 @@ class Gateway:
         start = bootstrap(self.folder, self.admin, ports.v2, ports.operations)
         _write(self.folder / "bootstrap.json", start)
         _write(self.folder / "clusters.json", clusters(self.folder, models))
-        _write(self.folder / "v2.json", v2_routes(models))
+        _write(self.folder / "v2.json", v2_routes(models, keys or {}))
         _write(self.folder / "operations.json", operations_routes(models))
 
     def put(self, model: str, kind: Kind, parts: Sequence[Endpoint]) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from watchkeeper.platforms.local.clients import guarded, key_filter
 from watchkeeper.platforms.local.clusters import TYPES, Json, Kind, cluster_name, watched_file
 from watchkeeper.platforms.local.ports import HOST
 
@@ -29,7 +30,7 @@ def bootstrap(folder: Path, admin: Path, v2_port: int, operations_port: int) -> 
     }
 
 
-def v2_routes(models: Sequence[str]) -> Json:
+def v2_routes(models: Sequence[str], keys: dict[str, str]) -> Json:
     """Return the route table of the V2 port.
 
     A model answers to the hosts ``<model>`` and ``<model>.<anything>``. On any other host HTTP is
@@ -42,7 +43,8 @@ def v2_routes(models: Sequence[str]) -> Json:
         everywhere += _serving(f"/v2/models/{model}", model)[1:]
     for model in models[:1]:
         everywhere += _serving("/", model)
-    return _table("v2", [*hosts, _virtual_host("any host", ["*"], everywhere)])
+    hosts.append(_virtual_host("any host", ["*"], everywhere))
+    return _table("v2", guarded(hosts, keys))
 
 
 def operations_routes(models: Sequence[str]) -> Json:
@@ -96,6 +98,7 @@ def _connection_manager(name: str, folder: Path) -> Json:
         "access_log": [_access_log()],
         "local_reply_config": {"mappers": [_error_body()]},
         "http_filters": [
+            key_filter(),  # first: nobody's body is waited for before that
             {
                 "name": "envoy.filters.http.buffer",
                 "typed_config": {

@@ -23,7 +23,7 @@ from watchkeeper.platforms.local.pods import Pod, Pods
 from watchkeeper.platforms.local.runs import Runs
 from watchkeeper.platforms.local.supervisor import Supervisor
 
-CONFIRM_SECONDS = 5.0
+CONFIRM_SECONDS = 20.0
 LOCK_SECONDS = 5.0
 
 

@@ -25,7 +25,7 @@ from watchkeeper.platforms.local.orphans import MARK, end_marked
 from watchkeeper.platforms.local.program import Program
 
 CALL_SECONDS = 10.0
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 STOP_SECONDS = 90.0
 ORPHAN_SECONDS = 20.0
 POLL_SECONDS = 0.05

@@ -1,0 +1,167 @@
+"""Clients and their keys at the gateway of a local system."""
+
+from collections.abc import Iterator
+
+import grpc
+import httpx
+import local_system
+import pytest
+from local_system import MODEL, serve, wait_for
+
+from watchkeeper.platforms import Route
+from watchkeeper.platforms.local import LocalPlatform
+from watchkeeper.platforms.local.clients import NAME_HEADER, read_keys
+
+KEYS = {"line 4": "a key of line four", "the lab": "a-key-of-the-lab-0"}
+KEYS = {name: key.replace(" ", "-") for name, key in KEYS.items()}
+INFER = f"/v2/models/{MODEL}/infer"
+FORGED = {NAME_HEADER: "somebody else"}
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform]:
+    with local_system.running(tmp_path_factory.mktemp("system")) as platform:
+        serve(platform, 1)
+        platform.set_route(MODEL, Route({1: 100}))
+        wait_for(lambda: platform.confirmed(MODEL))
+        declare(platform, KEYS)
+        wait_for(lambda: httpx.post(url(platform, INFER)).status_code == 401)
+        yield platform
+
+
+def declare(platform: LocalPlatform, keys: dict[str, str]) -> None:
+    installation = platform.home.read_installation()
+    platform.gateway.declare(installation.models, installation.ports, keys)
+
+
+def url(platform: LocalPlatform, path: str) -> str:
+    return f"http://127.0.0.1:{platform.home.read_installation().ports.v2}{path}"
+
+
+def seen(response: httpx.Response) -> dict[str, str]:
+    """The headers that the server got."""
+    assert response.status_code == 200, response.text
+    found: dict[str, str] = response.json()["headers"]
+    return found
+
+
+@pytest.mark.parametrize("header", ["x-api-key", "authorization"])
+@pytest.mark.parametrize("host", ["any", MODEL])
+def test_a_key_gives_the_client_its_name_and_stays_at_the_gateway(
+    platform: LocalPlatform, header: str, host: str
+) -> None:
+    for name, key in KEYS.items():
+        headers = {header: f"Bearer {key}" if header == "authorization" else key, "host": host}
+        got = seen(httpx.post(url(platform, INFER), headers={**headers, **FORGED}))
+        assert got[NAME_HEADER] == name
+        assert key not in str(got)
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"x-api-key": "wrong"}, {"authorization": "Bearer wrong"}, {"x-api-key": ""}]
+)
+@pytest.mark.parametrize(
+    "path",
+    [
+        INFER,
+        f"/v2/models/{MODEL}/versions/1/infer",
+        f"/v2/models/{MODEL}",
+        f"/v2/models/{MODEL}?a=/ready",
+        f"/v2/models/{MODEL}/infer?/v2/health/live",
+        f"/v2/health/live/../../models/{MODEL}/infer",
+        f"/v2/models/{MODEL}/feedback/../infer",
+        f"/v2/models/{MODEL}//infer",
+        "/v2",
+    ],
+)
+def test_without_a_key_nothing_is_answered_but_in_the_form_of_the_protocol(
+    platform: LocalPlatform, path: str, headers: dict[str, str]
+) -> None:
+    response = httpx.post(url(platform, path), headers={**headers, **FORGED})
+    assert response.status_code == 401
+    assert list(response.json()) == ["error"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/v2/models/{MODEL}/feedback",
+        f"/v2/models/{MODEL}/ready",
+        f"/v2/models/{MODEL}/versions/1/ready",
+        "/v2/health/live",
+        "/v2/health/ready",
+    ],
+)
+def test_labels_and_health_need_no_key_and_nobody_takes_a_name_there(
+    platform: LocalPlatform, path: str
+) -> None:
+    token = {"authorization": "Bearer the token for labels"}
+    got = seen(httpx.post(url(platform, path), headers={**token, **FORGED}))
+    assert got["authorization"] == token["authorization"]
+    assert NAME_HEADER not in got
+
+
+def call(platform: LocalPlatform, method: str, *metadata: tuple[str, str]) -> str:
+    port = platform.home.read_installation().ports.v2
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        try:
+            answered: bytes = channel.unary_unary(method)(b"", metadata=metadata, timeout=20)
+        except grpc.RpcError as error:
+            return str(error.code().name)
+    return answered.decode()
+
+
+def test_calls_need_a_key_too(platform: LocalPlatform) -> None:
+    key = KEYS["line 4"]
+    assert call(platform, "/stand.In/Infer", ("x-api-key", key)) == "1"
+    assert call(platform, "/stand.In/Infer", ("authorization", f"Bearer {key}")) == "1"
+    assert call(platform, "/stand.In/Infer") == "UNAUTHENTICATED"
+    assert call(platform, "/stand.In/Infer", ("x-api-key", "wrong")) == "UNAUTHENTICATED"
+    # Nobody answers it here, but the gateway lets it pass.
+    health = "/inference.GRPCInferenceService/ServerReady"
+    assert call(platform, health) == "UNIMPLEMENTED"
+
+
+def test_keys_come_and_go_while_the_gateway_runs(platform: LocalPlatform) -> None:
+    pid = platform.supervisor.states()["gateway"].pid
+    new = {"a new one": "its-key-for-a-while"}
+
+    def status(key: str) -> int:
+        return httpx.post(url(platform, INFER), headers={"x-api-key": key}).status_code
+
+    try:
+        declare(platform, new)
+        wait_for(lambda: status(new["a new one"]) == 200)
+        assert status(KEYS["line 4"]) == 401
+        declare(platform, {})
+        wait_for(lambda: status("none at all") == 200)
+        got = seen(httpx.post(url(platform, INFER), headers=FORGED))
+        assert got[NAME_HEADER] == FORGED[NAME_HEADER]
+    finally:
+        declare(platform, KEYS)
+        wait_for(lambda: status(new["a new one"]) == 401)
+    assert platform.supervisor.states()["gateway"].pid == pid
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("[]", "JSON"),
+        ("line-4: key", "JSON"),
+        ('{"a": 5}', "JSON"),
+        ('{"": "0123456789abcdef"}', "name"),
+        ('{"é": "0123456789abcdef"}', "name"),
+        ('{"a": "short"}', "shorter"),
+        ('{"a": "0123456789 abcdef"}', "spaces"),
+        ('{"a": "0123456789abcdef", "b": "0123456789abcdef"}', "same key"),
+    ],
+)
+def test_keys_that_cannot_be_used_are_refused(text: str, word: str) -> None:
+    with pytest.raises(ValueError, match=word) as caught:
+        read_keys(text)
+    assert "0123456789" not in str(caught.value)
+
+
+def test_no_text_means_no_keys() -> None:
+    assert read_keys(" \n") == {}
+    assert read_keys('{"a": "0123456789abcdef"}') == {"a": "0123456789abcdef"}
