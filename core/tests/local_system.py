@@ -27,7 +27,7 @@ MODEL = "pump-failure"
 OTHER = "warranty-risk"
 
 
-def wait_for(what: Callable[[], object], seconds: float = 20.0) -> None:
+def wait_for(what: Callable[[], object], seconds: float = 120.0) -> None:
     """Wait until ``what()`` is true."""
     deadline = time.monotonic() + seconds
     while not what():

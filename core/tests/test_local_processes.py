@@ -121,7 +121,7 @@ def test_what_a_kill_left_half_made_or_half_removed_is_no_run_and_no_pod(tmp_pat
 
 
 def test_a_version_that_cannot_serve_fails_with_the_reason(platform: LocalPlatform) -> None:
-    wait_for(lambda: platform.serving(MODEL)[13].state == "failed", 40)
+    wait_for(lambda: platform.serving(MODEL)[13].state == "failed")
     assert "its example was answered wrong" in platform.serving(MODEL)[13].reason
     platform.retire(MODEL, 13)
     assert 13 not in platform.serving(MODEL)
@@ -133,12 +133,12 @@ def test_a_version_whose_registry_is_away_waits_and_has_not_failed(
     away = trained / "away-14"
     away.touch()
     platform.serve(MODEL, 14)
-    wait_for(lambda: away.stat().st_size >= 2, 40)
+    wait_for(lambda: away.stat().st_size >= 2)
     found = platform.serving(MODEL)[14]
     assert (found.state, found.reason) == ("waiting", "for its files: the registry is away")
     assert not (platform.pods.folder(MODEL, 14) / "starts").exists()
     away.unlink()
-    wait_for(lambda: platform.serving(MODEL)[14].state == "ready", 60)
+    wait_for(lambda: platform.serving(MODEL)[14].state == "ready")
     platform.retire(MODEL, 14)
     assert 14 not in platform.serving(MODEL)
 
@@ -151,7 +151,7 @@ def test_a_model_whose_server_drains_keeps_no_other_waiting(platform: LocalPlatf
 
 
 def test_a_run_that_fails_is_tried_four_times(platform: LocalPlatform, trained: Path) -> None:
-    wait_for(lambda: platform.runs(MODEL)["fails"] == "failed", 30)
+    wait_for(lambda: platform.runs(MODEL)["fails"] == "failed")
     assert len(starts_of(trained, "fails")) == 4
     assert not platform.create_run(Run("fails", MODEL, "test"))
 

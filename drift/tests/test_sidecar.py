@@ -237,7 +237,7 @@ def test_drift_in_the_spool_becomes_a_training_run(
     running.start()
     try:
         append(settings.spool, [*calm, *drifted])
-        wait_until(lambda: (sidecar.state.view.get("episode") or {}).get("state"), 60)
+        wait_until(lambda: (sidecar.state.view.get("episode") or {}).get("state"))
         view = sidecar.state.view
         assert view["episode"]["state"] == "waiting-for-labels"
         assert platform.started == []

@@ -112,7 +112,7 @@ def append(spool: Path, lines: list[Line], segment: int = 1) -> None:
         file.write(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
 
 
-def wait_until(holds: Callable[[], object], seconds: float = 20.0) -> None:
+def wait_until(holds: Callable[[], object], seconds: float = 120.0) -> None:
     until = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < until, "it did not come true in time"

@@ -15,7 +15,7 @@ from watchkeeper.ledger import Ledger, migrate
 from watchkeeper.registry import Registry
 
 MLFLOW = Path(__file__).parents[2] / "registry" / ".venv" / "bin" / "mlflow"
-START_SECONDS = 60
+START_SECONDS = 120
 os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
 
