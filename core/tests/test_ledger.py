@@ -115,6 +115,30 @@ def test_of_several_attempts_the_last_answer_stands(
     ledger.close()
 
 
+@settings(max_examples=15, deadline=None)
+@given(st.permutations([(1, 2), (2, 1), (3, 2)]), st.booleans())
+def test_attempts_that_do_not_stand_are_kept_for_their_version_in_any_order(
+    tmp_path_factory: pytest.TempPathFactory, tries: list[tuple[int, int]], together: bool
+) -> None:
+    url = f"sqlite:///{tmp_path_factory.mktemp('ledger')}/ledger.db"
+    migrate(url)
+    ledger = Ledger(url)
+    batch = [
+        prediction(7, attempt=a, version=v, status=OK if a == 2 else "UNAVAILABLE")
+        for a, v in tries
+    ]
+    for part in [batch, batch] if together else [[p] for p in batch + batch]:
+        ship(ledger, part, [], spool())
+
+    def seen(version: int, hidden: bool) -> list[tuple[int, str]]:
+        found = observations(ledger, "m", version, since=0.0, superseded=hidden)
+        return [(o.attempt, o.status) for o in found]
+
+    assert (seen(1, hidden=True), seen(2, hidden=False)) == ([(2, OK)], [])
+    assert seen(2, hidden=True) == [(1, "UNAVAILABLE"), (3, "UNAVAILABLE")]
+    ledger.close()
+
+
 def test_a_later_label_replaces_another_value_and_leaves_an_event(ledger: Ledger) -> None:
     ship(ledger, [prediction(1)], [label(1, value=1.0, time=10.0)], spool())
     ship(ledger, [], [label(1, value=1.0, time=11.0)], spool())

@@ -75,6 +75,7 @@ class Plant:
         self.now = 1_000_000.0
         self.slow: dict[int, float] = {}
         self.skewed: dict[int, float] = {}
+        self.unanswered: dict[int, float] = {}  # the share that the gateway repeats on another one
         self.labelled = False
         self.shipping = True
         self._random = np.random.default_rng(7)
@@ -126,11 +127,17 @@ class Plant:
             )
             for number, version in enumerate(chosen)
         ]
+        made = [attempt for one in made for attempt in self._attempts(one, versions)]
         for version in {*versions, *self.platform.pods}:
             until = self.now + seconds
             spool = SpoolState(f"{self.model}-{version}", self.model, version, until)
             predictions = [p for p in made if p.version == version]
             ship(self.ledger, predictions, self._labels(predictions), spool)
+
+    def request(self, version: int) -> Prediction:
+        """Make one answered request."""
+        inputs = {c.name: [50.0] for c in INPUTS}
+        return self._prediction(version, 0.5, protocol="http", time=self.now, inputs=inputs)
 
     def _prediction(self, version: int, score: float, **said: Any) -> Prediction:
         latency = float(self._random.lognormal(np.log(0.002), 0.3))
@@ -146,6 +153,15 @@ class Plant:
             outputs={"probability": [score + self.skewed.get(version, 0.0)]},
             **said,
         )
+
+    def _attempts(self, one: Prediction, versions: list[int]) -> list[Prediction]:
+        """Let the gateway repeat elsewhere what a version does not answer."""
+        share = self.unanswered.get(one.version)
+        others = [v for v in versions if v != one.version]
+        if share is None or not others or self._random.random() >= share:
+            return [one]
+        failed = msgspec.structs.replace(one, status="UNAVAILABLE", outputs={}, error="no")
+        return [failed, msgspec.structs.replace(one, attempt=2, version=others[0])]
 
     def _labels(self, predictions: list[Prediction]) -> list[LabelRecord]:
         if not self.labelled:

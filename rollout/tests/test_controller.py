@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import msgspec
+import numpy as np
 import pytest
 from conftest import free_port
 from plant import POLICY, Plant
@@ -18,10 +20,13 @@ from sqlalchemy import func, select
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger import tables as t
 from watchkeeper.ledger.events import history, production_version
+from watchkeeper.ledger.observations import observations
+from watchkeeper.ledger.store import SpoolState, ship
 from watchkeeper.platforms import Asks
 from watchkeeper.registry import ROLLOUT_TAG, Registry
 from watchkeeper.rollout.metrics import Health, Metrics, serve
-from watchkeeper.rollout.state import State, parse
+from watchkeeper.rollout.observe import Collected
+from watchkeeper.rollout.state import State, Window, parse
 
 
 @pytest.fixture
@@ -112,6 +117,35 @@ def test_live_scores_that_are_not_the_versions_own_take_it_off(plant: Plant) -> 
     plant.skewed[2] = 0.001
     run(plant, lambda: tag(plant, 2) != "")
     assert "skew" in tag(plant, 2)
+
+
+def test_a_version_whose_failures_are_repeated_elsewhere_is_taken_off(plant: Plant) -> None:
+    plant.register()
+    run(plant, settled(plant, 1))
+    plant.register()
+    plant.unanswered[2] = 0.5
+    run(plant, lambda: tag(plant, 2) != "")
+    assert "errors" in tag(plant, 2)
+    seen = observations(plant.ledger, plant.model, 2, since=0.0)
+    assert {o.status for o in seen} == {"OK"}, "no client saw an error"
+
+
+def test_a_clock_that_goes_back_leaves_no_request_out_and_counts_none_twice(plant: Plant) -> None:
+    def shipped(number: int, time: float) -> None:
+        one = msgspec.structs.replace(plant.request(1), id=f"{number:032x}", time=time)
+        ship(plant.ledger, [one], [], SpoolState("a", plant.model, 1, 0.0))
+
+    collected = Collected(Window(1, 1000.0, float("inf")))
+    for number in range(10):
+        shipped(number, 1000.0 + 10 * number)
+    for until in (1050.0, 1100.0):
+        collected.extend(plant.ledger, plant.model, (), until)
+    assert collected.sample(np.empty((0, 2))).asked("http") == 10
+    for number in range(10, 14):  # the clock says 1030 again
+        shipped(number, 1025.0 + number)
+    for until in (0.0, 1037.0, 1045.0, 1120.0):
+        collected.extend(plant.ledger, plant.model, (), until)
+    assert collected.sample(np.empty((0, 2))).asked("http") == 14
 
 
 def test_labels_are_joined_with_what_both_versions_answered(plant: Plant) -> None:

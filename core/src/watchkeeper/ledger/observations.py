@@ -20,10 +20,11 @@ class Observation(msgspec.Struct, frozen=True):
     time: float
     latency: float
     status: str
-    rows: int
-    inputs: dict[str, list[Any]]
-    outputs: dict[str, list[Any]]
+    rows: int = 0
+    inputs: dict[str, list[Any]] = {}
+    outputs: dict[str, list[Any]] = {}
     error: str | None = None
+    attempt: int = 1
 
 
 class LabelledRow(msgspec.Struct, frozen=True):
@@ -46,22 +47,25 @@ def observations(
     since: float,
     until: float = float("inf"),
     newest: int | None = None,
+    superseded: bool = False,
 ) -> list[Observation]:
     """Return what a version was asked with ``since <= time < until``, oldest first.
 
-    ``newest`` keeps only so many of the latest.
+    ``newest`` keeps only so many of the latest. With ``superseded`` also the attempts that a
+    retry has hidden, without their rows: what the version did, not only what the client saw.
     """
-    p = t.predictions.c
-    query = select(*(p[name] for name in Observation.__struct_fields__)).where(
-        p.model == model, p.version == version, p.time >= since
-    )
-    if until != float("inf"):
-        query = query.where(p.time < until)
-    query = query.order_by(p.time.desc(), p.id.desc())
-    if newest is not None:
-        query = query.limit(newest)
+    found: list[Observation] = []
     with ledger.read() as connection:
-        return [Observation(**row._mapping) for row in connection.execute(query)][::-1]
+        for table in (t.predictions, t.superseded) if superseded else (t.predictions,):
+            c = table.c
+            told = [c[name] for name in Observation.__struct_fields__ if name in c]
+            query = select(*told).where(c.model == model, c.version == version, c.time >= since)
+            if until != float("inf"):
+                query = query.where(c.time < until)
+            query = query.order_by(c.time.desc(), c.id.desc()).limit(newest)
+            found += [Observation(**row._mapping) for row in connection.execute(query)]
+    found.sort(key=lambda o: (o.time, o.id, o.attempt))
+    return found if newest is None else found[-newest:]
 
 
 def request_sizes(

@@ -2,7 +2,8 @@
 
 A window is read up to what all of the versions' spools have shipped, and only its new part each
 turn; a record that comes later than that is found for as long as the parts overlap. What is kept
-is bounded, the newest first to stay.
+is bounded, the newest first to stay. Attempts that the gateway repeated elsewhere count as what
+they were: otherwise its retries would hide every failure of a canary.
 """
 
 import time
@@ -34,9 +35,12 @@ class Collected:
 
     def __init__(self, window: Window) -> None:
         self.window = window
-        self.read_until = window.since
+        self._forget()
+
+    def _forget(self) -> None:
+        self.read_until = self.window.since
         self.rows: list[Row] = []
-        self._recent: dict[str, float] = {}
+        self._recent: set[tuple[str, int]] = set()
         self._latencies: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=KEPT))
         self._errors: dict[str, int] = defaultdict(int)
         self._scores: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=KEPT))
@@ -44,16 +48,24 @@ class Collected:
     def extend(self, ledger: Ledger, model: str, scores: tuple[str, ...], until: float) -> None:
         """Read on until ``until``; raises SQLAlchemyError, and is as it was then."""
         until = min(until, self.window.until)
+        if self.window.since < until < self.read_until - OVERLAP_SECONDS:
+            self._forget()  # a clock went back: requests come with times that were read before
         if until <= self.read_until:
             return
         since = max(self.window.since, self.read_until - OVERLAP_SECONDS)
         found = observations(
-            ledger, model, self.window.version, since=since, until=until, newest=READ
+            ledger,
+            model,
+            self.window.version,
+            since=since,
+            until=until,
+            newest=READ,
+            superseded=True,
         )
         for observation in found:
-            if observation.id not in self._recent:
+            if (observation.id, observation.attempt) not in self._recent:
                 self._add(observation, scores)
-        self._recent = {o.id: o.time for o in found if o.time >= until - OVERLAP_SECONDS}
+        self._recent = {(o.id, o.attempt) for o in found if o.time >= until - OVERLAP_SECONDS}
         self.read_until = until
 
     def sample(self, labelled: Numbers) -> Sample:
