@@ -66,6 +66,11 @@ test-loop: environments ## the tests across components, on the running system
 corpus: environments ## 100,000 made-up requests, as every night; EXAMPLES=... for fewer
 	cd serving && EXAMPLES=$(or $(EXAMPLES),100000) .venv/bin/python -m pytest -q tests/test_properties.py
 
+.PHONY: soak
+soak: environments ## kill -9 of server, sidecar and ledger database under load; MINUTES=10 RATE=200
+	PYTHONPATH=tests/support demo/.venv/bin/python tests/soak.py \
+		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(RATE),--rate $(RATE)) $(if $(MODEL),--model $(MODEL))
+
 .PHONY: lint
 lint: environments .venv/.locked ## style, types and layers
 	.venv/bin/ruff check .
