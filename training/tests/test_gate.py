@@ -10,12 +10,13 @@ from watchkeeper.training.gate import (
     Shift,
     accepts,
     floors,
+    most,
     no_worse,
     on_recent,
     shift,
     verdict,
 )
-from watchkeeper.training.measure import metrics
+from watchkeeper.training.measure import metrics, share
 
 GATE = Gate("score", floors={"roc_auc": 0.9, "average_precision": 0.4}, margin=0.05)
 
@@ -110,3 +111,12 @@ def test_the_shift_is_what_the_same_rows_would_score_otherwise() -> None:
     assert found.mean.high is not None
     assert found.mean.low < found.mean.value < found.mean.high
     assert found.candidate["0.5"] == pytest.approx(found.production["0.5"] / 2)
+
+
+@pytest.mark.parametrize(("marked", "passed"), [(3, True), (10, True), (11, False), (90, False)])
+def test_a_label_that_marks_too_many_rows_stops_a_version(marked: int, passed: bool) -> None:
+    bound = Gate("score", floors={}, most={"anomaly_flag": 0.1})
+    shares = {"anomaly_flag": share(np.arange(100) < marked, seed=0)}
+    (check,) = most(bound, shares)
+    assert check.passed == passed
+    assert f"anomaly_flag marks {marked / 100:.1%} of the rows" in check.reason

@@ -1,6 +1,7 @@
 """A model with two heads and numbers only is a declaration, and nothing but that."""
 
 from pathlib import Path
+from typing import Any
 
 import milling
 import msgspec
@@ -91,3 +92,25 @@ def test_models_in_one_registry_do_not_disturb_each_other(
     assert registry.aliases("mill-two") == {CANDIDATE: 2}
     assert [event.version for event in events(ledger, "mill-one")] == [1]
     assert [event.version for event in events(ledger, "mill-two")] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"answer": msgspec.structs.replace(TWO_HEADS.answer, hidden=("oddity",))}, "oddity"),
+        ({"gate": msgspec.structs.replace(TWO_HEADS.gate, most={"odd": 0.1})}, "no label"),
+        ({"gate": Gate("failure", floors={})}, "no head makes the scores"),
+    ],
+)
+def test_a_declaration_that_contradicts_itself_is_refused(wrong: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        msgspec.structs.replace(TWO_HEADS, **wrong)
+
+
+def test_what_counts_as_positive_is_the_scores_own_label_or_high_risk() -> None:
+    assert TWO_HEADS.threshold == 0.599
+    own = (Label("failure", "failure_probability", threshold=0.3), *TWO_HEADS.answer.labels)
+    labelled = msgspec.structs.replace(TWO_HEADS.answer, labels=own)
+    assert msgspec.structs.replace(TWO_HEADS, answer=labelled).threshold == 0.3
+    elsewhere = msgspec.structs.replace(TWO_HEADS.answer, risk=Risk("anomaly", 0.1, 0.2))
+    assert msgspec.structs.replace(TWO_HEADS, answer=elsewhere).threshold == 0.5

@@ -65,13 +65,14 @@ class Split(msgspec.Struct, frozen=True):
     alike, so single held-out rows would be half known, and the reference sample needs
     stretches as long as the drift watch's windows. Of the labelled predictions, a share by
     their ids; it is larger, because the gate and the new reference live on these alone.
-    ``reference_rows`` bounds the reference sample; a new regime needs ``minimum_reference``
-    unseen rows to be described by them.
+    ``recent_rows`` bounds how many of them are read, the newest. ``reference_rows`` bounds the
+    reference sample; a new regime needs ``minimum_reference`` unseen rows to be described by them.
     """
 
     block_rows: int = 500
     held_out: float = 0.3
     recent_held_out: float = 0.4
+    recent_rows: int = 50_000
     reference_rows: int = 5000
     minimum_reference: int = 200
 

@@ -29,7 +29,7 @@ class Recent(msgspec.Struct, frozen=True):
 def read_recent(
     ledger: Ledger, model: Model, versions: Iterable[int], episode: str | None
 ) -> Recent:
-    """Read the labelled rows of all versions, and the newest ones still without a label.
+    """Read the newest labelled rows of all versions, and the newest ones still without a label.
 
     Raises:
         CannotTrainError: the ledger knows no such episode.
@@ -38,7 +38,7 @@ def read_recent(
     regime = _regime(episodes(ledger, model.name), episode)
     since = 0.0 if regime is None else regime
     found: dict[tuple[str, int], tuple[float, dict[str, Any]]] = {}
-    for row in labelled_rows(ledger, model.name, since=since):
+    for row in labelled_rows(ledger, model.name, since=since, newest=model.split.recent_rows):
         found[row.prediction, row.row] = (row.time, {**row.inputs, model.target: row.label})
     for version in versions:
         for seen in observations(
