@@ -26,7 +26,7 @@ COMPONENTS = ("registry", "training", "serving", "drift", "rollout")
 PASSED_ON = {
     "server": (
         *("ANSWER_POLICY", "SPOOL_BYTES", "BODY_BYTES", "BODY_SECONDS"),
-        *("INITIALIZE_SECONDS", "DRAIN_SECONDS", "STOP_SECONDS"),
+        *("INITIALIZE_SECONDS", "DRAIN_SECONDS", "STOP_SECONDS", "QUEUE_SECONDS", "CONNECTIONS"),
     ),
     "sidecar": ("DRIFT_POLICY", "POLL_SECONDS", "WATCH_SECONDS"),
     "rollout": ("ROLLOUT_POLICY", "TURN_SECONDS"),
