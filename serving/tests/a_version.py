@@ -66,6 +66,7 @@ def make(
     folder: Path,
     *,
     columns: tuple[Column, ...] = COLUMNS,
+    model: str = MODEL,
     trees: int = 20,
     depth: int = 6,
     with_onnx: bool = True,
@@ -90,7 +91,7 @@ def make(
     if with_onnx:
         onnx.save(as_onnx(pipeline, columns), folder / f"{SCORE}.onnx")
     manifest = Manifest(
-        model=MODEL,
+        model=model,
         signature=Signature(columns, outputs_of((SCORE,), POLICY)),
         heads=(
             Head(

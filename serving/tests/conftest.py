@@ -1,5 +1,6 @@
 """A real server process, started once for the tests that only ask it something."""
 
+import atexit
 import os
 import signal
 import socket
@@ -40,7 +41,7 @@ def free_ports(number: int) -> list[int]:
             each.close()
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -48,7 +49,8 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 20) -> N
         time.sleep(0.02)
 
 
-HTTP = httpx.Client(timeout=20)  # one for all: making one takes 30 ms
+HTTP = httpx.Client(timeout=60)  # one for all: making one takes 30 ms
+atexit.register(HTTP.close)
 
 
 class Server:
