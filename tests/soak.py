@@ -148,7 +148,7 @@ class Accounts(msgspec.Struct):
     skipped: int = 0
     failed_away: int = 0
     failed_before_the_gateway_noticed: int = 0
-    failed_without_reason: list[str] = []
+    failed_without_reason: dict[str, int] = {}
     repeated: int = 0
     missing: int = 0
     twice: int = 0
@@ -206,8 +206,9 @@ def account(traffic: Traffic, ledger: Ledger, model: str, watch: Watch) -> Accou
         elif any(begin <= failure.begin <= end + GATEWAY_SECONDS for begin, end in watch.away):
             accounts.failed_before_the_gateway_noticed += 1
         else:
-            why = f"{failure.begin:.3f} {failure.client}: {failure.why}"[:300]
-            accounts.failed_without_reason.append(why)
+            why = f"{failure.client}: {' '.join(failure.why.split())[:160]}"
+            unexplained = accounts.failed_without_reason
+            unexplained[why] = unexplained.get(why, 0) + 1
     return accounts
 
 

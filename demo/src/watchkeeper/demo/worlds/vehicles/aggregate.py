@@ -1,5 +1,6 @@
 """The model's own refresh of its features, kept at hand: training's command, one line a time."""
 
+import contextlib
 import os
 import selectors
 import subprocess
@@ -21,6 +22,7 @@ class Refresher:
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 [PYTHON, "-m", "watchkeeper.training.refresh", model, "--each-line"],
+                bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=output,
@@ -35,11 +37,8 @@ class Refresher:
             UnavailableError: the process has ended, or does not answer in time.
         """
         assert self._process.stdin is not None  # noqa: S101 - it was asked for
-        try:
+        with contextlib.suppress(BrokenPipeError):  # its end is told below
             self._process.stdin.write(b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # its end is told below
         if not self._answers():
             code = self._process.poll()
             why = f"no answer in {SECONDS:.0f} s" if code is None else f"exit code {code}"
