@@ -26,7 +26,8 @@ class UnknownPredictionError(LookupError):
 
 
 class Chain(msgspec.Struct, frozen=True):
-    """All that led to a prediction; ``training`` is the gate's event with its details."""
+    """All that led to a prediction; ``training`` is the gate's event with its details, ``hidden``
+    are the attempts at it that the client did not see."""
 
     prediction: dict[str, Any]
     labels: list[dict[str, Any]]
@@ -35,6 +36,7 @@ class Chain(msgspec.Struct, frozen=True):
     attempt: Attempt | None
     episode: Episode | None
     steps: list[Event]
+    hidden: list[dict[str, Any]] = []
 
 
 def read_chain(installation: Installation, prediction_id: str) -> Chain:
@@ -50,6 +52,11 @@ def read_chain(installation: Installation, prediction_id: str) -> Chain:
         ).first()
         labels = connection.execute(
             select(t.labels).where(t.labels.c.prediction == request).order_by(t.labels.c.row)
+        ).all()
+        hidden = connection.execute(
+            select(t.superseded)
+            .where(t.superseded.c.id == request)
+            .order_by(t.superseded.c.attempt)
         ).all()
     if found is None:
         raise UnknownPredictionError(
@@ -72,6 +79,7 @@ def read_chain(installation: Installation, prediction_id: str) -> Chain:
             (e for e in episodes(installation.ledger, found.model) if e.id == episode_id), None
         ),
         steps=history(installation.ledger, found.model, version=found.version, kind=TRAFFIC),
+        hidden=[dict(row._mapping) for row in hidden],
     )
 
 
@@ -84,6 +92,8 @@ def print_chain(console: Console, chain: Chain) -> None:
     )
     tree.add(f"asked {asked['inputs']}")
     tree.add(f"answered {asked['outputs']}" if asked["outputs"] else f"refused: {asked['error']}")
+    for other in chain.hidden:
+        tree.add(f"attempt {other['attempt']}, version {other['version']}: {other['status']}")
     for label in chain.labels:
         tree.add(f"row {label['row']} turned out to be {label['value']:g}")
     version = tree.add(f"[bold]{asked['model']} version {chain.version}[/bold]")

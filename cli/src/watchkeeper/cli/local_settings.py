@@ -13,7 +13,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from watchkeeper.contracts.names import check_model_name
-from watchkeeper.contracts.policies import DriftPolicy, RolloutPolicy, override
+from watchkeeper.contracts.policies import DriftPolicy, RetentionPolicy, RolloutPolicy, override
 from watchkeeper.contracts.settings import PREFIX, SettingsError, read_settings
 from watchkeeper.contracts.spool import replace_file
 from watchkeeper.platforms.local.clients import read_keys
@@ -28,7 +28,7 @@ PASSED_ON = {
         *("ANSWER_POLICY", "SPOOL_BYTES", "BODY_BYTES", "BODY_SECONDS"),
         *("INITIALIZE_SECONDS", "DRAIN_SECONDS", "STOP_SECONDS", "QUEUE_SECONDS", "CONNECTIONS"),
     ),
-    "sidecar": ("DRIFT_POLICY", "POLL_SECONDS", "WATCH_SECONDS"),
+    "sidecar": ("DRIFT_POLICY", "RETENTION", "POLL_SECONDS", "WATCH_SECONDS"),
     "rollout": ("ROLLOUT_POLICY", "TURN_SECONDS"),
 }
 
@@ -52,6 +52,7 @@ class LocalSettings(msgspec.Struct, frozen=True):
     drift_policy: dict[str, Any] = {}
     rollout_policy: dict[str, Any] = {}
     answer_policy: dict[str, Any] = {}
+    retention: dict[str, Any] = {}
     api_keys: str = ""
 
     def python(self, component: str) -> str:
@@ -72,6 +73,7 @@ def read_local_settings(home: Path, models: tuple[str, ...]) -> LocalSettings:
         check_model_name(model)
     _check_policy("DRIFT_POLICY", DriftPolicy(), settings.drift_policy)
     _check_policy("ROLLOUT_POLICY", RolloutPolicy(), settings.rollout_policy)
+    _check_policy("RETENTION", RetentionPolicy(), settings.retention)
     settings = msgspec.structs.replace(
         settings,
         source_url=settings.source_url or f"sqlite:///{home / 'operational.db'}",

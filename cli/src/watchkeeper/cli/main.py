@@ -182,6 +182,19 @@ def resume(model: Model = "", json: Json = False) -> None:
         _tell(orders.pause(installation, model, paused=False), json)
 
 
+@app.command()
+def forget(
+    subject: Annotated[str, typer.Argument(help="The machine or person, as requests name it.")],
+    model: Annotated[str, typer.Option(help="Default: all models.")] = "",
+    json: Json = False,
+) -> None:
+    """Delete what the ledger keeps of one subject up to now."""
+    with _clear_errors():
+        installation = open_installation()
+        models = (_known(installation, model),) if model else installation.models
+        _tell(orders.forget(installation, models, subject), json)
+
+
 def _tell(what: str, as_json: bool) -> None:
     _show({"done": what}, as_json, lambda: console.print(what))
 

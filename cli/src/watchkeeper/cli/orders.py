@@ -5,11 +5,13 @@ each once it is carried out.
 """
 
 import time
+from collections.abc import Sequence
 
 import msgspec
 
 from watchkeeper.cli.installation import Installation
 from watchkeeper.contracts.names import CANDIDATE, PREVIOUS, PRODUCTION, run_name
+from watchkeeper.ledger.deletions import request_deletion
 from watchkeeper.ledger.episodes import Attempt, attempts, save_attempt
 from watchkeeper.platforms import Asks, Run
 from watchkeeper.registry import GATE_TAG, ROLLOUT_TAG
@@ -84,6 +86,19 @@ def rollback(installation: Installation, model: str) -> str:
         raise OrderError(f"{model} has no previous version to go back to")
     _ask(installation, model, rollback=production)
     return f"{model} goes back from version {production} to {previous}"
+
+
+def forget(installation: Installation, models: Sequence[str], subject: str) -> str:
+    """Have everything about a subject up to now deleted from the ledger."""
+    try:
+        for model in models:
+            request_deletion(installation.ledger, model, subject)
+    except ValueError as error:
+        raise OrderError(str(error)) from error
+    return (
+        f"what the ledger keeps of that subject is being deleted for {', '.join(models)}; "
+        "`history` tells when it is done"
+    )
 
 
 def pause(installation: Installation, model: str, *, paused: bool) -> str:

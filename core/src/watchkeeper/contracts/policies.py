@@ -78,3 +78,20 @@ class RolloutPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(
                 f"on_manual_move {self.on_manual_move!r}: must be 'direct' or 'canary'"
             )
+
+
+class RetentionPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long the ledger keeps the predictions of a model, and all that belongs to them.
+
+    Those older than ``days``, and all but the newest ``predictions`` of them, are removed; never
+    what an open episode or a rollout still needs. Events, episodes and attempts stay.
+    """
+
+    days: float = 90.0
+    predictions: int = 5_000_000
+
+    def __post_init__(self) -> None:
+        if not self.days > 0:
+            raise ValueError(f"days {self.days!r}: must be more than 0")
+        if self.predictions < 1000:
+            raise ValueError(f"predictions {self.predictions}: at least 1000 must be kept")

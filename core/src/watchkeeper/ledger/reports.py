@@ -27,8 +27,10 @@ def save_report(ledger: Ledger, report: DriftReport) -> None:
         store_new(connection, t.drift_reports, msgspec.structs.asdict(report))
 
 
-def reports(ledger: Ledger, model: str, version: int, *, newest: int = 20) -> list[DriftReport]:
-    """Return the latest reports about a version, oldest first."""
+def reports(
+    ledger: Ledger, model: str, version: int, *, newest: int = 20, until: float = float("inf")
+) -> list[DriftReport]:
+    """Return the latest reports about a version's windows up to ``until``, oldest first."""
     r = t.drift_reports.c
     query = (
         select(t.drift_reports)
@@ -36,5 +38,7 @@ def reports(ledger: Ledger, model: str, version: int, *, newest: int = 20) -> li
         .order_by(r.window_end.desc())
         .limit(newest)
     )
+    if until != float("inf"):
+        query = query.where(r.window_end <= until)
     with ledger.read() as connection:
         return [DriftReport(**row._mapping) for row in connection.execute(query)][::-1]

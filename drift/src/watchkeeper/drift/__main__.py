@@ -27,7 +27,7 @@ def main() -> int:
     try:
         sidecar = Sidecar(settings, lambda: _open_platform(settings.platform), stop)
         return 0 if sidecar.run() else 1
-    except OSError as error:
+    except (OSError, SettingsError) as error:
         print(error, file=sys.stderr)
         return 2
 

@@ -6,6 +6,8 @@ a name only once.
 """
 
 import logging
+import time
+from collections.abc import Callable
 
 import msgspec
 
@@ -13,7 +15,7 @@ from watchkeeper.contracts.policies import DriftPolicy
 from watchkeeper.drift.episodes import UNSETTLED, Facts, advanced, next_run, opened, replaced
 from watchkeeper.drift.outcome import outcome_of
 from watchkeeper.drift.statistics.streak import Streak, streak
-from watchkeeper.drift.window import newest_time
+from watchkeeper.drift.window import AHEAD_SECONDS, newest_time
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.episodes import (
     OPEN_STATES,
@@ -45,12 +47,14 @@ class Actor:
         version: int,
         *,
         policy: DriftPolicy,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._ledger = ledger
         self._platform = platform
         self._model = model
         self._version = version
         self._policy = policy
+        self._clock = clock
         self._told: set[str] = set()  # events known to be stored: saves asking every turn
 
     def turn(self) -> None:
@@ -63,10 +67,11 @@ class Actor:
         known = episodes(self._ledger, self._model)
         for episode in known:
             self._tell(episode)
-        now = newest_time(self._ledger, self._model, self._version)
+        present = self._clock() + AHEAD_SECONDS
+        now = newest_time(self._ledger, self._model, self._version, present)
         if now is None:
             return
-        said = self._streak()
+        said = self._streak(present)
         settling = [episode for episode in known if episode.state in UNSETTLED]
         mine = [episode for episode in known if episode.version == self._version]
         if mine and mine[-1].state == "promoted" and mine[-1].attempt:
@@ -99,9 +104,11 @@ class Actor:
             self._ask_for_run(following, runs)
         return True
 
-    def _streak(self) -> Streak:
+    def _streak(self, present: float) -> Streak:
         enough = max(self._policy.confirm, self._policy.clean_windows) + 20
-        return streak(reports(self._ledger, self._model, self._version, newest=enough))
+        return streak(
+            reports(self._ledger, self._model, self._version, newest=enough, until=present)
+        )
 
     def _runs(self, episode: Episode) -> dict[str, RunState]:
         """Return the runs of the platform; only states that have to do with one need them."""

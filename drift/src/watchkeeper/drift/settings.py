@@ -9,7 +9,8 @@ import msgspec
 class Settings(msgspec.Struct, frozen=True):
     """``WATCHKEEPER_<FIELD>``; see ``contracts.settings``.
 
-    ``drift_policy`` holds the values that replace the version's own. ``drain_seconds`` is how
+    ``drift_policy`` holds the values that replace the version's own, ``retention`` those that
+    replace the defaults of ``RetentionPolicy``. ``drain_seconds`` is how
     long a graceful end may try to ship the tail; it must be shorter than the grace of the pod.
     """
 
@@ -22,6 +23,7 @@ class Settings(msgspec.Struct, frozen=True):
     port: int
     host: str = "127.0.0.1"
     drift_policy: dict[str, Any] = {}
+    retention: dict[str, Any] = {}
     poll_seconds: float = 0.5
     watch_seconds: float = 1.0
     drain_seconds: float = 20.0

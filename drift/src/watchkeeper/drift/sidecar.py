@@ -9,10 +9,13 @@ import threading
 import time
 from collections.abc import Callable
 
+import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
-from watchkeeper.contracts.policies import override
+from watchkeeper.contracts.policies import RetentionPolicy, override
+from watchkeeper.contracts.settings import SettingsError
 from watchkeeper.contracts.version import BrokenVersionError, read_manifest
+from watchkeeper.drift.keep import Keeper
 from watchkeeper.drift.server import Server
 from watchkeeper.drift.settings import Settings
 from watchkeeper.drift.ship import Shipper
@@ -33,10 +36,15 @@ class Sidecar:
     def __init__(
         self, settings: Settings, open_platform: Callable[[], Platform], stop: threading.Event
     ) -> None:
+        """Raises SettingsError: the retention policy breaks a rule of its own."""
         self.settings = settings
         self.state = State(settings.model, settings.version)
         self._stop = stop
         self._open_platform = open_platform
+        try:
+            self._retention = override(RetentionPolicy(), settings.retention)
+        except msgspec.ValidationError as error:
+            raise SettingsError(f"WATCHKEEPER_RETENTION: {error}") from error
         self._ledger = Ledger(settings.ledger_url)
         self._shipper = Shipper(settings.spool, self._ledger, settings.model, settings.version)
 
@@ -108,12 +116,15 @@ class Sidecar:
 
     def _watch(self) -> None:
         watch: Watch | None = None
+        keeper = Keeper(self._ledger, self.settings.model, self._retention)
         failures = 0
         while not self._stop.is_set():
             try:
                 watch = watch or self._open_watch()
                 again = watch.turn()
                 self.state.view = watch.view
+                if watch.watching:
+                    again = keeper.turn() or again
                 failures = 0
             except (SQLAlchemyError, PlatformError, BrokenVersionError) as error:
                 log.warning("the watch waits: %s", error)

@@ -4,6 +4,7 @@ Everything it knows is in the ledger, so that another sidecar goes on where this
 """
 
 import logging
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from watchkeeper.contracts.policies import DriftPolicy
 from watchkeeper.contracts.version import Manifest
 from watchkeeper.drift.act import Actor
 from watchkeeper.drift.settings import Settings
-from watchkeeper.drift.window import Window, next_window
+from watchkeeper.drift.window import AHEAD_SECONDS, Window, next_window
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.episodes import episodes
 from watchkeeper.ledger.events import Event, emit, production_version
@@ -37,6 +38,8 @@ class Watch:
         open_platform: Callable[[], Platform],
         manifest: Manifest,
         policy: DriftPolicy,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.model, self.version = settings.model, settings.version
         self.watching = False
@@ -47,6 +50,7 @@ class Watch:
         self._platform: Platform | None = None
         self._manifest = manifest
         self._policy = policy
+        self._clock = clock
         self._reference: Reference | None = None
         self._actor: Actor | None = None
         self._lease = f"watch-{serving_name(settings.model, settings.version)}"
@@ -66,14 +70,20 @@ class Watch:
         if watching != self.watching:
             log.info("%s version %d: %s", self.model, self.version, _role(watching, production))
         self.watching = watching
-        last = reports(self._ledger, self.model, self.version, newest=1)
+        present = self._clock() + AHEAD_SECONDS
+        last = reports(self._ledger, self.model, self.version, newest=1, until=present)
         report = last[-1].report if last else {}
         if platform is None:
             self._show(report, _role(watching, production))
             return False
         if self._actor is None:
             self._actor = Actor(
-                self._ledger, platform, self.model, self.version, policy=self._policy
+                self._ledger,
+                platform,
+                self.model,
+                self.version,
+                policy=self._policy,
+                clock=self._clock,
             )
         self._actor.turn()
         if self._reference is None:
@@ -85,6 +95,7 @@ class Watch:
             rows=self._policy.window,
             every=self._policy.every,
             after=last[-1].window_end if last else None,
+            until=present,
         )
         if window is not None:
             report = self._examine(window, self._reference, report)

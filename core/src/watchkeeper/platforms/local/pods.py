@@ -289,10 +289,12 @@ def _ports(pod: Pod) -> Iterator[int]:
 
 
 def _unshipped_bytes(folder: Path) -> int:
+    """Count the bytes of whole lines after the checkpoint; a torn one was never a record."""
     done = read_struct(folder / spool.CHECKPOINT, spool.Checkpoint) or spool.Checkpoint()
-    sizes = {n: spool.segment_path(folder, n).stat().st_size for n in spool.segments(folder)}
-    return sum(
-        max(0, size - done.offset) if number == done.segment else size
-        for number, size in sizes.items()
-        if number >= done.segment
-    )
+    unshipped = 0
+    for number in spool.segments(folder):
+        if number >= done.segment:
+            with spool.segment_path(folder, number).open("rb") as file:
+                file.seek(done.offset if number == done.segment else 0)
+                unshipped += file.read().rfind(b"\n") + 1
+    return unshipped
