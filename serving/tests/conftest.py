@@ -107,7 +107,7 @@ class Server:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=60)
 
     def records(self) -> list[Line]:
         """All whole lines of the spool, in order."""

@@ -27,7 +27,7 @@ def exchange(server: Server, content: bytes) -> bytes:
     last = b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
     received = b""
     with socket.create_connection(("127.0.0.1", server.http_port)) as connection:
-        connection.settimeout(20)
+        connection.settimeout(60)
         try:
             connection.sendall(content)
             connection.sendall(last)
