@@ -73,8 +73,8 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, MESSAGE, _LATER)
         metadata: Any = context.invocation_metadata() or ()
         call = self._plane.call("grpc", dict(metadata))
-        request = await context.read()
         try:
+            request = await context.read()
             if request is aio.EOF:
                 await self._no_message(call)
             message = self._parse(call, request)
@@ -217,3 +217,27 @@ def _put(parameters: Any, values: dict[str, Any] | None) -> None:
     for name, value in (values or {}).items():
         text = json.dumps(value, ensure_ascii=False) if isinstance(value, list) else str(value)
         parameters[name].string_param = text
+
+
+class Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """The methods of all services, ModelInfer by the bytes of its messages."""
+
+    def __init__(self) -> None:
+        self._methods: dict[str, Any] = {}
+
+    def service(self, details: Any) -> Any:
+        """Find the method of a call that begins; None if there is none."""
+        return self._methods.get(details.method)
+
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
+        """Take the methods of a service, as generated code hands them over."""
+        self._methods |= {f"/{service}/{name}": handler for name, handler in handlers.items()}
+        infer = handlers.get("ModelInfer")
+        if infer is not None:
+            # As a stream of one message, which is the same on the wire: the servicer then learns
+            # of messages that gRPC itself has refused for their size.
+            by_bytes = grpc.stream_unary_rpc_method_handler(infer.unary_unary)
+            self._methods[f"/{service}/ModelInfer"] = by_bytes
+
+    def add_generic_rpc_handlers(self, handlers: Any) -> None:
+        """Drop them: they are the same methods once more."""

@@ -88,7 +88,6 @@ class Host(MLServer):  # type: ignore[misc]
         finally:
             load.cancel()
             report.cancel()
-            self._count()  # now: gRPC's statistics end with its server
             await self.stop()
             await asyncio.gather(*servers)
             if not report.cancelled():
@@ -105,11 +104,7 @@ class Host(MLServer):  # type: ignore[misc]
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(_REPORT_SECONDS)
-            self._count()
-
-    def _count(self) -> None:
-        self._grpc_server.count_turned_away()
-        self._admission.turned_away.report()
+            self._admission.turned_away.report()
 
     async def _drain(self) -> None:
         """Let the gateway see that this process is going, while it still answers."""

@@ -8,8 +8,8 @@ the delay of what comes during it. Rounds may be long for a moment, because burs
 has been short for an interval there is a standing queue, which helps nobody: then no more is
 taken into a round than can be answered within the target.
 
-Inside gRPC's core calls queue before Python knows of them. There their number is bounded, and
-what the core turns away is counted from its own statistics.
+Calls over gRPC queue inside its core, where nobody can see them, and come out one by one. They
+are turned away when the loop is full, and each connection has a bound of open calls.
 """
 
 import time
@@ -41,6 +41,7 @@ class Gate:
         self._waiting = 0
         self._taken = 0
         self._began = 0.0
+        self._left = 0.0  # when the first of a round got its answer
         self._cost = 0.0
         self._short = clock()
         self.standing = False
@@ -60,6 +61,7 @@ class Gate:
         if not self._waiting:
             self._began = now
             self._taken = 0
+            self._left = 0.0
         self._waiting += 1
         self._taken += 1
         return now
@@ -75,11 +77,18 @@ class Gate:
     def leave(self) -> None:
         """Count a request that has got its answer, and measure the round if it was the last."""
         self._waiting -= 1
-        if self._waiting:
+        if self._waiting and self._left:
             return
         now = self._clock()
+        if not self._left:
+            self._left = now
+        if self._waiting:
+            return
         delay = now - self._began
-        self._cost += (delay / self._taken - self._cost) * _WEIGHT
+        if self._taken > 1:
+            # From one answer to the next: the round itself also turns others away.
+            cost = (now - self._left) / (self._taken - 1)
+            self._cost += (cost - self._cost) * _WEIGHT
         if self._taken <= QUEUE or delay < self._target:
             self._short = now
         self.standing = now - self._short > INTERVAL
@@ -100,11 +109,12 @@ class TurnedAway:
         self._spool, self._metrics = spool, metrics
         self._counts: dict[Protocol, int] = {}
         self._since: dict[Protocol, float] = {}
+        self._reported = time.time()
 
     def add(self, protocol: Protocol, count: int = 1) -> None:
         """Count."""
         if protocol not in self._counts:
-            self._counts[protocol], self._since[protocol] = 0, time.time()
+            self._counts[protocol], self._since[protocol] = 0, self._reported
         self._counts[protocol] += count
         self._metrics.shed(protocol, count)
 
@@ -115,3 +125,4 @@ class TurnedAway:
             line = Shed(self._model, self._version, protocol, count, self._since[protocol], now)
             if self._spool.write(msgspec.json.encode(line) + b"\n"):
                 del self._counts[protocol]
+        self._reported = now

@@ -21,11 +21,10 @@ from mlserver.rest import RESTServer
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from watchkeeper.serving.calls import Calls, options
 from watchkeeper.serving.connection import Connection
 from watchkeeper.serving.dataplane import DataPlane
 from watchkeeper.serving.feedback import Feedback
-from watchkeeper.serving.grpc import Servicer
+from watchkeeper.serving.grpc import Methods, Servicer
 from watchkeeper.serving.http import Front
 from watchkeeper.serving.overload import Admission
 from watchkeeper.serving.refusals import Refused
@@ -39,6 +38,8 @@ _LAST_REQUESTS = 0.3
 
 
 _PAGE_CONNECTIONS = 64
+_STREAMS = 128  # that one gRPC connection may have open; its client queues the rest itself
+_NEVER = 2**30
 
 logger = logging.getLogger(__name__)
 
@@ -197,12 +198,20 @@ class Grpc(GRPCServer):  # type: ignore[misc]
     ) -> None:
         super().__init__(*behind)
         self._serving, self._plane, self._admission = serving, plane, admission
-        self._calls = Calls()
 
     def bind(self) -> None:
         """Listen; without SO_REUSEPORT, by which a second process would share the port unseen."""
-        bounds = options(self._serving.connections)
-        self._server = aio.server(options=[*self._get_options(), *bounds, ("grpc.so_reuseport", 0)])
+        options = [
+            *self._get_options(),
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_allowed_incoming_connections", self._serving.connections),
+            ("grpc.max_concurrent_streams", _STREAMS),
+            # Over this bound gRPC's core would cancel, and that asks for another try.
+            ("grpc.server.max_pending_requests", _NEVER),
+            ("grpc.server.max_pending_requests_hard_limit", _NEVER),
+        ]
+        self._server = aio.server(options=options)
+        methods = Methods()
         servicer = Servicer(
             self._data_plane,
             self._model_repository_handlers,
@@ -210,12 +219,11 @@ class Grpc(GRPCServer):  # type: ignore[misc]
             self._admission,
             self._serving.body_bytes,
         )
-        add_GRPCInferenceServiceServicer_to_server(servicer, self._calls)
+        add_GRPCInferenceServiceServicer_to_server(servicer, methods)
         add_ModelRepositoryServiceServicer_to_server(
-            ModelRepositoryServicer(self._model_repository_handlers), self._calls
+            ModelRepositoryServicer(self._model_repository_handlers), methods
         )
-        self._server.add_generic_rpc_handlers((self._calls,))
-        self._calls.watch()
+        self._server.add_generic_rpc_handlers((methods,))
         address = f"{self._settings.host}:{self._settings.grpc_port}"
         try:
             self._server.add_insecure_port(address)
@@ -226,12 +234,6 @@ class Grpc(GRPCServer):  # type: ignore[misc]
         """Serve until :meth:`stop`."""
         await self._server.start()
         await self._server.wait_for_termination()
-
-    def count_turned_away(self) -> None:
-        """Count what gRPC's core has turned away; asked once a second."""
-        turned_away = self._calls.turned_away()
-        if turned_away:
-            self._admission.turned_away.add("grpc", turned_away)
 
     async def stop(self, sig: int | None = None) -> None:  # noqa: ARG002
         """Refuse new calls, finish the accepted ones."""

@@ -45,6 +45,8 @@ class ServingSettings(msgspec.Struct, frozen=True):
         for name in ("version", "spool_bytes", "body_bytes", "connections"):
             if getattr(self, name) < 1:
                 raise ValueError(f"WATCHKEEPER_{name.upper()} must be at least 1")
+        if not self.queue_seconds > 0:
+            raise ValueError("WATCHKEEPER_QUEUE_SECONDS must be more than 0")
         for name in ("signing_key", "feedback_token"):
             if not getattr(self, name):
                 raise ValueError(f"WATCHKEEPER_{name.upper()} is empty; give it a secret")
