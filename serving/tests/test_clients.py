@@ -12,6 +12,7 @@ import pytest
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 from conftest import HTTP, Server
+from tritonclient.grpc import service_pb2 as pb
 from tritonclient.utils import InferenceServerException
 from wire import call, http_body, post, send, tensors
 
@@ -109,6 +110,28 @@ def test_metadata_tells_units_ranges_and_categories(server: Server) -> None:
     assert told["torque"] == {"unit": "Nm", "minimum": 0, "maximum": 200}
     assert told["type"] == {"categories": ["L", "M", "H"]}
     assert metadata["versions"] == ["7"]
+
+
+def test_metadata_over_grpc_tells_the_same(server: Server) -> None:
+    with triton_grpc.InferenceServerClient(f"127.0.0.1:{server.grpc_port}") as client:
+        metadata = client.get_model_metadata(a_version.MODEL)
+    # Its parameters are MLServer's addition. Tritonclient's message has none, but that of an
+    # input has the same fields in the same places.
+    read = pb.ModelInferRequest.InferInputTensor.FromString
+    tensors = [read(tensor.SerializeToString()) for tensor in metadata.inputs]
+    told = {
+        tensor.name: {name: value.string_param for name, value in tensor.parameters.items()}
+        for tensor in tensors
+    }
+    shown = HTTP.get(f"{server.url}/v2/models/{a_version.MODEL}").json()
+    for tensor in shown["inputs"]:
+        expected = tensor.get("parameters", {})
+        texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in expected.items()}
+        for name, text in told[tensor["name"]].items():
+            assert text == texts[name] or float(text) == expected[name]
+        assert told[tensor["name"]].keys() == expected.keys()
+    assert metadata.versions == ["7"]
+    assert [list(tensor.shape) for tensor in metadata.inputs] == [[-1]] * len(a_version.COLUMNS)
 
 
 def test_stray_variables_of_mlserver_change_nothing(server: Server) -> None:

@@ -149,6 +149,26 @@ BODIES: dict[str, tuple[Callable[[dict[str, Any]], Any], tuple[str, ...]]] = {
         top(parameters={"binary_data_output": "yes"}),
         ("true or false",),
     ),
+    "binary_data_output is a number": (
+        top(parameters={"binary_data_output": 1}),
+        ("'binary_data_output'", "true or false"),
+    ),
+    "binary_data of an output is text": (
+        top(outputs=[{"name": "failure", "parameters": {"binary_data": "true"}}]),
+        ("output 'failure'", "'binary_data'", "true or false"),
+    ),
+    "parameters of an output are a list": (
+        top(outputs=[{"name": "failure", "parameters": []}]),
+        ("parameters",),
+    ),
+    "parameters of an input are text": (change("torque", parameters="x"), ("parameters",)),
+    "the request is about a number": (top(parameters={"subject": 17}), ("'subject'",)),
+    "name is a number": (add(name=5, shape=[1], datatype="FP64", data=[1]), ("name",)),
+    "datatype is null": (change("torque", datatype=None), ("datatype",)),
+    "shape is null": (change("torque", shape=None), ("shape",)),
+    "shape holds a bool": (change("torque", shape=[True]), ("shape",)),
+    "shape beyond 64 bits": (change("torque", shape=[2**64]), ("'torque'", "says")),
+    "3.0 in INT64": (change("strokes", data=[3.0, 2]), ("'strokes'", "float")),
     "binary data announced, none there": (
         parameters_for_data("torque", {"binary_data_size": 16}),
         ("'torque'", "Inference-Header-Content-Length"),
@@ -233,12 +253,18 @@ def test_another_content_type_is_refused(server: Server, headers: dict[str, str]
     refused(server, post(server, msgspec.json.encode(valid()), headers), 415, "not served")
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
 def test_another_method_is_refused(server: Server, method: str) -> None:
     response = HTTP.request(method, server.infer_url)
-    assert response.status_code == 405
     assert response.headers["allow"] == "POST"
-    assert list(response.json()) == ["error"]
+    reply = Reply(response.status_code, response.json()["error"], {}, {}, "", "")
+    refused(server, reply, 405, method)
+
+
+def test_a_head_request_is_refused_without_a_body(server: Server) -> None:
+    response = HTTP.head(server.infer_url)
+    assert (response.status_code, response.content) == (405, b"")
+    assert "HEAD" in server.last().error
 
 
 NAN, INFINITY = struct.pack("<d", float("nan")), struct.pack("<d", float("inf"))
