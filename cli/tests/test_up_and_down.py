@@ -187,6 +187,19 @@ def test_another_model_needs_no_restart(home: Path, endpoints: Endpoints) -> Non
     assert up(home, [MODEL]) == endpoints
 
 
+def test_what_serves_a_model_stops_while_it_is_not_named(home: Path, endpoints: Endpoints) -> None:
+    up(home, [MODEL, "warranty-risk"])
+    LocalPlatform(home).serve("warranty-risk", 1)
+    served = {"server.warranty-risk-v1", "sidecar.warranty-risk-v1"}
+    assert served <= states(home).keys()
+    assert up(home, [MODEL]) == endpoints
+    assert not served & states(home).keys()
+    up(home, [MODEL, "warranty-risk"])
+    assert served <= states(home).keys()
+    LocalPlatform(home).retire("warranty-risk", 1)
+    assert up(home, [MODEL]) == endpoints
+
+
 def watchkeeper(home: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
     """Run the command line; the exit code, its JSON, and what it said besides."""
     done = subprocess.run(

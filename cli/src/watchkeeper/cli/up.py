@@ -90,7 +90,8 @@ def _up(home: Home, models: tuple[str, ...], settings: LocalSettings) -> Endpoin
             supervisor.write(program)
         supervisor.start()
     migrate(settings.ledger_url)
-    _tell(supervisor.put(*(p for pod in platform.pods.all() for p in platform.pods.programs(pod))))
+    ours = [pod for pod in platform.pods.all() if pod.model in models]
+    _tell(supervisor.put(*(program for pod in ours for program in platform.pods.programs(pod))))
     ready: dict[str, Callable[[], bool]] = {
         "mlflow": lambda: _registry_answers(ports),
         "gateway": platform.gateway.ready,
@@ -98,6 +99,10 @@ def _up(home: Home, models: tuple[str, ...], settings: LocalSettings) -> Endpoin
     _wait(supervisor, ready)
     # Only now: MLflow makes its tables at the first request, and two at once would collide.
     _tell(supervisor.put(rollout_program(installation)))
+    # And only now what serves models that are not named any more: nobody starts it again.
+    others = [pod for pod in platform.pods.all() if pod.model not in models]
+    supervisor.remove(*(pod.server for pod in others))
+    supervisor.remove(*(pod.shipper for pod in others))
     for model in models:
         _first_run(platform, model, settings.ledger_url, ports)
     endpoints = _endpoints(models, ports, settings)
