@@ -262,6 +262,16 @@ def test_records_that_were_not_shipped_outlive_their_version(platform: LocalPlat
     assert (spool / "sidecar-ended").exists(), "the sidecar must be asked to end, not killed"
 
 
+def test_a_torn_last_line_does_not_keep_a_retired_version(platform: LocalPlatform) -> None:
+    serve(platform, 16)
+    spool = platform.pods.folder(MODEL, 16) / "spool"
+    (spool / "00000001.jsonl").write_text("a record\nhalf of ano")
+    (spool / "00000002.jsonl").write_text("half of a record")
+    (spool / "checkpoint.json").write_text('{"segment": 1, "offset": 9}')
+    platform.retire(MODEL, 16)
+    assert not platform.pods.folder(MODEL, 16).exists()
+
+
 def test_a_retirement_that_was_cut_off_is_not_undone(platform: LocalPlatform) -> None:
     serve(platform, 6)
     pod = platform.pods.find(MODEL, 6)

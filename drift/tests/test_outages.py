@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import re
 import resource
 import signal
 import threading
@@ -190,26 +191,23 @@ def large(count: int) -> list[Prediction]:
     ]
 
 
-def test_a_full_disk_holds_the_records_until_there_is_room(
-    tmp_path: Path, postgresql: Server
-) -> None:
-    server = postgresql
+def test_a_full_disk_holds_the_records_until_there_is_room(tmp_path: Path, server: Server) -> None:
     url = server.create()
     migrate(url)
     data = large(700)
     with shipping(tmp_path, url) as sidecar:
         wait_until(lambda: sidecar.state.shipped_until, LONG)
-        server.limit_files(20 * 2**20)
+        server.limit_growth(20 * 2**20)
         try:
             for part in range(7):
                 append(tmp_path / "spool", list(data[part * 100 : part * 100 + 100]), part + 1)
-            wait_until(lambda: sidecar.state.trouble, LONG)
+            wait_until(lambda: re.search("is full|could not extend", sidecar.state.trouble), LONG)
             with reading(url) as ledger:
                 found = stored(ledger)
             assert 0 < len(found) < len(data)
             assert found == [p.id for p in data[: len(found)]]
         finally:
-            server.limit_files(None)
+            server.limit_growth(None)
         wait_until(shipped(url, len(data)), LONG)
     with reading(url) as ledger:
         assert stored(ledger) == [p.id for p in data]

@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from watchkeeper.cli.installation import Installation
 from watchkeeper.contracts.names import CANDIDATE, PREVIOUS, PRODUCTION
 from watchkeeper.ledger.episodes import OPEN_STATES, Episode, episodes
+from watchkeeper.ledger.gaps import count_gaps
 from watchkeeper.platforms import (
     Endpoints,
     PlatformError,
@@ -28,7 +29,10 @@ Found = TypeVar("Found")
 
 
 class ModelStatus(msgspec.Struct, frozen=True):
-    """One model: its aliases, its traffic by version, its rollout's state, runs and episodes."""
+    """One model: its aliases, its traffic by version, its rollout's state, runs and episodes.
+
+    ``gaps`` counts requests without a record: ``lost`` to a full spool, ``shed`` under overload.
+    """
 
     name: str
     host: str
@@ -42,6 +46,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
     serving: list[Serving]
     runs: dict[str, RunState]
     episodes: list[Episode]
+    gaps: dict[str, int] = {}
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -105,6 +110,7 @@ def _model(installation: Installation, model: str, asking: _Asking) -> ModelStat
         serving=sorted(serving.values(), key=lambda s: s.version),
         runs=ask("supervision", lambda: platform.runs(model), {}),
         episodes=ask("ledger", lambda: episodes(installation.ledger, model), []),
+        gaps=ask("ledger", lambda: count_gaps(installation.ledger, model), {}),
     )
 
 
@@ -117,6 +123,9 @@ def print_status(console: Console, status: Status) -> None:
         for episode in model.episodes:
             if episode.state in OPEN_STATES:
                 console.print(f"  drift episode {episode.id}: {episode.state} ({episode.reason})")
+        if any(model.gaps.values()):
+            lost, shed = model.gaps["lost"], model.gaps["shed"]
+            console.print(f"  requests without a record: {lost} lost, {shed} shed")
     print_endpoints(console, status.endpoints)
     for process in status.processes:
         if process.state.lower() not in ("running", "ready", "succeeded"):
