@@ -142,6 +142,21 @@ def test_stray_variables_of_mlserver_change_nothing(server: Server) -> None:
     assert "content-encoding" not in response.headers
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
+@pytest.mark.parametrize("body", [b"", b"{}", b"[", b"\xff", b'{"ready": 5}', b"null"])
+def test_no_other_path_fails_either(server: Server, method: str, body: bytes) -> None:
+    model = f"/v2/models/{a_version.MODEL}"
+    for path in (
+        *("/", "/v2", "/v2/", "/v2/docs", "/v2/models", "/v2/models//", "/openapi.json"),
+        *(model, f"{model}/docs", f"{model}/versions/8", "/v2/models/%ff", "/v2/models/%00/ready"),
+        *("/v2/repository/index", f"/v2/repository/models{model}/load", "/invocations"),
+    ):
+        response = HTTP.request(method, server.url + path, content=body)
+        assert response.status_code < 500, path
+        if response.status_code >= 400:
+            assert list(response.json()) == ["error"], path
+
+
 @pytest.mark.parametrize("path", ["/nowhere", "/v2/models/another", "/v2/repository/index?x=1"])
 def test_errors_of_every_path_have_the_one_body(server: Server, path: str) -> None:
     response = HTTP.post(server.url + path, content=b"[")

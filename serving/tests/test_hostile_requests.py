@@ -487,6 +487,13 @@ def test_a_chunked_body_over_the_limit_is_refused(server: Server) -> None:
     assert server.last().status == "RESOURCE_EXHAUSTED"
 
 
+@pytest.mark.parametrize("path", ["/v2/repository/index", "/v2", "/nowhere"])
+def test_no_path_takes_a_body_over_the_limit(server: Server, path: str) -> None:
+    response = HTTP.post(server.url + path, content=b"x" * (4 * 1024 * 1024 + 1))
+    assert response.status_code == 413
+    assert list(response.json()) == ["error"]
+
+
 def test_a_message_over_the_limit_is_refused(server: Server) -> None:
     reply = call(server, b"x" * (4 * 1024 * 1024 + 1))
     assert reply.status == "RESOURCE_EXHAUSTED"

@@ -35,6 +35,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 _PATH = re.compile(r"/v2/models/([^/]*)(?:/versions/([^/]*))?/([a-z_]+)")
+_INDEX = "/v2/repository/index"
 # The last one is what curl and urllib say of any body that nobody gave a type.
 _TYPES = (
     "",
@@ -74,7 +75,6 @@ class Front:
             f"{infer}/versions/{version}/infer": partial(self._infer, plane.model, version),
             "/v2/health/live": self._live,
             "/v2/health/ready": self._ready,
-            "/v2/repository/index": self._index,
         }
         self._verbs = {
             "infer": self._infer,
@@ -98,7 +98,7 @@ class Front:
             return known
         match = _PATH.fullmatch(path)
         if match is None or match[3] not in self._verbs:
-            return self._behind
+            return self._hand_over
         return partial(self._verbs[match[3]], match[1], match[2] or "")
 
     async def _live(self, scope: Message, receive: Receive, send: Send) -> None:  # noqa: ARG002
@@ -108,15 +108,20 @@ class Front:
         ready = self._plane.ready
         await self._send(send, 200 if ready else 503, {"ready": ready})
 
-    async def _index(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Hand over to MLServer, which wants a body where tritonclient sends none."""
+    async def _hand_over(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Hand over to MLServer, which would read a body of any size."""
+        try:
+            body = await self._read(_headers(scope), receive)
+        except Refused as refused:
+            return await self._refuse(send, refused)
+        if scope["path"] == _INDEX:
+            body = body or b"{}"  # where tritonclient sends none
+        given = [{"type": "http.request", "body": body, "more_body": False}]
 
-        async def something() -> Message:
-            message = await receive()
-            empty = message["type"] == "http.request" and not message.get("more_body", False)
-            return {**message, "body": b"{}"} if empty and not message["body"] else message
+        async def receive_again() -> Message:
+            return given.pop() if given else await receive()
 
-        await self._behind(scope, something, send)
+        return await self._behind(scope, receive_again, send)
 
     async def _model_ready(
         self, model: str, version: str, scope: Message, receive: Receive, send: Send
