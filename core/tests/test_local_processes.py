@@ -307,6 +307,25 @@ def test_a_port_that_was_taken_while_nothing_ran_is_replaced(tmp_path: Path) -> 
     )
 
 
+def test_ports_that_are_replaced_together_stay_different(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = local_system.install(tmp_path)
+    pods = LocalPlatform(home.folder).pods
+    few = {free_port() for _ in range(8)}
+    monkeypatch.setattr("watchkeeper.platforms.local.ports.RANGE", sorted(few))
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        taken = stranger.getsockname()[1]
+        before = Pod(MODEL, 1, taken, taken, taken, taken)
+        (home.serving / before.name).mkdir()
+        write_struct(home.serving / before.name / "pod.json", before)
+        pods.settle()
+    shutil.rmtree(home.read_installation().sockets)
+    after = pods.find(MODEL, 1)
+    assert after is not None
+    assert len({after.http, after.grpc, after.metrics, after.sidecar}) == 4
+
+
 def test_a_version_with_traffic_is_not_retired(platform: LocalPlatform) -> None:
     serve(platform, 1)
     platform.set_route(MODEL, Route({1: 100}, {"phase": "steady"}))

@@ -125,8 +125,10 @@ class Pods:
         For the time before supervisord runs: nothing of ours is using a port then.
         """
         for pod in self.all():
-            taken = {port for other in self.all() if other != pod for port in _ports(other)}
-            ports = [free_port(port, taken) if not is_free(port) else port for port in _ports(pod)]
+            taken = {port for other in self.all() for port in _ports(other)}
+            ports: list[int] = []
+            for port in _ports(pod):
+                ports.append(port if is_free(port) else free_port(taken={*taken, *ports}))
             if ports != list(_ports(pod)):
                 log.info("%s: a port was taken by another program; now on %s", pod.name, ports)
                 settled = _pod(pod.model, pod.version, ports, retiring=pod.retiring)
