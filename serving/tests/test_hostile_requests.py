@@ -576,14 +576,14 @@ def test_a_client_that_goes_away_in_the_middle_is_recorded(server: Server) -> No
 
 def test_other_ways_of_inference_are_closed(server: Server) -> None:
     for verb in ("generate", "generate_stream", "infer_stream"):
-        response = HTTP.post(f"{server.url}/v2/models/{a_version.MODEL}/{verb}", json=valid())
-        assert response.status_code == 404
-        assert list(response.json()) == ["error"]
+        path = f"/v2/models/{a_version.MODEL}/{verb}"
+        refused(server, post(server, msgspec.json.encode(valid()), JSON, path), 404, verb)
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
         stream = channel.stream_stream(METHOD.replace("ModelInfer", "ModelStreamInfer"))
         with pytest.raises(grpc.RpcError) as caught:
             next(stream(iter([message().SerializeToString()])))
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    reply = Reply(caught.value.code().name, caught.value.details(), {}, {}, "", "")
+    refused(server, reply, "UNIMPLEMENTED", "streams")
 
 
 def test_the_latency_of_every_status_is_in_the_metrics(server: Server) -> None:

@@ -20,7 +20,7 @@ from mlserver.handlers import ModelRepositoryHandlers
 from watchkeeper.serving.contract import check_subject, refuse_unserved
 from watchkeeper.serving.dataplane import Answer, Call, DataPlane, Request
 from watchkeeper.serving.overload import MESSAGE, Admission
-from watchkeeper.serving.refusals import ELSEWHERE, NotFound, Refused, TooLarge
+from watchkeeper.serving.refusals import ELSEWHERE, NotFound, NotServed, Refused, TooLarge
 from watchkeeper.serving.runtime import ONE_VERSION
 from watchkeeper.serving.tensors import Contents, RawContents, Tensor, TypedContents, to_bytes
 
@@ -102,7 +102,10 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
 
     async def ModelStreamInfer(self, stream: Any, context: Context) -> Any:  # noqa: N802, ARG002
         """Refuse: streams are for models that answer in parts."""
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "streams are not served, ModelInfer is")
+        refused = NotServed("streams are not served, ModelInfer is")
+        metadata: Any = context.invocation_metadata() or ()
+        self._plane.refuse(self._plane.call("grpc", dict(metadata)), refused)
+        await _abort(context, refused)
         yield b""
 
     async def _no_message(self, call: Call) -> NoReturn:

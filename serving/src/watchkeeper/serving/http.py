@@ -20,6 +20,7 @@ from watchkeeper.serving.overload import MESSAGE, Admission
 from watchkeeper.serving.refusals import (
     Gone,
     NotFound,
+    NotServed,
     Overloaded,
     Refused,
     TooLarge,
@@ -140,7 +141,9 @@ class Front:
         send: Send,
     ) -> None:
         verb = scope["path"].rpartition("/")[2]
-        await self._refuse(send, NotFound(f"{verb!r} is not served here, only 'infer'"))
+        refused = NotServed(f"{verb!r} is not served here, only 'infer'")
+        self._plane.refuse(self._plane.call("http", _headers(scope)), refused)
+        await self._refuse(send, refused)
 
     async def _infer(
         self, model: str, version: str, scope: Message, receive: Receive, send: Send

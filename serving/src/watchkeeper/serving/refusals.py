@@ -30,6 +30,12 @@ class NotFound(Refused):
     http, grpc = 404, "NOT_FOUND"
 
 
+class NotServed(Refused):
+    """The protocol or another server knows this way of inference, this one does not."""
+
+    http, grpc = 404, "UNIMPLEMENTED"
+
+
 class WrongMethod(Refused):
     """The path takes POST only."""
 
