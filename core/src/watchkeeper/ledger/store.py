@@ -7,7 +7,7 @@ value with a later time replaces it, and every contradiction becomes an event.
 from collections.abc import Iterable, Sequence
 
 import msgspec
-from sqlalchemy import Connection, and_, or_, select, update
+from sqlalchemy import Connection, insert, or_, select, update
 
 from watchkeeper.contracts.record import LabelRecord, Prediction
 from watchkeeper.ledger import tables as t
@@ -16,7 +16,9 @@ from watchkeeper.ledger.database import Ledger
 from watchkeeper.ledger.deletions import without_forgotten
 from watchkeeper.ledger.events import Event, emit_in
 from watchkeeper.ledger.gaps import StoredGap, store_gaps
-from watchkeeper.ledger.once import clean, in_one_transaction, store_latest, store_new
+from watchkeeper.ledger.once import chunks, clean, in_one_transaction, store_latest
+
+Key = tuple[str, int]  # a label's prediction and row
 
 
 class SpoolState(msgspec.Struct, frozen=True):
@@ -58,18 +60,40 @@ def ship(
 
 
 def _store_labels(connection: Connection, batch: Sequence[LabelRecord]) -> None:
+    stand = _known_labels(connection, sorted({new.prediction for new in batch}))
+    stored = set(stand)
+    changed: set[Key] = set()
+    contradictions: list[Event] = []
     for new in batch:
-        key = and_(t.labels.c.prediction == new.prediction, t.labels.c.row == new.row)
-        values = {**msgspec.structs.asdict(new), "client": clean(new.client, 255)}
-        if store_new(connection, t.labels, values):
-            continue
-        known = connection.execute(select(t.labels).where(key)).one()
-        if known.value != new.value:
+        key = (new.prediction, new.row)
+        known = stand.get(key)
+        if known is None:
+            stand[key] = msgspec.structs.replace(new, client=clean(new.client, 255))
+            changed.add(key)
+        elif known.value != new.value:
             if new.time > known.time:
-                connection.execute(
-                    update(t.labels).where(key).values(value=new.value, time=new.time)
-                )
-            emit_in(connection, _contradiction(new, known.value, known.time))
+                stand[key] = msgspec.structs.replace(known, value=new.value, time=new.time)
+                changed.add(key)
+            contradictions.append(_contradiction(new, known.value, known.time))
+    # In one order everywhere: two sidecars with labels for the same rows must not deadlock.
+    fresh = [msgspec.structs.asdict(stand[key]) for key in sorted(changed - stored)]
+    if fresh:
+        connection.execute(insert(t.labels), fresh)
+    for key in sorted(changed & stored):
+        label = t.labels.c
+        mine = update(t.labels).where(label.prediction == key[0], label.row == key[1])
+        connection.execute(mine.values(value=stand[key].value, time=stand[key].time))
+    for event in contradictions:
+        emit_in(connection, event)
+
+
+def _known_labels(connection: Connection, ids: list[str]) -> dict[Key, LabelRecord]:
+    found: dict[Key, LabelRecord] = {}
+    for some in chunks(ids):
+        query = select(t.labels).where(t.labels.c.prediction.in_(some))
+        for row in connection.execute(query):
+            found[row.prediction, row.row] = LabelRecord(**row._mapping)
+    return found
 
 
 def _contradiction(new: LabelRecord, known: float, known_time: float) -> Event:
