@@ -58,7 +58,8 @@ def _values(column: Column, number: int, random: np.random.Generator) -> list:
     low = -1000 if column.minimum is None else column.minimum
     high = low + 2000 if column.maximum is None else column.maximum
     if column.datatype == "INT64":
-        return random.integers(int(low), int(high), number, endpoint=True).tolist()
+        low, high = int(np.ceil(low)), int(np.floor(high))
+        return random.integers(low, high, number, endpoint=True).tolist()
     return random.uniform(low, high, number).tolist()
 
 
