@@ -71,6 +71,7 @@ def make(
     trees: int = 20,
     depth: int = 6,
     with_onnx: bool = True,
+    unknown: str = "error",
 ) -> Path:
     """Train, convert and seal a version; of other columns than its own it learns just anything."""
     folder.mkdir(parents=True)
@@ -80,7 +81,8 @@ def make(
         target = (frame["torque"] > 48) | (frame["tool_wear"] > 200) | (frame["type"] == "H")
     texts = [c.name for c in columns if c.datatype == "BYTES"]
     numbers = [c.name for c in columns if c.datatype != "BYTES"]
-    encoder = OneHotEncoder(categories=[list(c.categories) for c in columns if c.name in texts])
+    known = [list(c.categories) for c in columns if c.name in texts]
+    encoder = OneHotEncoder(categories=known, handle_unknown=unknown)
     encoders = [("texts", encoder, texts), ("numbers", "passthrough", numbers)]
     pipeline = Pipeline(
         [
