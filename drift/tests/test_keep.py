@@ -136,12 +136,15 @@ def test_the_watching_sidecar_forgets_what_is_asked_for_also_from_the_spool(
     platform, stop = Runs(), threading.Event()
     sidecar = Sidecar(settings, lambda: platform, stop)  # type: ignore[arg-type,return-value]
     running = threading.Thread(target=sidecar.run)
+    ship(ledger, data[:50], labels_for(data[:50]), spool("other", start))
+    append(settings.spool, [*data[50:], *labels_for(data[50:])])
+    request_deletion(ledger, MODEL, "press-7", time.time() - 100)
     running.start()
     try:
-        append(settings.spool, [*data[:50], *labels_for(data[:50])])
-        wait_until(lambda: kept(ledger) == 50, LONG)
-        request_deletion(ledger, MODEL, "press-7", time.time() - 100)
-        append(settings.spool, [*data[50:], *labels_for(data[50:])])
+        wait_until(lambda: sidecar.state.shipped >= 100, LONG)
+        wait_until(lambda: kept(ledger) == 90, LONG)
+        assert history(ledger, MODEL, kind="forgotten") == [], "the other spool may hold some"
+        ship(ledger, [], [], spool("other", time.time()))
         wait_until(lambda: history(ledger, MODEL, kind="forgotten"), LONG)
     finally:
         stop.set()

@@ -228,6 +228,7 @@ def test_drift_in_the_spool_becomes_a_training_run(
         platform="",
         port=0,
         drift_policy=msgspec.to_builtins(policy),
+        retention={"days": 1e6},  # these machines ran in 1970
         poll_seconds=0.05,
         watch_seconds=0.05,
     )

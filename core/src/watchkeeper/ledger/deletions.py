@@ -95,7 +95,7 @@ def carry_out(ledger: Ledger, model: str, now: float, settle: float = SETTLE_SEC
     for deletion in waiting:
         if in_one_transaction(ledger, lambda c, asked=deletion: _delete_batch(c, asked)):  # type: ignore[misc]
             return True
-        if reach > deletion.requested + settle:
+        if min(reach, now) > deletion.requested + settle:
             in_one_transaction(ledger, lambda c, asked=deletion: _finish(c, asked, now))  # type: ignore[misc]
     return False
 
