@@ -39,6 +39,7 @@ from watchkeeper.demo.clients import KITS
 from watchkeeper.demo.ledger import count_labels, count_predictions, kept
 from watchkeeper.demo.sender import Failure
 from watchkeeper.demo.senders import Traffic
+from watchkeeper.demo.story import QUEUE_SECONDS
 from watchkeeper.demo.traffic import show
 from watchkeeper.demo.worlds import find
 from watchkeeper.ledger import Ledger
@@ -230,9 +231,9 @@ async def soak(arguments: argparse.Namespace, home: Path, database: PostgreSQL |
     """Run all of it on a system of its own in ``home``."""
     model = arguments.model
     url = database.create() if database else f"sqlite:///{home / 'ledger.db'}"
-    endpoints = msgspec.convert(
-        watchkeeper(home, "up", model, WATCHKEEPER_LEDGER_URL=url), system.Endpoints
-    )
+    # Killing is tested here, not overload: a busy machine shall turn nothing away.
+    settings = {"WATCHKEEPER_LEDGER_URL": url, "WATCHKEEPER_QUEUE_SECONDS": QUEUE_SECONDS}
+    endpoints = msgspec.convert(watchkeeper(home, "up", model, **settings), system.Endpoints)
     async with asyncio.timeout(180):
         while not (await asyncio.to_thread(_serves, home)):  # noqa: ASYNC110
             await asyncio.sleep(1.0)

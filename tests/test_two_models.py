@@ -18,7 +18,7 @@ from watchkeeper.contracts.prediction_id import request_of
 from watchkeeper.demo.checking import read_answers
 from watchkeeper.demo.clients import tensors
 from watchkeeper.demo.ledger import count_reports
-from watchkeeper.demo.story import DRIFT_POLICY, ROLLOUT_POLICY
+from watchkeeper.demo.story import DRIFT_POLICY, QUEUE_SECONDS, ROLLOUT_POLICY
 from watchkeeper.demo.worlds import find
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger import tables as t
@@ -51,6 +51,7 @@ SETTINGS = {
     "WATCHKEEPER_DRIFT_POLICY": json.dumps(DRIFT_POLICY),
     "WATCHKEEPER_ROLLOUT_POLICY": json.dumps(ROLLOUT_POLICY),
     "WATCHKEEPER_TURN_SECONDS": "0.5",
+    "WATCHKEEPER_QUEUE_SECONDS": QUEUE_SECONDS,
 }
 
 

@@ -42,7 +42,10 @@ ROLLOUT_POLICY: Final = {
     "patience": 60.0,
     "watch_seconds": 5.0,
 }
+# A machine that trains, serves and asks at once makes requests wait; none shall be turned away.
+QUEUE_SECONDS: Final = "2"
 WAIT_FOR_LEDGER: Final = 30.0
+ERRORS: Final = 5  # of those that clients saw, each said once
 FAILURES: Final = (WrongTurnError, WorldError, system.UnavailableError, SQLAlchemyError, OSError)
 
 
@@ -78,6 +81,7 @@ class Story:
             "WATCHKEEPER_DRIFT_POLICY": msgspec.json.encode(DRIFT_POLICY).decode(),
             "WATCHKEEPER_ROLLOUT_POLICY": msgspec.json.encode(ROLLOUT_POLICY).decode(),
             "WATCHKEEPER_TURN_SECONDS": "0.5",
+            "WATCHKEEPER_QUEUE_SECONDS": QUEUE_SECONDS,
         }
         self._chaos = Chaos(self._status, display, enabled=chaos)
         self._source = f"sqlite:///{self._home / 'operational.db'}"
@@ -211,7 +215,8 @@ class Story:
             )
             text = msgspec.json.format(msgspec.json.encode(summary)) + b"\n"
             await asyncio.to_thread(replace_file, self._summary_file, text)
-            return summary, problems(summary, extra, chaos=self._chaos.enabled) + progress.errors
+            told = list(dict.fromkeys(progress.errors))[:ERRORS]
+            return summary, problems(summary, extra, chaos=self._chaos.enabled) + told
 
     async def _clear(self) -> None:
         """Begin from nothing: an earlier telling that was cut off may have left a system."""
