@@ -182,26 +182,35 @@ def test_a_locked_table_holds_the_records_until_it_is_free(tmp_path: Path, serve
     assert_whole(url, data)
 
 
-def large(count: int) -> list[Prediction]:
+def large(count: int, first: int = 0) -> list[Prediction]:
     """Records that nothing can compress."""
     chance = random.Random(1)
     return [
         msgspec.structs.replace(p, inputs={"heat": [chance.random() for _ in range(3000)]})
-        for p in predictions(rows(count, 1))
+        for p in predictions(rows(count, 1), first=first)
     ]
 
 
 def test_a_full_disk_holds_the_records_until_there_is_room(tmp_path: Path, server: Server) -> None:
     url = server.create()
     migrate(url)
-    data = large(700)
+    data: list[Prediction] = []
+
+    def full() -> bool:
+        """Write on, one segment after the other, until there is no room for it."""
+        if re.search("is full|could not extend", sidecar.state.trouble):
+            return True
+        if sidecar.state.shipped >= len(data):
+            part = large(100, first=len(data))
+            data.extend(part)
+            append(tmp_path / "spool", list(part), len(data) // 100)
+        return False
+
     with shipping(tmp_path, url) as sidecar:
         wait_until(lambda: sidecar.state.shipped_until, LONG)
         server.limit_growth(20 * 2**20)
         try:
-            for part in range(7):
-                append(tmp_path / "spool", list(data[part * 100 : part * 100 + 100]), part + 1)
-            wait_until(lambda: re.search("is full|could not extend", sidecar.state.trouble), LONG)
+            wait_until(full, LONG)
             with reading(url) as ledger:
                 found = stored(ledger)
             assert 0 < len(found) < len(data)
