@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-COMPONENTS := core training serving drift rollout cli demo
+COMPONENTS := core training serving drift rollout cli demo bench
 # The KServe SDK has one of its own, because it excludes MLServer's and tritonclient's.
 ENVIRONMENTS := registry $(COMPONENTS) serving/tests/kserve_sdk
 
@@ -70,6 +70,16 @@ corpus: environments ## 100,000 made-up requests, as every night; EXAMPLES=... f
 soak: environments ## kill -9 of server, sidecar and ledger database under load; MINUTES=10 RATE=200
 	PYTHONPATH=tests/support demo/.venv/bin/python tests/soak.py \
 		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(RATE),--rate $(RATE)) $(if $(MODEL),--model $(MODEL))
+
+.PHONY: bench
+bench: environments ## measure the serving path against its peers; ROUNDS=20 for narrower bounds
+	bench/install-tools
+	bench/.venv/bin/python -m watchkeeper.bench $(if $(ROUNDS),--rounds $(ROUNDS))
+
+.PHONY: bench-docs
+bench-docs: environments ## the same, and write docs/benchmarks.md
+	bench/install-tools
+	bench/.venv/bin/python -m watchkeeper.bench --write $(if $(ROUNDS),--rounds $(ROUNDS))
 
 .PHONY: lint
 lint: environments .venv/.locked ## style, types and layers

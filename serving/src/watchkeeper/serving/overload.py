@@ -25,7 +25,7 @@ from watchkeeper.serving.spool import Spool
 MESSAGE = "overloaded: more requests come than can be answered in time; try again in a second"
 INTERVAL = 0.1  # seconds without a short round that make a queue a standing one
 BURST = 10  # so many targets a round may last while there is no standing queue
-QUEUE = 4  # so many requests ahead are no queue, however long each of them takes
+QUEUE = 16  # so many requests at once are no queue, however long each of them takes
 _WEIGHT = 0.1  # of the newest round in the mean cost of a request
 
 

@@ -1,0 +1,1 @@
+"""The benchmark: Watchkeeper and its peers, one core each, in one run."""

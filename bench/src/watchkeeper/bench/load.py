@@ -1,0 +1,49 @@
+"""A closed loop: h2load, which is written in C and speaks HTTP/1.1 and gRPC's HTTP/2."""
+
+import re
+import shutil
+import subprocess
+
+from watchkeeper.bench.cases import Case
+from watchkeeper.bench.servers import LOAD_CORE, Server
+
+CONNECTIONS = 8
+_TIMEOUT = 120
+_DONE = re.compile(r"requests: (\d+) total, \d+ started, (\d+) done, (\d+) succeeded")
+
+
+def available() -> str | None:
+    """Say what is missing, or None."""
+    for tool, package in (("h2load", "nghttp2-client"), ("taskset", "util-linux")):
+        if shutil.which(tool) is None:
+            return f"{tool} is needed: apt-get install {package}"
+    return None
+
+
+def requests_per_second(server: Server, case: Case, seconds: float) -> float:
+    """Ask without a pause over 8 connections, and return how many were answered a second.
+
+    Raises:
+        RuntimeError: not every answer was a good one.
+    """
+    # The same a moment before warms up; h2load's own warm-up now and then counts nothing at all.
+    _run(server, case, ["-n", str(CONNECTIONS * 2)])
+    return _run(server, case, ["-D", f"{seconds * 1000:.0f}ms"]) / seconds
+
+
+def _run(server: Server, case: Case, extent: list[str]) -> int:
+    port = server.http if case.protocol == "http" else server.grpc
+    command = ["taskset", "-c", LOAD_CORE, "h2load", "-t1", f"-c{CONNECTIONS}", "-m1", *extent]
+    command += ["-d", str(case.file), *(f"-H{n}: {value}" for n, value in case.headers.items())]
+    command += ["--h1"] if case.protocol == "http" else []
+    done = subprocess.run(
+        [*command, f"http://127.0.0.1:{port}{case.path}"],
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT,
+        check=True,
+    )
+    counts = _DONE.search(done.stdout)
+    if counts is None or counts[2] != counts[3] or int(counts[3]) == 0:
+        raise RuntimeError(f"{case.file.name}: not every request was answered well: {done.stdout}")
+    return int(counts[3])

@@ -1,0 +1,125 @@
+"""The targets, what was measured beside them, and the page of the documentation."""
+
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+
+from watchkeeper.bench.intervals import ratio
+
+Key = tuple[str, str, int]  # server, encoding, rows
+Rates = Mapping[Key, Sequence[float]]  # one of each a round
+_TARGETS: tuple[tuple[str, Key, Key, float], ...] = (
+    ("HTTP JSON, 1 row", ("watchkeeper", "json", 1), ("mlserver-sklearn", "json", 1), 40),
+    ("HTTP JSON, 1 row", ("watchkeeper", "json", 1), ("fastapi", "json", 1), 40),
+    ("HTTP JSON, 1 row", ("watchkeeper", "json", 1), ("constant", "json", 1), 2),
+    ("gRPC, 1 row", ("watchkeeper", "typed", 1), ("mlserver-sklearn", "typed", 1), 25),
+    ("gRPC, 1 row", ("watchkeeper", "typed", 1), ("constant", "typed", 1), 0.9),
+    ("HTTP binary, 1,024 rows", ("watchkeeper", "binary", 1024), ("mlserver-sklearn", "json", 1024),
+     3),
+    ("HTTP binary, 1,024 rows", ("watchkeeper", "binary", 1024), ("fastapi", "json", 1024), 3),
+    ("gRPC raw, 1,024 rows", ("watchkeeper", "raw", 1024), ("mlserver-sklearn", "raw", 1024), 3),
+)  # fmt: skip
+PAGE = Path(__file__).resolve().parents[4] / "docs" / "benchmarks.md"
+_PACKAGES = ("mlserver", "mlserver-sklearn", "scikit-learn", "onnxruntime", "fastapi", "uvicorn",
+             "uvloop", "grpcio", "numpy")  # fmt: skip
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One target and whether it was met."""
+
+    what: str
+    target: str
+    measured: str
+    met: bool
+
+
+def compare(rates: Rates) -> list[Row]:
+    """Compare with the peers: lower bounds of the paired ratios, an upper one of the cost."""
+    rows = [_at_least(rates, *target) for target in _TARGETS]
+    for what, encoding in (("HTTP JSON", "json"), ("gRPC", "typed")):
+        without, with_records = (
+            rates["without-records", encoding, 1],
+            rates["watchkeeper", encoding, 1],
+        )
+        cost = ratio(without, with_records)
+        rows.append(
+            Row(
+                f"{what}, 1 row: cost of the record",
+                "≤ 5 %",
+                f"{cost.mean - 1:.1%} (upper bound {cost.upper - 1:.1%})",
+                cost.upper <= 1.05,
+            )
+        )
+    return rows
+
+
+def _at_least(rates: Rates, what: str, ours: Key, theirs: Key, target: float) -> Row:
+    found = ratio(rates[ours], rates[theirs])
+    return Row(
+        f"{what}, against {theirs[0]}",
+        f"≥ {target:g}",
+        f"{found.mean:.2f} (lower bound {found.lower:.2f})",
+        found.lower >= target,
+    )
+
+
+def page(rows: Sequence[Row], rates: Rates, rounds: int, seconds: float) -> str:
+    """Write the page."""
+    lines = [
+        "# Benchmarks",
+        "",
+        "Made by `make bench-docs`; `make bench` compares without writing. Each server runs alone",
+        "on one core (the others are stopped meanwhile), the load on another one.",
+        f"{rounds} rounds, interleaved, {seconds:g} s a server and kind of request; 8 connections",
+        "without a pause (`h2load`), answers checked against the sklearn pipeline before. A forest",
+        "of 200 trees of depth 12 on 9 numbers. Ratios are paired within a round; bounds are",
+        "one-sided, 95 %, by Student's t on their logarithms. The peers get the form that is",
+        "cheapest for them (one tensor, one list); the constant runtime of MLServer, which",
+        "answers the same whatever it is asked, gets Watchkeeper's own requests.",
+        "",
+        "| what | target | measured | |",
+        "|---|---|---|---|",
+        *(f"| {r.what} | {r.target} | {r.measured} | {_verdict(r)} |" for r in rows),
+        "",
+        "Medians over the rounds:",
+        "",
+        "| server | request | rows | requests a second |",
+        "|---|---|---|---|",
+        *(
+            f"| {server} | {encoding} | {count} | {sorted(found)[len(found) // 2]:,.0f} |"
+            for (server, encoding, count), found in rates.items()
+        ),
+        "",
+        f"Machine: {machine()}.",
+        "",
+        f"Versions: {', '.join(f'{name} {version(name)}' for name in _PACKAGES)}.",
+        "",
+        "Run it yourself: `make bench` (`ROUNDS=20` for narrower bounds); it needs two cores,",
+        "`h2load` (Debian: nghttp2-client) and a quiet machine, and ends with 1 if a target is",
+        "missed.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Write the table for the terminal."""
+    width = max(len(row.what) for row in rows)
+    return "\n".join(f"{r.what:{width}}  {r.target:>6}  {r.measured}  {_verdict(r)}" for r in rows)
+
+
+def machine() -> str:
+    """Name processor, system and Python."""
+    described = subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout
+    fields = dict(line.split(":", 1) for line in described.splitlines() if ":" in line)
+    processor = f"{fields['Model name'].strip()}, {fields['CPU(s)'].strip()} cores"
+    return (
+        f"{processor}, {platform.system()} {platform.release()}, Python {platform.python_version()}"
+    )
+
+
+def _verdict(row: Row) -> str:
+    return "met" if row.met else "**missed**"

@@ -1,0 +1,50 @@
+"""The benchmark itself: that it still runs, and that its arithmetic is right."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from watchkeeper.bench import __main__ as bench
+from watchkeeper.bench import report
+from watchkeeper.bench.intervals import ratio
+
+
+def test_a_ratio_is_that_of_the_pairs() -> None:
+    speed = np.random.default_rng(0).uniform(1, 10, 20)  # of the machine, round by round
+    found = ratio((3 * speed).tolist(), speed.tolist())
+    assert found.lower == pytest.approx(3)
+    assert found.upper == pytest.approx(3)
+
+
+def test_bounds_hold_in_nineteen_of_twenty_runs() -> None:
+    random = np.random.default_rng(1)
+    low = [
+        ratio(random.lognormal(1, 0.2, 8).tolist(), random.lognormal(0, 0.2, 8).tolist()).lower
+        for _ in range(2000)
+    ]
+    assert 0.935 < np.mean(np.array(low) < np.e) < 0.965
+
+
+def test_one_round_proves_nothing() -> None:
+    found = ratio([100.0], [1.0])
+    assert found.mean == pytest.approx(100)
+    assert (found.lower, found.upper) == (0.0, float("inf"))
+
+
+def test_a_missed_target_is_told() -> None:
+    rates = {(name, encoding, rows): [1.0, 1.0]
+             for encoding, rows, names in bench.ASKED for name in names}  # fmt: skip
+    rows = report.compare(rates)
+    assert [row.met for row in rows if "record" in row.what] == [True, True]
+    assert sum(row.met for row in rows) == 3  # 1 is more than 0.9, too
+    assert "**missed**" in report.page(rows, rates, 2, 1.0)
+
+
+@pytest.mark.skipif(shutil.which("h2load") is None, reason="h2load is not installed")
+def test_one_short_round_of_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--rounds", "1", "--seconds", "0.2", "--trees", "5", "--no-targets"]
+    assert bench.main(arguments) == 0
+    told = capsys.readouterr().out
+    assert "against mlserver-sklearn" in told
+    assert "p99 of the accepted" in told
