@@ -67,7 +67,7 @@ def served(
     columns = signature(request.param) if request.param else a_version.COLUMNS
     home = tmp_path_factory.mktemp("served")
     version = a_version.make(home / "version", columns=columns, trees=10)
-    server = Server(version, home).start()
+    server = Server(version, home, body_seconds=60).start()  # the machine may be busy
     yield Served(columns, version, server)
     server.kill()
     assert "Traceback" not in server.log.read_text()
