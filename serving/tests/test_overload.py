@@ -56,8 +56,9 @@ def test_a_burst_is_taken_up_to_a_bound() -> None:
     for _ in range(20):
         for _ in range(5):
             rounds(gate, clock, 1e-3, arriving=5, cost=2e-4)
-        (taken,) = rounds(gate, clock, 1e-3, arriving=500, cost=2e-4)
+        (taken,) = rounds(gate, clock, 1e-3, arriving=5000, cost=2e-4)
     assert BURST * TARGET <= taken * 2e-4 <= BURST * TARGET * 1.2
+    rounds(gate, clock, 1e-3, arriving=5, cost=2e-4)
     assert not gate.standing
 
 

@@ -24,9 +24,10 @@ from watchkeeper.serving.spool import Spool
 
 MESSAGE = "overloaded: more requests come than can be answered in time; try again in a second"
 INTERVAL = 0.1  # seconds without a short round that make a queue a standing one
-BURST = 10  # so many targets a round may last while there is no standing queue
+BURST = 100  # so many targets a round may last while there is no standing queue
 QUEUE = 16  # so many requests at once are no queue, however long each of them takes
-_WEIGHT = 0.1  # of the newest round in the mean cost of a request
+# Of the newest round in the cost of a request: a busy machine makes one dear, never cheap.
+_RISE, _FALL = 0.02, 0.5
 
 
 class Gate:
@@ -88,7 +89,8 @@ class Gate:
         if self._taken > 1:
             # From one answer to the next: the round itself also turns others away.
             cost = (now - self._left) / (self._taken - 1)
-            self._cost += (cost - self._cost) * _WEIGHT
+            weight = _RISE if 0 < self._cost < cost else _FALL
+            self._cost += (cost - self._cost) * weight
         if self._taken <= QUEUE or delay < self._target:
             self._short = now
         self.standing = now - self._short > INTERVAL
