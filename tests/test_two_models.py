@@ -68,7 +68,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def address(home: Path) -> str:
     """The V2 port of the system, both models in production."""
     found: str = watchkeeper(home, "up", MACHINES, VEHICLES, **SETTINGS)["v2"]
-    until(lambda: all(model["production"] == 1 for model in models(home).values()), 180.0)
+    until(lambda: all(model["production"] == 1 for model in models(home).values()), 400.0)
     return found
 
 
@@ -150,14 +150,14 @@ def test_drift_in_one_model_is_of_no_concern_to_the_other(home: Path, address: s
     ) as senders:
         try:
             for model in (MACHINES, VEHICLES):
-                until(lambda m=model: count_reports(ledger, m, 1, drifted=False) >= 2, 120.0)
+                until(lambda m=model: count_reports(ledger, m, 1, drifted=False) >= 2, 240.0)
             subprocess.run(
                 traffic(VEHICLES, "--switch", "new-platform"),
                 env={**os.environ, "WATCHKEEPER_HOME": str(home)},
                 check=True,
                 timeout=60,
             )
-            until(lambda: models(home)[VEHICLES]["production"] == 2, 240.0)
+            until(lambda: models(home)[VEHICLES]["production"] == 2, 400.0)
         finally:
             senders.send_signal(signal.SIGINT)
             said, _ = senders.communicate(timeout=120)
