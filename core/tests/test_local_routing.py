@@ -111,6 +111,19 @@ def test_no_grpc_call_fails_when_stable_is_killed(platform: LocalPlatform) -> No
     wait_for(lambda: platform.confirmed(MODEL))
 
 
+def test_the_only_server_gets_requests_as_soon_as_it_is_back(
+    platform: LocalPlatform, v2: httpx.Client
+) -> None:
+    route(platform, {1: 100})
+    for _ in range(2):
+        victim = platform.supervisor.states()["server.pump-failure-v1"].pid
+        os.kill(victim, signal.SIGKILL)
+        while platform.supervisor.states()["server.pump-failure-v1"].pid == victim:
+            infer(v2)  # so that the gateway learns of it
+        wait_for(lambda: platform.serving(MODEL)[1].state == "ready")
+        assert infer(v2).status_code == 200
+
+
 def test_a_lost_endpoint_file_is_written_again(platform: LocalPlatform) -> None:
     route(platform, {1: 100})
     stale = (platform.home.gateway / MODEL / "http.json").read_bytes()

@@ -82,7 +82,8 @@ def _cluster(folder: Path, model: str, kind: Kind) -> Json:
         cluster["health_checks"] = [_health_check()]
         cluster["common_lb_config"] = {
             "locality_weighted_lb_config": {},
-            "healthy_panic_threshold": {"value": 0},
+            # Only when all look dead, any is tried: one may be back since it was last asked.
+            "healthy_panic_threshold": {"value": 1},
             "update_merge_window": "0s",  # or new weights count up to a second after we see them
         }
     return cluster
