@@ -6,12 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
+from databases import Server
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, inspect, select
 
 from watchkeeper.contracts.record import OK, LabelRecord, Prediction, decode_line
 from watchkeeper.ledger import Ledger, migrate, tables
+from watchkeeper.ledger.arrivals import store_predictions
 from watchkeeper.ledger.episodes import (
     Attempt,
     Episode,
@@ -287,3 +289,23 @@ def test_two_ledgers_that_store_the_same_requests_at_once_store_each_once(
     with ledger.read() as connection:
         count = select(func.count()).select_from(tables.superseded)
         assert connection.execute(count).scalar() == 200
+
+
+def test_an_attempt_that_another_sidecar_is_storing_is_neither_lost_nor_outranked(
+    server: Server,
+) -> None:
+    url = server.create()
+    migrate(url)
+    ledger = Ledger(url)
+    ship(ledger, [prediction(7, status="UNAVAILABLE")], [], spool())
+    with ThreadPoolExecutor(1) as pool:
+        with ledger.begin() as connection:
+            store_predictions(connection, [prediction(7, attempt=3)])
+            slow = pool.submit(ship, ledger, [prediction(7, attempt=2)], [], spool("other"))
+            with pytest.raises(TimeoutError):
+                slow.result(2.0)  # it waits for this transaction
+        slow.result(60.0)
+    seen = observations(ledger, "m", 1, since=0.0, superseded=True)
+    ledger.close()
+    assert [o.attempt for o in seen] == [1, 2, 3]
+    assert [o.attempt for o in seen if o.outputs] == [3]

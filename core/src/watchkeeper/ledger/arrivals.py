@@ -47,7 +47,8 @@ def store_predictions(connection: Connection, batch: Sequence[Prediction]) -> No
 
 def _stored(connection: Connection, ids: list[str]) -> dict[str, Row[Any]]:
     p = t.predictions.c
-    query = select(p.id, p.attempt, p.version, p.status)
+    # Held to the end: another sidecar's attempt must not come between this and the update.
+    query = select(p.id, p.attempt, p.version, p.status).order_by(p.id).with_for_update()
     found: dict[str, Row[Any]] = {}
     for some in chunks(ids):
         found |= {row.id: row for row in connection.execute(query.where(p.id.in_(some)))}
