@@ -160,8 +160,10 @@ class Sender:
             if (wait := due - loop.time()) > 0:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stopping.wait(), wait)
+            idle = loop.time()
             if stopping.is_set() or (case := await cases.next()) is None:
                 break
+            due += loop.time() - idle  # while there was no case, nobody was late
             behind = loop.time() - due
             if behind > LATE or len(self._flying) >= IN_FLIGHT:
                 self.progress.skipped += 1
