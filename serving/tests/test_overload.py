@@ -5,14 +5,18 @@ import collections
 import socket
 import time
 from collections.abc import Callable
+from typing import Any
 
 import a_version
 import httpx
 import pytest
+import uvicorn
 from conftest import HTTP, Server, Starter, wait_for
+from uvicorn.server import ServerState
 from wire import http_body, tensors
 
 from watchkeeper.contracts.record import Prediction, Shed
+from watchkeeper.serving.connection import Connection
 from watchkeeper.serving.overload import BURST, INTERVAL, QUEUE, Gate
 
 TARGET = 0.003
@@ -201,6 +205,56 @@ def test_connections_are_bounded_and_health_is_still_answered(start: Starter) ->
             connection.close()
     given = http_body(tensors(a_version.rows(1)), False)[0]
     wait_for(lambda: HTTP.post(server.infer_url, content=given).status_code == 200, "room again")
+
+
+def test_requests_that_never_begin_do_not_wait_for_ever() -> None:
+    class Count:
+        waiting = 0
+
+        def full(self) -> bool:
+            return False
+
+        def enter(self) -> float:
+            self.waiting += 1
+            return 0.0
+
+        def leave(self) -> None:
+            self.waiting -= 1
+
+    gate: Any = Count()
+
+    async def waiting(count: int) -> None:
+        deadline = time.monotonic() + 60
+        while gate.waiting != count:
+            assert time.monotonic() < deadline, gate.waiting
+            await asyncio.sleep(0.01)
+
+    async def ask() -> None:
+        turns = asyncio.Semaphore(0)
+
+        async def by_turns(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001
+            await turns.acquire()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+            gate.leave()
+
+        config = uvicorn.Config(by_turns, http="httptools", log_config=None, lifespan="off")
+        config.load()
+        named = {"config": config, "server_state": ServerState(), "app_state": {}}
+        named |= {"malformed": pytest.fail, "shed": pytest.fail, "gate": gate, "limit": 10}
+        listening = await asyncio.get_running_loop().create_server(
+            lambda: Connection(**named), "127.0.0.1", 0
+        )
+        async with listening:
+            _, writer = await asyncio.open_connection(*listening.sockets[0].getsockname())
+            writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n" * 3)
+            await waiting(3)
+            writer.transport.abort()
+            for _ in range(3):  # nobody is there any more to begin the others for
+                turns.release()
+            await waiting(0)
+
+    asyncio.run(ask())
 
 
 @pytest.mark.parametrize("name", ["connections", "queue_seconds"])

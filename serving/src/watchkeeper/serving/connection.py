@@ -64,10 +64,14 @@ class Connection(HttpToolsProtocol):
             self._surplus = self.loop.call_later(_SURPLUS_SECONDS, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
+        """End; requests that came behind the one in progress will never begin."""
         super().connection_lost(exc)
         if self._surplus is not None:
             self._surplus.cancel()
+        while self.pipeline:
+            scope: Any = self.pipeline.pop()[0].scope
+            if self._gate is not None and ARRIVAL in scope:
+                self._gate.leave()
 
     def on_message_complete(self) -> None:
         """Begin to wait for the event loop; the application tells when that is over."""
