@@ -1,5 +1,6 @@
 """Clients and their keys at the gateway of a local system."""
 
+import functools
 from collections.abc import Iterator
 
 import grpc
@@ -16,6 +17,7 @@ KEYS = {"line 4": "a key of line four", "the lab": "a-key-of-the-lab-0"}
 KEYS = {name: key.replace(" ", "-") for name, key in KEYS.items()}
 INFER = f"/v2/models/{MODEL}/infer"
 FORGED = {NAME_HEADER: "somebody else"}
+post = functools.partial(httpx.post, timeout=60.0)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform
         platform.set_route(MODEL, Route({1: 100}))
         wait_for(lambda: platform.confirmed(MODEL))
         declare(platform, KEYS)
-        wait_for(lambda: httpx.post(url(platform, INFER)).status_code == 401)
+        wait_for(lambda: post(url(platform, INFER)).status_code == 401)
         yield platform
 
 
@@ -52,7 +54,7 @@ def test_a_key_gives_the_client_its_name_and_stays_at_the_gateway(
 ) -> None:
     for name, key in KEYS.items():
         headers = {header: f"Bearer {key}" if header == "authorization" else key, "host": host}
-        got = seen(httpx.post(url(platform, INFER), headers={**headers, **FORGED}))
+        got = seen(post(url(platform, INFER), headers={**headers, **FORGED}))
         assert got[NAME_HEADER] == name
         assert key not in str(got)
 
@@ -77,7 +79,7 @@ def test_a_key_gives_the_client_its_name_and_stays_at_the_gateway(
 def test_without_a_key_nothing_is_answered_but_in_the_form_of_the_protocol(
     platform: LocalPlatform, path: str, headers: dict[str, str]
 ) -> None:
-    response = httpx.post(url(platform, path), headers={**headers, **FORGED})
+    response = post(url(platform, path), headers={**headers, **FORGED})
     assert response.status_code == 401
     assert list(response.json()) == ["error"]
 
@@ -96,7 +98,7 @@ def test_labels_and_health_need_no_key_and_nobody_takes_a_name_there(
     platform: LocalPlatform, path: str
 ) -> None:
     token = {"authorization": "Bearer the token for labels"}
-    got = seen(httpx.post(url(platform, path), headers={**token, **FORGED}))
+    got = seen(post(url(platform, path), headers={**token, **FORGED}))
     assert got["authorization"] == token["authorization"]
     assert NAME_HEADER not in got
 
@@ -127,7 +129,7 @@ def test_keys_come_and_go_while_the_gateway_runs(platform: LocalPlatform) -> Non
     new = {"a new one": "its-key-for-a-while"}
 
     def status(key: str) -> int:
-        return httpx.post(url(platform, INFER), headers={"x-api-key": key}).status_code
+        return post(url(platform, INFER), headers={"x-api-key": key}).status_code
 
     try:
         declare(platform, new)
@@ -135,7 +137,7 @@ def test_keys_come_and_go_while_the_gateway_runs(platform: LocalPlatform) -> Non
         assert status(KEYS["line 4"]) == 401
         declare(platform, {})
         wait_for(lambda: status("none at all") == 200)
-        got = seen(httpx.post(url(platform, INFER), headers=FORGED))
+        got = seen(post(url(platform, INFER), headers=FORGED))
         assert got[NAME_HEADER] == FORGED[NAME_HEADER]
     finally:
         declare(platform, KEYS)
