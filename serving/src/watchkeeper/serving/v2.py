@@ -179,14 +179,15 @@ def _tensors(inputs: list[_Input], tail: memoryview | None) -> list[Tensor]:
     tensors: list[Tensor] = []
     at = 0
     for given in inputs:
-        column = f"column {given.name!r}"
-        parameters = given.parameters or {}
-        refuse_unserved(parameters, column)
-        size = parameters.get("binary_data_size")
+        size = None
+        if given.parameters:  # most have none, and nothing is to be said about them
+            column = f"column {given.name!r}"
+            refuse_unserved(given.parameters, column)
+            size = given.parameters.get("binary_data_size")
         contents: Contents
         if size is None:
             # null is no data either, and the contract says so with the rows that are missing
-            contents = JsonContents(given.data) if bytes(given.data) else Missing()
+            contents = Missing() if given.data is _NONE else JsonContents(given.data)
         elif bytes(given.data):
             raise Refused(f"{column}: has both data and binary_data_size; one of them is too much")
         elif tail is None:

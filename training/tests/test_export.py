@@ -1,0 +1,45 @@
+"""The ONNX form of forests that vote."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pandas as pd
+import pytest
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
+from sklearn.pipeline import Pipeline
+
+from watchkeeper.contracts.signature import Column
+from watchkeeper.pipeline import score
+from watchkeeper.training.declaration import Head
+from watchkeeper.training.export import to_onnx
+from watchkeeper.training.fit import described
+
+NAMES = ["first", "second"]
+COLUMNS = tuple(Column(name, "FP64") for name in NAMES)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "operator"),
+    [
+        (RandomForestClassifier(30, random_state=0), "TreeEnsembleRegressor"),
+        (GradientBoostingClassifier(n_estimators=5, random_state=0), "TreeEnsembleClassifier"),
+    ],
+)
+def test_only_votes_that_are_probabilities_are_added_up_alone(
+    estimator: RandomForestClassifier | GradientBoostingClassifier, operator: str
+) -> None:
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame(random.normal(size=(300, 2)), columns=NAMES)
+    target = (frame["first"] + random.normal(size=300) > 1).astype(int)
+    features = ColumnTransformer([("all", "passthrough", NAMES)])
+    pipeline = Pipeline([("features", features), ("estimator", estimator)]).fit(frame, target)
+    head = Head("score", lambda _: features, lambda _: estimator)
+    form = to_onnx(pipeline, head, COLUMNS)
+    operators = {node.op_type for node in onnx.load_model_from_string(form).graph.node}
+    assert operator in operators
+    columns = {name: frame[name].to_numpy() for name in NAMES}
+    feed = {name: values.reshape(-1, 1) for name, values in columns.items()}
+    session = onnxruntime.InferenceSession(form, providers=["CPUExecutionProvider"])
+    (scores,) = session.run([head.score], feed)
+    assert np.abs(scores - score(pipeline, described(head), frame)).max() < 1e-6
