@@ -280,7 +280,7 @@ def test_a_retirement_that_was_cut_off_is_not_undone(platform: LocalPlatform) ->
     text = (folder / "pod.json").read_text().replace('"retiring": false', '"retiring": true')
     (folder / "pod.json").write_text(text)
     platform.supervisor.remove(pod.server)
-    assert platform.serving(MODEL)[6].state == "failed"
+    assert platform.serving(MODEL)[6].state == "retiring"
     assert pod.server not in platform.supervisor.states()
     platform.serve(MODEL, 6)
     wait_for(lambda: platform.serving(MODEL)[6].state == "ready")

@@ -5,6 +5,7 @@ import concurrent.futures
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 
 import grpc
 import httpx
@@ -116,12 +117,17 @@ def test_the_only_server_gets_requests_as_soon_as_it_is_back(
 ) -> None:
     route(platform, {1: 100})
     for _ in range(2):
-        victim = platform.supervisor.states()["server.pump-failure-v1"].pid
-        os.kill(victim, signal.SIGKILL)
-        while platform.supervisor.states()["server.pump-failure-v1"].pid == victim:
-            infer(v2)  # so that the gateway learns of it
+        before = platform.supervisor.states()["server.pump-failure-v1"].pid
+        os.kill(before, signal.SIGKILL)
+        wait_for(partial(back_while_asked, platform, v2, before))
         wait_for(lambda: platform.serving(MODEL)[1].state == "ready")
         assert infer(v2).status_code == 200
+
+
+def back_while_asked(platform: LocalPlatform, v2: httpx.Client, before: int) -> bool:
+    """Ask, so that the gateway learns of the death, and tell whether the server is another one."""
+    infer(v2)
+    return platform.supervisor.states()["server.pump-failure-v1"].pid != before
 
 
 def test_a_lost_endpoint_file_is_written_again(platform: LocalPlatform) -> None:

@@ -17,7 +17,7 @@ from wire import http_body, tensors
 
 from watchkeeper.contracts.record import Prediction, Shed
 from watchkeeper.serving.connection import Connection
-from watchkeeper.serving.overload import BURST, INTERVAL, QUEUE, Gate
+from watchkeeper.serving.overload import BURST, IDLE, INTERVAL, QUEUE, Gate
 
 TARGET = 0.003
 
@@ -64,6 +64,15 @@ def test_a_burst_is_taken_up_to_a_bound() -> None:
     assert BURST * TARGET <= taken * 2e-4 <= BURST * TARGET * 1.2
     rounds(gate, clock, 1e-3, arriving=5, cost=2e-4)
     assert not gate.standing
+
+
+@pytest.mark.parametrize("pause", [2 * IDLE, 1.0, 10.0])
+def test_bursts_with_pauses_pass_every_time(pause: float) -> None:
+    clock = Clock()
+    gate = Gate(TARGET, clock)
+    for _ in range(10):
+        assert rounds(gate, clock, 1e-3, arriving=200, cost=2e-4) == [200]
+        clock.now += pause
 
 
 def test_few_requests_are_no_queue_however_long_they_take() -> None:

@@ -120,6 +120,9 @@ def print_status(console: Console, status: Status) -> None:
         console.print(f"[red]{part} does not answer[/red], what it knows is missing here: {why}")
     for model in status.models:
         console.print(_table(model, status.down))
+        for run, state in sorted(model.runs.items()):
+            if state != "succeeded":
+                console.print(f"  training run {run}: {state}")
         for episode in model.episodes:
             if episode.state in OPEN_STATES:
                 console.print(f"  drift episode {episode.id}: {episode.state} ({episode.reason})")

@@ -21,7 +21,7 @@ class Serving(msgspec.Struct, frozen=True):
     """
 
     version: int
-    state: Literal["waiting", "starting", "ready", "failed"]
+    state: Literal["waiting", "starting", "ready", "failed", "retiring"]
     reason: str = ""
 
 

@@ -39,6 +39,8 @@ async def _main(arguments: argparse.Namespace) -> int:
             switch(_folder(world), world, wanted[world.model])
         return 0
     data = tables([world.model for world in worlds], arguments.data)  # its errors belong here
+    for world in worlds:
+        await _first_version(world.model)
     traffics = {w.model: Traffic(_folder(w), w, wanted[w.model]) for w in worlds}
     async with contextlib.AsyncExitStack() as stack:
         for model, traffic in traffics.items():
@@ -60,6 +62,18 @@ async def _main(arguments: argparse.Namespace) -> int:
         for error in final.errors:
             print(error, file=sys.stderr)
     return any(c.failed for final in progress.values() for c in final.requests.values())
+
+
+async def _first_version(model: str) -> None:
+    """Wait until something serves the model: after the first start it is trained first."""
+    told = False
+    while not any(
+        m["weights"] for m in (await system.command("status"))["models"] if m["name"] == model
+    ):
+        if not told:
+            print(f"{model}: waiting for its first version, which is being trained", flush=True)
+            told = True
+        await asyncio.sleep(SAY_SECONDS / 5)
 
 
 async def _watch(traffics: dict[str, Traffic], seconds: float | None) -> None:

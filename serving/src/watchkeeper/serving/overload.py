@@ -24,6 +24,7 @@ from watchkeeper.serving.spool import Spool
 
 MESSAGE = "overloaded: more requests come than can be answered in time; try again in a second"
 INTERVAL = 0.1  # seconds without a short round that make a queue a standing one
+IDLE = 0.05  # seconds in which nothing came: whatever stood is no queue any more
 BURST = 100  # so many targets a round may last while there is no standing queue
 QUEUE = 16  # so many requests at once are no queue, however long each of them takes
 # Of the newest round in the cost of a request: a busy machine makes one dear, never cheap.
@@ -44,7 +45,7 @@ class Gate:
         self._began = 0.0
         self._left = 0.0  # when the first of a round got its answer
         self._cost = 0.0
-        self._short = clock()
+        self._short = self._idle = clock()
         self.standing = False
 
     def full(self) -> bool:
@@ -60,6 +61,8 @@ class Gate:
         """
         now = self._clock()
         if not self._waiting:
+            if now - self._idle > IDLE:
+                self._short, self.standing = now, False
             self._began = now
             self._taken = 0
             self._left = 0.0
@@ -94,6 +97,7 @@ class Gate:
         if self._taken <= QUEUE or delay < self._target:
             self._short = now
         self.standing = now - self._short > INTERVAL
+        self._idle = now
 
 
 class Admission(NamedTuple):

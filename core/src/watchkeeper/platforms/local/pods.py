@@ -146,7 +146,7 @@ class Pods:
     def state(self, pod: Pod) -> Serving:
         """Tell how a pod does, and have it started if that was cut off."""
         if pod.retiring:
-            return Serving(pod.version, "failed", "it is being retired")
+            return Serving(pod.version, "retiring", "it is on its way out")
         folder, log_file = self.folder(pod.model, pod.version), self.home.log(pod.server)
         starts = folder / "starts"
         known = self.supervisor.states()
@@ -166,7 +166,8 @@ class Pods:
             )
             return Serving(pod.version, "failed", reason)
         if (folder / "fetching").exists():
-            return Serving(pod.version, "waiting", f"for its files: {last_line(log_file)}")
+            why = last_line(log_file) or "they are being fetched"
+            return Serving(pod.version, "waiting", f"for its files: {why}")
         return Serving(pod.version, "starting", why)
 
     def retire(self, pod: Pod) -> None:
