@@ -44,7 +44,7 @@ class LocalPlatform:
         """Return where things are."""
         found = read_struct(self.home.endpoints_file, Endpoints)
         if found is None:
-            raise PlatformError(f"{self.home.folder}: not running; start it by 'make up'")
+            raise PlatformError(f"{self.home.folder}: not running; 'watchkeeper up' starts it")
         return found
 
     def processes(self) -> list[Process]:
