@@ -1,6 +1,7 @@
 """What the ledger lets go of: by age, by count, and because somebody asked; and what it keeps."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
@@ -209,3 +210,27 @@ def test_a_silent_spool_is_given_up_until_it_is_heard_again(ledger: Ledger) -> N
     assert (told.version, told.details["shipped_until"]) == (1, 50.0)
     ship(ledger, [], [], spool(60.0, "dead", seen=99.0))
     assert shipped_until(ledger, "m", [1]) == 60.0
+
+
+def test_two_keepers_at_once_remove_everything_and_count_it_once(
+    ledger: Ledger, database_url: str
+) -> None:
+    batch = [made(n, n) for n in range(1000)]
+    ship(ledger, [line for p in batch for line in (failed(p), p)], [], spool(NOW))
+    other = Ledger(database_url)
+    with ThreadPoolExecutor(2) as pool:
+        parts = list(pool.map(lambda one: removed_of(one, NOW), (ledger, other)))
+    other.close()
+    assert sizes(ledger) == {"predictions": 0, "superseded": 0, "labels": 0}
+    assert sum(removed.predictions for part in parts for removed in part) == 1000
+    tell_removals(ledger, "m", RetentionPolicy(), NOW + DAY)
+    (told,) = history(ledger, "m")
+    assert (told.details["predictions"], told.details["superseded"]) == (1000, 1000)
+
+
+def removed_of(ledger: Ledger, before: float) -> list[Removed]:
+    """Remove until all is gone, also what another one has in hand."""
+    removed = []
+    while any(sizes(ledger).values()):
+        removed.append(remove_batch(ledger, "m", before, NOW))
+    return removed

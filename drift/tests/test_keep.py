@@ -12,6 +12,7 @@ from world import MODEL, Runs, append, labels_for, make_version, predictions, ro
 
 from watchkeeper.contracts.policies import DriftPolicy, RetentionPolicy
 from watchkeeper.drift.keep import LOOK_SECONDS, Keeper
+from watchkeeper.drift.lease import Lease
 from watchkeeper.drift.settings import Settings
 from watchkeeper.drift.ship import Shipper
 from watchkeeper.drift.sidecar import Sidecar
@@ -202,7 +203,14 @@ def test_what_was_stamped_in_the_future_does_not_blind_the_watch(
         platform="",
         port=0,
     )
-    watch = Watch(settings, ledger, Runs, manifest, policy, clock=lambda: NOW)  # type: ignore[arg-type]
+    watch = Watch(
+        settings,
+        ledger,
+        Lease(Runs, MODEL, 1),  # type: ignore[arg-type]
+        manifest,
+        policy,
+        clock=lambda: NOW,
+    )
     while watch.turn():
         pass
     ends = [r.window_end for r in reports(ledger, MODEL, 1, until=NOW)]

@@ -134,7 +134,7 @@ def test_a_database_killed_again_and_again_gets_every_record_once_and_in_order(
         append(tmp_path / "spool", lines[done:], 9)
         wait_until(shipped(url, len(data)), LONG)
         wait_until(lambda: not sidecar.state.trouble, LONG)
-        assert sidecar.state.ledger_errors >= 4
+        assert sidecar.state.errors["ledger"] >= 4
     assert_whole(url, data)
 
 
@@ -151,8 +151,8 @@ def test_a_frozen_database_is_given_up_and_gets_everything_when_it_goes_on(
         try:
             append(tmp_path / "spool", lines[1000:], 2)
             wait_until(lambda: sidecar.state.trouble, LONG)
-            errors = sidecar.state.ledger_errors
-            wait_until(lambda: sidecar.state.ledger_errors > errors, LONG)  # it tries again
+            errors = sidecar.state.errors["ledger"]
+            wait_until(lambda: sidecar.state.errors["ledger"] > errors, LONG)  # it tries again
         finally:
             server.thaw()
         wait_until(shipped(url, len(data)), LONG)

@@ -8,6 +8,7 @@ from world import MODEL, Rows, Runs, make_version, predictions, rows
 from watchkeeper.contracts.policies import DriftPolicy, override
 from watchkeeper.contracts.record import Prediction
 from watchkeeper.contracts.version import BrokenVersionError
+from watchkeeper.drift.lease import Lease
 from watchkeeper.drift.settings import Settings
 from watchkeeper.drift.watch import Watch
 from watchkeeper.ledger import Ledger
@@ -30,7 +31,8 @@ class World:
         policy = override(DriftPolicy(), {**CHANGES, **changes})
         manifest = make_version(settings.model_folder, reference, policy)
         emit(ledger, Event("promoted", MODEL, 1, "promoted", 1.0, "first"))
-        self.watch = Watch(settings, ledger, lambda: self.platform, manifest, policy)  # type: ignore[arg-type,return-value]
+        lease = Lease(lambda: self.platform, MODEL, 1)  # type: ignore[arg-type,return-value]
+        self.watch = Watch(settings, ledger, lease, manifest, policy)
 
     def serve(self, data: Rows, each: int = 1) -> list[Prediction]:
         sent = predictions(data, first=self.sent, each=each)
@@ -192,7 +194,7 @@ def test_another_process_goes_on_with_the_next_window(world: World, tmp_path: Pa
     successor.watch = Watch(
         settings,
         world.ledger,
-        lambda: world.platform,  # type: ignore[arg-type,return-value]
+        Lease(lambda: world.platform, MODEL, 1),  # type: ignore[arg-type,return-value]
         world.watch._manifest,
         world.watch._policy,
     )

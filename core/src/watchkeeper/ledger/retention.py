@@ -79,17 +79,18 @@ def _remove(connection: Connection, model: str, before: float, now: float) -> Re
     p, label = t.predictions.c, t.labels.c
     old = select(p.id).where(p.model == model, p.time < before).order_by(p.time).limit(CHUNK)
     ids = set(connection.execute(old).scalars())
-    labels = 0
+    predictions = labels = 0
     if ids:
         labels = delete_labels(connection, ids)
-        connection.execute(delete(t.predictions).where(p.id.in_(ids)))
+        # Counted by what is deleted here: another keeper may be about the same rows.
+        predictions = connection.execute(delete(t.predictions).where(p.id.in_(ids))).rowcount
     else:  # what belongs to no prediction any more, or never did
         old_labels = select(label.prediction).where(label.model == model, label.time < before)
         lonely = set(connection.execute(old_labels.limit(CHUNK)).scalars())
         labels = delete_labels(connection, lonely) if lonely else 0
     s = t.superseded.c
     removed = Removed(
-        predictions=len(ids),
+        predictions=predictions,
         superseded=_remove_by_key(
             connection, t.superseded, and_(s.model == model, s.time < before)
         ),
@@ -108,10 +109,11 @@ def _remove_by_key(connection: Connection, table: Table, old: object) -> int:
     """Delete some rows by their keys: the databases do not agree on a limit of DELETE."""
     key = list(table.primary_key)
     rows = connection.execute(select(*key).where(old).limit(CHUNK)).all()  # type: ignore[arg-type]
+    removed = 0
     for row in rows:
         same = and_(*(column == value for column, value in zip(key, row, strict=True)))
-        connection.execute(delete(table).where(same))
-    return len(rows)
+        removed += connection.execute(delete(table).where(same)).rowcount
+    return removed
 
 
 def _remove_reports(connection: Connection, model: str, before: float) -> None:

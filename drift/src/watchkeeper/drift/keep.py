@@ -1,5 +1,5 @@
 """Keeping the ledger: what is asked to be forgotten goes, what is too old goes, and spools whose
-sidecar died keep nobody waiting. Done by the sidecar that watches, a small batch a turn.
+sidecar died keep nobody waiting. A small batch a turn; several keepers at once do no harm.
 """
 
 import logging

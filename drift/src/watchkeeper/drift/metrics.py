@@ -5,9 +5,15 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from watchkeeper.drift.state import State
+from watchkeeper.drift.state import Part, State
 
 LABELS = ("model", "version")
+FAILED: dict[Part, str] = {
+    "ledger": "Calls that the ledger failed",
+    "shipping": "Turns of the shipping that failed otherwise",
+    "watch": "Turns of the watch that failed",
+    "keeper": "Turns of the keeping, of retention and forgetting, that failed",
+}
 
 
 class SidecarCollector(Collector):
@@ -24,8 +30,8 @@ class SidecarCollector(Collector):
         yield self._counter("records_lost", "Records the ledger will never have", state.lost)
         yield self._counter("records_torn", "Lines cut off by a killed server", state.torn)
         yield self._counter("requests_shed", "Requests turned away unread", state.shed)
-        yield self._counter("ledger_errors", "Calls that the ledger failed", state.ledger_errors)
-        yield self._counter("watch_errors", "Turns of the watch that failed", state.watch_errors)
+        for part, told in FAILED.items():
+            yield self._counter(f"{part}_errors", told, state.errors[part])
         yield self._gauge(
             "shipping_lag_seconds", "Age of what is known to be in the ledger", state.lag()
         )

@@ -1,7 +1,7 @@
-"""One sidecar: shipping in the main thread, the watch and the server in threads of their own.
+"""One sidecar: shipping in the main thread; the watch, the keeper and the server in their own.
 
-Shipping never waits for the watch, whose imports take seconds; neither ends because of an
-error of the other.
+None waits for another, and none ends because of an error, its own or another's: it is counted,
+told and tried again, later each time.
 """
 
 import logging
@@ -16,16 +16,18 @@ from watchkeeper.contracts.policies import RetentionPolicy, override
 from watchkeeper.contracts.settings import SettingsError
 from watchkeeper.contracts.version import BrokenVersionError, read_manifest
 from watchkeeper.drift.keep import Keeper
+from watchkeeper.drift.lease import Lease
 from watchkeeper.drift.server import Server
 from watchkeeper.drift.settings import Settings
 from watchkeeper.drift.ship import Shipper
-from watchkeeper.drift.state import State
+from watchkeeper.drift.state import Part, State
 from watchkeeper.drift.watch import Watch
 from watchkeeper.ledger import Ledger
+from watchkeeper.ledger.events import production_version
 from watchkeeper.platforms import Platform, PlatformError
 
 LONGEST_PAUSE = 30.0  # seconds between two tries while the ledger is down
-WATCH_STOP_SECONDS = 2.0
+STOP_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +42,15 @@ class Sidecar:
         self.settings = settings
         self.state = State(settings.model, settings.version)
         self._stop = stop
-        self._open_platform = open_platform
+        self._lease = Lease(open_platform, settings.model, settings.version)
         try:
             self._retention = override(RetentionPolicy(), settings.retention)
         except msgspec.ValidationError as error:
             raise SettingsError(f"WATCHKEEPER_RETENTION: {error}") from error
         self._ledger = Ledger(settings.ledger_url)
         self._shipper = Shipper(settings.spool, self._ledger, settings.model, settings.version)
+        self._keeper = Keeper(self._ledger, settings.model, self._retention)
+        self._opened: Watch | None = None
 
     def run(self) -> bool:
         """Ship and watch until the end; False when the tail could not be shipped.
@@ -56,14 +60,21 @@ class Sidecar:
         """
         server = Server(self.state, self.settings.host, self.settings.port)
         server.start()
-        watch = threading.Thread(target=self._watch, name="watch", daemon=True)
-        watch.start()
+        turns: dict[Part, Callable[[], bool]] = {"watch": self._watch, "keeper": self._keep}
+        threads = [
+            threading.Thread(target=self._repeat, args=(name, turn), name=name, daemon=True)
+            for name, turn in turns.items()
+        ]
+        for thread in threads:
+            thread.start()
         try:
             self._ship()
             return self._drain()
         finally:
             server.stop()
-            watch.join(WATCH_STOP_SECONDS)
+            until = time.monotonic() + STOP_SECONDS
+            for thread in threads:
+                thread.join(max(0.0, until - time.monotonic()))
             self._ledger.close()
 
     def _ship(self) -> None:
@@ -89,7 +100,7 @@ class Sidecar:
             time.sleep(self.settings.poll_seconds)
 
     def _turn(self, *, close: bool = False) -> bool:
-        """Ship what is there; False when the ledger did not take it."""
+        """Ship what is there; False when it could not be shipped."""
         state, shipper = self.state, self._shipper
         try:
             more = True
@@ -99,9 +110,14 @@ class Sidecar:
             if close:
                 shipper.close()
         except SQLAlchemyError as error:
-            state.ledger_errors += 1
+            state.errors["ledger"] += 1
             state.trouble = f"the ledger does not take records: {error}"
             log.warning("%s; they are held", state.trouble)
+            return False
+        except Exception as error:  # a full disk, or a defect: what is in the spool stays there
+            state.errors["shipping"] += 1
+            state.trouble = f"records cannot be shipped: {type(error).__name__}: {error}"
+            log.warning("%s; they are held", state.trouble, exc_info=not isinstance(error, OSError))
             return False
         finally:
             state.shipped = shipper.shipped
@@ -114,34 +130,47 @@ class Sidecar:
             state.trouble = ""
         return True
 
-    def _watch(self) -> None:
-        watch: Watch | None = None
-        keeper = Keeper(self._ledger, self.settings.model, self._retention)
+    def _repeat(self, name: Part, turn: Callable[[], bool]) -> None:
+        """Take turns until the end, at once again after one that returns True."""
         failures = 0
         while not self._stop.is_set():
+            again = False
             try:
-                watch = watch or self._open_watch()
-                again = watch.turn()
-                self.state.view = watch.view
-                if watch.watching:
-                    again = keeper.turn() or again
+                again = turn()
                 failures = 0
             except (SQLAlchemyError, PlatformError, BrokenVersionError) as error:
-                log.warning("the watch waits: %s", error)
+                log.warning("the %s waits: %s", name, error)
                 failures += 1
-            except Exception:  # shipping must go on; counted, and tried again
-                log.exception("the watch failed")
+            except Exception:
+                log.exception("the %s failed", name)
                 failures += 1
             if failures:
-                self.state.watch_errors += 1
+                self.state.errors[name] += 1
                 self._stop.wait(_pause(self.settings.watch_seconds, failures))
             elif not again:
                 self._stop.wait(self.settings.watch_seconds)
 
+    def _watch(self) -> bool:
+        self._opened = self._opened or self._open_watch()
+        again = self._opened.turn()
+        self.state.view = self._opened.view
+        return again
+
+    def _keep(self) -> bool:
+        """Keep the ledger, unless another sidecar of production does, as far as is known.
+
+        The lease only saves work: what is asked to be forgotten must not wait for a platform that
+        does not answer or a watch that fails, and what several keepers do at once is done once.
+        """
+        model, version = self.settings.model, self.settings.version
+        if self._lease.held is False or production_version(self._ledger, model) != version:
+            return False
+        return self._keeper.turn()
+
     def _open_watch(self) -> Watch:
         manifest = read_manifest(self.settings.model_folder)
         policy = override(manifest.drift, self.settings.drift_policy)
-        return Watch(self.settings, self._ledger, self._open_platform, manifest, policy)
+        return Watch(self.settings, self._ledger, self._lease, manifest, policy)
 
 
 def _pause(seconds: float, failures: int) -> float:

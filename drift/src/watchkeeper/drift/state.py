@@ -1,9 +1,12 @@
 """What a sidecar tells about itself; its threads write, its server reads."""
 
 import time
-from typing import Any
+from typing import Any, Literal, get_args
 
 import msgspec
+
+Part = Literal["ledger", "shipping", "watch", "keeper"]  # what can fail; "ledger" for the shipping
+PARTS: tuple[Part, ...] = get_args(Part)
 
 
 class State(msgspec.Struct):
@@ -20,8 +23,7 @@ class State(msgspec.Struct):
     lost: int = 0
     torn: int = 0
     shed: int = 0
-    ledger_errors: int = 0
-    watch_errors: int = 0
+    errors: dict[Part, int] = msgspec.field(default_factory=lambda: dict.fromkeys(PARTS, 0))
     shipped_until: float = 0.0
     trouble: str = "nothing has been shipped yet"
     alive: float = msgspec.field(default_factory=time.monotonic)

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from watchkeeper.contracts.names import serving_name
 from watchkeeper.contracts.policies import DriftPolicy
 from watchkeeper.contracts.version import Manifest
 from watchkeeper.drift.act import Actor
+from watchkeeper.drift.lease import Lease
 from watchkeeper.drift.settings import Settings
 from watchkeeper.drift.window import AHEAD_SECONDS, Window, next_window
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.episodes import episodes
 from watchkeeper.ledger.events import Event, emit, production_version
 from watchkeeper.ledger.reports import DriftReport, reports, save_report
-from watchkeeper.platforms import Platform
 
 if TYPE_CHECKING:
     from watchkeeper.drift.statistics.reference import Reference
@@ -35,7 +34,7 @@ class Watch:
         self,
         settings: Settings,
         ledger: Ledger,
-        open_platform: Callable[[], Platform],
+        lease: Lease,
         manifest: Manifest,
         policy: DriftPolicy,
         *,
@@ -46,14 +45,12 @@ class Watch:
         self.view: dict[str, Any] = {}
         self._folder = settings.model_folder
         self._ledger = ledger
-        self._open_platform = open_platform
-        self._platform: Platform | None = None
+        self._lease = lease
         self._manifest = manifest
         self._policy = policy
         self._clock = clock
         self._reference: Reference | None = None
         self._actor: Actor | None = None
-        self._lease = f"watch-{serving_name(settings.model, settings.version)}"
 
     def turn(self) -> bool:
         """Do what the episodes need, then examine the next window if there is one.
@@ -65,7 +62,7 @@ class Watch:
             PlatformError: the lease or a run could not be had; call again later.
         """
         production = production_version(self._ledger, self.model)
-        platform = self._leased() if production == self.version else None
+        platform = self._lease.holder() if production == self.version else None
         watching = platform is not None
         if watching != self.watching:
             log.info("%s version %d: %s", self.model, self.version, _role(watching, production))
@@ -101,17 +98,6 @@ class Watch:
             report = self._examine(window, self._reference, report)
         self._show(report, "" if report else "the first window is not full yet")
         return window is not None
-
-    def _leased(self) -> Platform | None:
-        """Return the platform while this process holds the lease of the version's watch.
-
-        The lease is the version's and not the model's, because a lease can be held until its
-        process ends: a version that was replaced stays warm, and must not keep its successor
-        from watching. That only production watches is settled before.
-        """
-        if self._platform is None:
-            self._platform = self._open_platform()
-        return self._platform if self._platform.acquire(self._lease) else None
 
     def _load(self) -> "Reference":
         # At once and not with the first window: imports take seconds, in which rows come.

@@ -1,0 +1,116 @@
+"""Shipping, the watch and the keeper: none of them ends because another one fails."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from test_sidecar import free_port
+from world import MODEL, Runs, append, make_version, predictions, rows, wait_until
+
+from watchkeeper.contracts.policies import DriftPolicy
+from watchkeeper.contracts.spool import CHECKPOINT
+from watchkeeper.drift.settings import Settings
+from watchkeeper.drift.sidecar import Sidecar
+from watchkeeper.ledger import Ledger, tables
+from watchkeeper.ledger.deletions import request_deletion
+from watchkeeper.ledger.events import Event, emit, history
+from watchkeeper.ledger.observations import observations
+from watchkeeper.ledger.store import SpoolState, ship
+from watchkeeper.platforms import Platform, PlatformError
+
+DAY = 86400.0
+POLICY = DriftPolicy(window=100, every=50)
+
+
+def unreachable() -> Platform:
+    raise PlatformError("the API server does not answer")
+
+
+def defective() -> Platform:
+    raise RuntimeError("a defect")
+
+
+@contextlib.contextmanager
+def running(folder: Path, url: str, platform: object = None) -> Iterator[Sidecar]:
+    settings = Settings(
+        model=MODEL,
+        version=1,
+        model_folder=folder / "version",
+        spool=folder / "spool",
+        ledger_url=url,
+        platform="",
+        port=free_port(),
+        poll_seconds=0.02,
+        watch_seconds=0.02,
+    )
+    stop, runs = threading.Event(), Runs()
+    sidecar = Sidecar(settings, platform or (lambda: runs), stop)  # type: ignore[arg-type]
+    thread = threading.Thread(target=sidecar.run)
+    thread.start()
+    try:
+        yield sidecar
+    finally:
+        stop.set()
+        thread.join(120.0)
+    assert not thread.is_alive()
+
+
+def kept(ledger: Ledger) -> int:
+    return len(observations(ledger, MODEL, 1, since=0.0))
+
+
+@pytest.mark.parametrize("platform", [None, unreachable, defective])
+def test_a_watch_that_fails_stops_neither_the_keeper_nor_the_shipping(
+    tmp_path: Path, url: str, ledger: Ledger, platform: object
+) -> None:
+    if platform:  # otherwise the version is broken: its folder is not there
+        make_version(tmp_path / "version", rows(2000, 1))
+    emit(ledger, Event("promoted", MODEL, 1, "promoted", 1.0, "first"))
+    now = time.time()
+    old = predictions(rows(50, 1), start=now - 100 * DAY)
+    ship(ledger, old, [], SpoolState("gone", MODEL, 1, now, closed=True))
+    request_deletion(ledger, MODEL, "press-7", now - 200)
+    with running(tmp_path, url, platform) as sidecar:
+        fresh = predictions(rows(70, 1), start=now - 1090, first=1000)
+        append(sidecar.settings.spool, list(fresh))
+        wait_until(lambda: sidecar.state.shipped == 70)
+        wait_until(lambda: sidecar.state.errors["watch"] >= 2)
+        wait_until(lambda: kept(ledger) == 70)
+        wait_until(lambda: history(ledger, MODEL, kind="forgotten"))
+        told = httpx.get(f"http://127.0.0.1:{sidecar.settings.port}/metrics", timeout=5).text
+        assert f'watchkeeper_watch_errors_total{{model="{MODEL}",version="1"}}' in told
+        assert sidecar.state.errors["keeper"] == sidecar.state.errors["shipping"] == 0
+        assert not sidecar.state.trouble
+
+
+def test_a_keeper_that_fails_stops_neither_the_watch_nor_the_shipping(
+    tmp_path: Path, url: str, ledger: Ledger
+) -> None:
+    make_version(tmp_path / "version", rows(2000, 1), POLICY)
+    emit(ledger, Event("promoted", MODEL, 1, "promoted", 1.0, "first"))
+    with ledger.begin() as connection:
+        tables.removals.drop(connection)
+    with running(tmp_path, url) as sidecar:
+        append(sidecar.settings.spool, list(predictions(rows(150, 2), start=time.time() - 200)))
+        wait_until(lambda: sidecar.state.view.get("window", {}).get("rows"))
+        wait_until(lambda: sidecar.state.errors["keeper"] >= 2)
+        assert sidecar.state.shipped == 150
+        assert sidecar.state.errors["watch"] == 0
+
+
+def test_shipping_that_fails_is_told_and_tried_again(
+    tmp_path: Path, url: str, ledger: Ledger
+) -> None:
+    with running(tmp_path, url) as sidecar:
+        wait_until(lambda: sidecar.state.shipped_until)
+        (sidecar.settings.spool / CHECKPOINT).mkdir()  # no checkpoint can be written
+        append(sidecar.settings.spool, list(predictions(rows(50, 1))))
+        wait_until(lambda: sidecar.state.errors["shipping"] >= 2)
+        assert "records cannot be shipped" in sidecar.state.trouble
+        (sidecar.settings.spool / CHECKPOINT).rmdir()
+        wait_until(lambda: not sidecar.state.trouble)
+        assert kept(ledger) == 50
