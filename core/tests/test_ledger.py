@@ -1,15 +1,18 @@
 """The ledger keeps each record once, in whatever order and however often it is shipped."""
 
+import itertools
 import random
-from collections.abc import Iterator
+import tracemalloc
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import msgspec
 import pytest
 from databases import Server
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import func, inspect, select
+from sqlalchemy import Row, func, inspect, select
 
 from watchkeeper.contracts.record import OK, LabelRecord, Prediction, decode_line
 from watchkeeper.ledger import Ledger, migrate, tables
@@ -25,7 +28,7 @@ from watchkeeper.ledger.episodes import (
 from watchkeeper.ledger.events import Event, emit, history, production_version
 from watchkeeper.ledger.observations import count_labels, labelled_rows, observations
 from watchkeeper.ledger.reports import DriftReport, reports, save_report
-from watchkeeper.ledger.store import SpoolState, ship, shipped_until
+from watchkeeper.ledger.store import SpoolState, ship, shipped_until, store_labels
 
 
 @pytest.fixture
@@ -151,6 +154,105 @@ def test_a_later_label_replaces_another_value_and_leaves_an_event(ledger: Ledger
         ship(ledger, [], [label(1, value=shipped_again[0], time=shipped_again[1])], spool())
     assert [row.label for row in labelled_rows(ledger, "m", since=0.0)] == [0.0]
     assert [e.kind for e in history(ledger, "m")] == ["label-contradicted"] * 2
+
+
+WORDS = [(0.0, 10.0), (1.0, 10.0), (1.0, 11.0), (0.0, 12.0), (1.0, 12.0), (0.0, 13.0), (1.0, 9.0)]
+NUMBERS = itertools.count(1000)
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    st.lists(st.sampled_from(WORDS), min_size=1, max_size=9).flatmap(
+        lambda said: st.tuples(st.just(said), st.permutations(said), st.integers(1, 4))
+    )
+)
+def test_the_label_that_stands_depends_on_no_order_of_arrival(
+    ledger: Ledger, story: tuple[list[tuple[float, float]], list[tuple[float, float]], int]
+) -> None:
+    said, arrived, size = story
+    number = next(NUMBERS)
+    lines = [label(number, value=value, time=time) for value, time in arrived]
+    batches = [lines[n : n + size] for n in range(0, len(lines), size)]
+    for batch in (*batches, *batches):
+        ship(ledger, [], batch, spool())
+    stood = next(row for row in stored_labels(ledger) if row.prediction == f"{number:032x}")
+    assert (stood.time, stood.value) == max((time, value) for value, time in said)
+    told = [e for e in history(ledger, "m", limit=10_000) if e.id.startswith(stood.prediction)]
+    assert {e.id.rpartition("/")[2] for e in told} >= {repr(v) for v, _ in said} - {
+        repr(stood.value)
+    }
+    assert len(told) <= len({value for value, _ in said})
+
+
+def stored_labels(ledger: Ledger) -> Sequence[Row[Any]]:
+    with ledger.read() as connection:
+        return connection.execute(select(tables.labels)).all()
+
+
+def test_a_label_that_another_sidecar_is_storing_is_not_replaced_by_an_earlier_one(
+    server: Server,
+) -> None:
+    url = server.create()
+    migrate(url)
+    ledger = Ledger(url)
+    ship(ledger, [prediction(1)], [label(1, value=0.0, time=10.0)], spool())
+    with ThreadPoolExecutor(1) as pool:
+        with ledger.begin() as connection:
+            store_labels(connection, [label(1, value=2.0, time=12.0)])
+            slow = pool.submit(
+                ship, ledger, [], [label(1, value=1.0, time=11.0)], spool("other")
+            )
+            with pytest.raises(TimeoutError):
+                slow.result(2.0)  # it waits for this transaction
+        slow.result(60.0)
+    assert [(row.value, row.time) for row in stored_labels(ledger)] == [(2.0, 12.0)]
+    ledger.close()
+
+
+def test_two_sidecars_with_labels_for_the_same_rows_leave_the_latest(
+    ledger: Ledger, database_url: str
+) -> None:
+    other = Ledger(database_url)
+    labels = [
+        label(n, row=row, value=float(time % 2), time=float(time))
+        for n in range(5)
+        for row in range(2)
+        for time in range(1, 9)
+    ]
+
+    def write(part: tuple[Ledger, int]) -> None:
+        mine = labels[part[1] :: 2]
+        random.Random(part[1]).shuffle(mine)
+        for start in range(0, len(mine), 4):
+            ship(part[0], [], mine[start : start + 4], spool(str(part[1])))
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, ((ledger, 0), (other, 1))))
+    other.close()
+    assert [(row.value, row.time) for row in stored_labels(ledger)] == [(0.0, 8.0)] * 10
+
+
+def test_labelled_rows_of_large_requests_are_read_in_bounded_memory(ledger: Ledger) -> None:
+    rows, requests = 1024, 12
+    wide = {name: [f"{name}{n:060}" for n in range(rows)] for name in "abcd"}
+    for number in range(requests):
+        sent = prediction(number, rows=rows, inputs=wide, outputs={"p": [0.5] * rows})
+        ship(ledger, [sent], [label(number, row=row) for row in range(rows)], spool())
+    one = len(msgspec.json.encode(wide))  # some 260 kB; once for each label it would be 3 GB
+    tracemalloc.start()
+    found = labelled_rows(ledger, "m", since=0.0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(found) == rows * requests
+    assert found == sorted(found, key=lambda row: (row.time, row.row))
+    assert {row.inputs["a"] for row in found} == {*wide["a"]}
+    assert peak < 10 * requests * one
+    newest = labelled_rows(ledger, "m", since=0.0, newest=1500)
+    assert newest == found[-1500:]
 
 
 def test_labels_join_their_own_row_and_ignore_rows_that_never_were(ledger: Ledger) -> None:

@@ -1,6 +1,7 @@
 """Reading predictions and labels back: windows for the watch, steps for the analysis,
 rows for training."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -9,6 +10,9 @@ from sqlalchemy import Select, and_, func, select
 from watchkeeper.contracts.record import OK
 from watchkeeper.ledger import tables as t
 from watchkeeper.ledger.database import Ledger
+from watchkeeper.ledger.once import CHUNK, keyed
+
+READ_ROWS = 4096  # of requests in memory at once beside what is asked for
 
 
 class Observation(msgspec.Struct, frozen=True):
@@ -105,13 +109,14 @@ def labelled_rows(
 ) -> list[LabelledRow]:
     """Return answered rows with ``since <= time < until`` that have a label, oldest first.
 
-    ``newest`` keeps only so many of the latest.
+    ``newest`` keeps only so many of the latest. Requests are read once each however many of their
+    rows are labelled, and a few at a time.
     """
     p, label = t.predictions.c, t.labels.c
     query = (
-        select(p.id, label.row, p.version, p.time, p.inputs, p.outputs, label.value)
+        select(p.id, label.row, p.version, p.time, label.value, p.rows)
         .join_from(t.predictions, t.labels, p.id == label.prediction)
-        .where(p.model == model, p.status == OK, p.time >= since)
+        .where(p.model == model, p.status == OK, p.time >= since, label.row < p.rows)
         .order_by(p.time.desc(), p.id.desc(), label.row.desc())
     )
     if until != float("inf"):
@@ -120,20 +125,41 @@ def labelled_rows(
         query = query.where(p.version == version)
     if newest is not None:
         query = query.limit(newest)
+    found: list[LabelledRow] = []
     with ledger.read() as connection:
-        return [
-            LabelledRow(
-                prediction=row.id,
-                row=row.row,
-                version=row.version,
-                time=row.time,
-                inputs=_cell(row.inputs, row.row),
-                outputs=_cell(row.outputs, row.row),
-                label=row.value,
-            )
-            for row in connection.execute(query)
-            if row.row < min((len(values) for values in row.inputs.values()), default=0)
-        ][::-1]
+        labels = keyed(connection.execute(query), lambda one: one.id)
+        for ids in _few({request: rows[0].rows for request, rows in labels.items()}):
+            contents = select(p.id, p.inputs, p.outputs).where(p.id.in_(ids))
+            read = {row.id: row for row in connection.execute(contents)}
+            found += [
+                LabelledRow(
+                    prediction=request,
+                    row=one.row,
+                    version=one.version,
+                    time=one.time,
+                    inputs=_cell(read[request].inputs, one.row),
+                    outputs=_cell(read[request].outputs, one.row),
+                    label=one.value,
+                )
+                for request in ids
+                if request in read  # and was not forgotten in between
+                for one in labels[request]
+            ]
+    return found[::-1]
+
+
+def _few(sizes: dict[str, int]) -> Iterator[list[str]]:
+    """Cut requests, given with their numbers of rows, into parts of a few thousand rows."""
+    part: list[str] = []
+    rows = 0
+    for request, size in sizes.items():
+        if part and (rows + size > READ_ROWS or len(part) == CHUNK):
+            yield part
+            part, rows = [], 0
+        part.append(request)
+        rows += size
+    if part:
+        yield part
 
 
 def count_labels(ledger: Ledger, model: str, *, since: float) -> tuple[int, int]:

@@ -1,7 +1,8 @@
 """Shipping: put records into the ledger, at least once from the spool, exactly once by id.
 
-The rule for labels: the first label of a row stands; the same value again is nothing new; another
-value with a later time replaces it, and every contradiction becomes an event.
+The rule for labels: of all labels of a row the one with the latest time stands, of several with the
+same time the one with the largest value, in whatever order and however often they come. A value
+that is contradicted becomes an event, once for each row.
 """
 
 from collections.abc import Iterable, Sequence
@@ -52,29 +53,28 @@ def ship(
     def store(connection: Connection) -> None:
         kept, kept_labels = without_forgotten(connection, spool.model, predictions, labels)
         store_predictions(connection, kept)
-        _store_labels(connection, kept_labels)
+        store_labels(connection, kept_labels)
         store_gaps(connection, gaps)
         store_latest(connection, t.spools, msgspec.structs.asdict(spool))
 
     in_one_transaction(ledger, store)
 
 
-def _store_labels(connection: Connection, batch: Sequence[LabelRecord]) -> None:
+def store_labels(connection: Connection, batch: Sequence[LabelRecord]) -> None:
+    """Store labels in whatever order and however often they come."""
     stand = _known_labels(connection, sorted({new.prediction for new in batch}))
     stored = set(stand)
     changed: set[Key] = set()
     contradictions: list[Event] = []
-    for new in batch:
+    for sent in batch:
+        new = msgspec.structs.replace(sent, client=clean(sent.client, 255))
         key = (new.prediction, new.row)
         known = stand.get(key)
-        if known is None:
-            stand[key] = msgspec.structs.replace(new, client=clean(new.client, 255))
+        if known is None or _rank(new) > _rank(known):
+            stand[key] = new
             changed.add(key)
-        elif known.value != new.value:
-            if new.time > known.time:
-                stand[key] = msgspec.structs.replace(known, value=new.value, time=new.time)
-                changed.add(key)
-            contradictions.append(_contradiction(new, known.value, known.time))
+        if known is not None and known.value != new.value:
+            contradictions.append(_contradiction(*sorted((known, new), key=_rank)))
     # In one order everywhere: two sidecars with labels for the same rows must not deadlock.
     fresh = [msgspec.structs.asdict(stand[key]) for key in sorted(changed - stored)]
     if fresh:
@@ -82,34 +82,38 @@ def _store_labels(connection: Connection, batch: Sequence[LabelRecord]) -> None:
     for key in sorted(changed & stored):
         label = t.labels.c
         mine = update(t.labels).where(label.prediction == key[0], label.row == key[1])
-        connection.execute(mine.values(value=stand[key].value, time=stand[key].time))
+        connection.execute(mine.values(**msgspec.structs.asdict(stand[key])))
     for event in contradictions:
         emit_in(connection, event)
 
 
+def _rank(label: LabelRecord) -> tuple[float, float, str]:
+    return label.time, label.value, label.client
+
+
 def _known_labels(connection: Connection, ids: list[str]) -> dict[Key, LabelRecord]:
+    label = t.labels.c
+    # Held to the end: another sidecar's label must not come between this and the update.
+    query = select(t.labels).order_by(label.prediction, label.row).with_for_update()
     found: dict[Key, LabelRecord] = {}
     for some in chunks(ids):
-        query = select(t.labels).where(t.labels.c.prediction.in_(some))
-        for row in connection.execute(query):
+        for row in connection.execute(query.where(label.prediction.in_(some))):
             found[row.prediction, row.row] = LabelRecord(**row._mapping)
     return found
 
 
-def _contradiction(new: LabelRecord, known: float, known_time: float) -> Event:
-    # The pair makes the id, not the order of arrival: a batch that is shipped again finds its
-    # last label standing, and must not report the first one as a contradiction of that.
-    late = new.time > known_time
-    before, after = (known, new.value) if late else (new.value, known)
-    time = max(new.time, known_time)
+def _contradiction(before: LabelRecord, after: LabelRecord) -> Event:
+    # The value that does not stand makes the id: a batch that is shipped again, and then finds its
+    # last label standing, tells nothing new.
     return Event(
-        id=f"{new.prediction}/{new.row}/contradicted/{time:.3f}/{before:g}",
-        model=new.model,
-        version=new.version,
+        id=f"{before.prediction}/{before.row}/contradicted/{before.value!r}",
+        model=after.model,
+        version=after.version,
         kind="label-contradicted",
-        time=time,
-        reason=f"row {new.row} was labelled {before:g}, then {after:g}; the later stands",
-        details={"prediction": new.prediction, "row": new.row, "client": new.client},
+        time=after.time,
+        reason=f"row {after.row} was labelled {before.value:g}, then {after.value:g}; "
+        "the later stands",
+        details={"prediction": after.prediction, "row": after.row, "client": after.client},
     )
 
 
