@@ -1,16 +1,23 @@
 """What the ledger lets go of: by age, by count, and because somebody asked; and what it keeps."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
-from sqlalchemy import func, select
+from databases import Server
+from sqlalchemy import func, select, update
 
 from watchkeeper.contracts.policies import RetentionPolicy
 from watchkeeper.contracts.record import OK, LabelRecord, Prediction
 from watchkeeper.ledger import Ledger, migrate, tables
-from watchkeeper.ledger.deletions import carry_out, deletions, request_deletion
+from watchkeeper.ledger.deletions import (
+    carry_out,
+    deletions,
+    request_deletion,
+    without_forgotten,
+)
 from watchkeeper.ledger.episodes import Episode, save_episode
 from watchkeeper.ledger.events import Event, emit, history
 from watchkeeper.ledger.gaps import StoredGap, count_gaps
@@ -18,7 +25,7 @@ from watchkeeper.ledger.observations import count_labels, labelled_rows, observa
 from watchkeeper.ledger.reports import DriftReport, reports, save_report
 from watchkeeper.ledger.retention import KEPT_REPORTS, Removed, cut, remove_batch, tell_removals
 from watchkeeper.ledger.spools import abandon, open_spools
-from watchkeeper.ledger.store import SpoolState, ship, shipped_until
+from watchkeeper.ledger.store import SpoolState, ship, shipped_until, store_labels
 
 DAY = 86400.0
 NOW = 1000 * DAY
@@ -117,6 +124,93 @@ def test_what_comes_late_of_a_forgotten_subject_is_dropped_and_what_is_newer_is_
     assert count_labels(ledger, "m", since=0.0) == (1, 1)
     carried_out(ledger)
     assert len(history(ledger, "m", kind="forgotten")) == 1
+
+
+def forgotten(ledger: Ledger, subject: str, until: float) -> None:
+    """Forget a subject to the end: no spool is expected to bring anything any more."""
+    request_deletion(ledger, "m", subject, until)
+    carried_out(ledger)
+    assert deletions(ledger, "m")[-1].finished is not None
+
+
+def test_a_forgotten_subject_does_not_come_back_with_a_spool_that_was_given_up(
+    ledger: Ledger,
+) -> None:
+    old, new = made(1, 10.0, subject="Ann"), made(2, 30.0, subject="Ann")
+    other = made(3, 10.0, subject="ann")
+    unread = made(4, 10.0, subject="Ann", attempt=3)
+    nameless = made(4, 10.0, status="UNAVAILABLE")  # another attempt at it, that was not read
+    ship(ledger, [nameless], [], spool(5.0, closed=True))
+    forgotten(ledger, "Ann", 20.0)
+    for _ in range(2):
+        lines = [old, failed(old), new, other, unread]
+        ship(ledger, lines, [label(p) for p in lines], spool(50.0))
+    seen = {o.id for o in observations(ledger, "m", 1, since=0.0, superseded=True)}
+    assert seen == {new.id, other.id}
+    assert sizes(ledger) == {"predictions": 2, "superseded": 0, "labels": 2}
+    assert "Ann" not in {one.subject for one in deletions(ledger, "m")}
+
+
+def test_what_an_earlier_release_was_asked_to_forget_stays_forgotten_too(
+    ledger: Ledger, database_url: str
+) -> None:
+    request_deletion(ledger, "m", "Ann", 20.0)
+    with ledger.begin() as connection:
+        connection.execute(update(tables.deletions).values(digest=""))
+        tables.forgotten.drop(connection)
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0002'")
+    migrate(database_url)
+    carried_out(ledger)
+    ship(ledger, [made(1, 10.0, subject="Ann")], [], spool(90.0))
+    assert sizes(ledger)["predictions"] == 0
+
+
+def test_late_labels_of_what_is_forgotten_are_not_stored(ledger: Ledger) -> None:
+    stored, dropped = made(1, 10.0, subject="Ann"), made(2, 11.0, subject="Ann")
+    early, other = made(3, 12.0, subject="Ann"), made(4, 13.0)
+    ship(ledger, [stored], [label(early), label(early, 0.0)], spool(15.0, closed=True))
+    forgotten(ledger, "Ann", 20.0)
+    ship(ledger, [dropped, early], [], spool(16.0))
+    for one in (stored, dropped, early, other):
+        ship(ledger, [], [label(one)], spool(90.0))
+    with ledger.read() as connection:
+        found = connection.execute(select(tables.labels.c.prediction)).scalars().all()
+    assert found == [other.id]
+    assert history(ledger, "m", kind="label-contradicted") == []
+
+
+def test_a_label_that_is_stored_while_its_request_is_forgotten_goes_too(
+    server: Server,
+) -> None:
+    url = server.create()
+    migrate(url)
+    ledger = Ledger(url)
+    one = made(1, 10.0, subject="Ann")
+    ship(ledger, [one], [], spool(90.0))
+    with ledger.begin() as connection:
+        assert without_forgotten(connection, "m", [], [label(one)])[1] == [label(one)]
+        forgotten(ledger, "Ann", 20.0)
+        store_labels(connection, [label(one)])
+    assert sizes(ledger)["labels"] == 1
+    carried_out(ledger)
+    assert sizes(ledger)["labels"] == 0
+    ledger.close()
+
+
+def test_what_is_known_of_the_forgotten_goes_with_everything_of_that_age(ledger: Ledger) -> None:
+    ship(ledger, [made(1, 10.0, subject="Ann")], [], spool(90.0, closed=True))
+    forgotten(ledger, "Ann", 20.0)
+
+    def known() -> list[object]:
+        with ledger.read() as connection:
+            digests = connection.execute(select(tables.deletions.c.digest)).scalars()
+            ids = connection.execute(select(tables.forgotten.c.id)).scalars()
+            return [*filter(None, digests), *ids]
+
+    removed_all(ledger, NOW - 1)
+    assert len(known()) == 2
+    removed_all(ledger, 10 * time.time())
+    assert known() == []
 
 
 def test_what_can_be_no_subject_is_refused(ledger: Ledger) -> None:

@@ -203,9 +203,7 @@ def test_a_label_that_another_sidecar_is_storing_is_not_replaced_by_an_earlier_o
     with ThreadPoolExecutor(1) as pool:
         with ledger.begin() as connection:
             store_labels(connection, [label(1, value=2.0, time=12.0)])
-            slow = pool.submit(
-                ship, ledger, [], [label(1, value=1.0, time=11.0)], spool("other")
-            )
+            slow = pool.submit(ship, ledger, [], [label(1, value=1.0, time=11.0)], spool("other"))
             with pytest.raises(TimeoutError):
                 slow.result(2.0)  # it waits for this transaction
         slow.result(60.0)

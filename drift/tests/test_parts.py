@@ -7,18 +7,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
+from sqlalchemy import select
 from test_sidecar import free_port
-from world import MODEL, Runs, append, make_version, predictions, rows, wait_until
+from world import MODEL, Runs, append, labels_for, make_version, predictions, rows, wait_until
 
 from watchkeeper.contracts.policies import DriftPolicy
 from watchkeeper.contracts.spool import CHECKPOINT
 from watchkeeper.drift.settings import Settings
+from watchkeeper.drift.ship import Shipper
 from watchkeeper.drift.sidecar import Sidecar
 from watchkeeper.ledger import Ledger, tables
 from watchkeeper.ledger.deletions import request_deletion
 from watchkeeper.ledger.events import Event, emit, history
 from watchkeeper.ledger.observations import observations
+from watchkeeper.ledger.spools import abandon, open_spools
 from watchkeeper.ledger.store import SpoolState, ship
 from watchkeeper.platforms import Platform, PlatformError
 
@@ -114,3 +118,35 @@ def test_shipping_that_fails_is_told_and_tried_again(
         (sidecar.settings.spool / CHECKPOINT).rmdir()
         wait_until(lambda: not sidecar.state.trouble)
         assert kept(ledger) == 50
+
+
+def test_a_forgotten_subject_does_not_come_back_with_a_sidecar_that_was_given_up(
+    tmp_path: Path, url: str, ledger: Ledger
+) -> None:
+    make_version(tmp_path / "version", rows(2000, 1))
+    emit(ledger, Event("promoted", MODEL, 1, "promoted", 1.0, "first"))
+    start = time.time() - 1000
+    data = [
+        msgspec.structs.replace(p, subject="press-7") if n % 10 == 0 else p
+        for n, p in enumerate(predictions(rows(200, 2), start=start))
+    ]
+    asleep = Shipper(tmp_path / "asleep", ledger, MODEL, 1)
+    append(tmp_path / "asleep", list(data[:100]))
+    asleep.turn()
+    append(tmp_path / "asleep", [*data[100:], *labels_for(data[100:])], 2)
+    for one in open_spools(ledger, MODEL):
+        assert abandon(ledger, one, time.time(), 300.0)
+    request_deletion(ledger, MODEL, "press-7", time.time() - 200)
+    with running(tmp_path, url) as sidecar:
+        wait_until(lambda: history(ledger, MODEL, kind="forgotten"))
+        assert kept(ledger) == 90
+        while asleep.turn():
+            pass
+        append(sidecar.settings.spool, list(labels_for(data)))
+        wait_until(lambda: sidecar.state.shipped == 200)
+    assert kept(ledger) == 180
+    with ledger.read() as connection:
+        labels = set(connection.execute(select(tables.labels.c.prediction)).scalars())
+        subjects = set(connection.execute(select(tables.predictions.c.subject)).scalars())
+    assert labels == {p.id for p in data if not p.subject}
+    assert subjects == {""}

@@ -1,26 +1,33 @@
 """Forgetting a subject: what the ledger keeps of one machine or person is deleted on request.
 
-A request is a row. It is carried out a batch at a time by the sidecar that watches, for everything
-up to the time of the request: predictions, superseded attempts, labels and the events of
-contradictions between them. Records that still lie in a spool are dropped when they arrive. Once
-every spool has been shipped past that time nothing more can come: then an event tells the counts,
-and the subject itself is blanked out in the request too. Rows that somebody needs are no exception.
+A request is a row. It is carried out a batch at a time by the keeper, for everything up to the time
+of the request: predictions, superseded attempts, labels and the events of contradictions between
+them. Once every spool has been shipped past that time nothing more is expected: then an event tells
+the counts, and the subject itself is blanked out in the request too. Rows that somebody needs are
+no exception.
+
+What comes later all the same, from a spool that was given up or as a label, is dropped when it
+arrives: the ledger keeps a digest of the subject and the ids of its requests, for as long as it
+keeps anything of that age.
 """
 
+import hashlib
 import time
 import uuid
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
-from sqlalchemy import Connection, and_, delete, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, update
 
 from watchkeeper.contracts.record import LabelRecord, Prediction
 from watchkeeper.ledger import tables as t
 from watchkeeper.ledger.database import Ledger
 from watchkeeper.ledger.events import Event, emit_in
-from watchkeeper.ledger.once import CHUNK, in_one_transaction
+from watchkeeper.ledger.once import CHUNK, chunks, clean, in_one_transaction
 
 SETTLE_SECONDS = 60.0  # a slow request may be recorded so long after its spool passed its time
+CROSSING_SECONDS = 600.0  # longer than any transaction: two of them may have missed each other
 
 
 class Deletion(msgspec.Struct, frozen=True):
@@ -50,16 +57,22 @@ def request_deletion(
     requested = time.time() if now is None else now
     deletion = Deletion(uuid.uuid4().hex, model, subject, requested)
     with ledger.begin() as connection:
-        connection.execute(t.deletions.insert().values(**msgspec.structs.asdict(deletion)))
+        values = {**msgspec.structs.asdict(deletion), "digest": _digest(model, subject)}
+        connection.execute(insert(t.deletions).values(**values))
     return deletion
 
 
 def deletions(ledger: Ledger, model: str) -> list[Deletion]:
     """Return the requests for a model, oldest first; finished ones have no subject any more."""
-    d = t.deletions.c
-    query = select(t.deletions).where(d.model == model).order_by(d.requested, d.id)
     with ledger.read() as connection:
-        return [Deletion(**row._mapping) for row in connection.execute(query)]
+        return _asked(connection, t.deletions.c.model == model)
+
+
+def _asked(connection: Connection, which: ColumnElement[bool]) -> list[Deletion]:
+    d = t.deletions.c
+    query = select(*(d[name] for name in Deletion.__struct_fields__)).where(which)
+    rows = connection.execute(query.order_by(d.requested, d.id))
+    return [Deletion(**row._mapping) for row in rows]
 
 
 def without_forgotten(
@@ -68,36 +81,73 @@ def without_forgotten(
     predictions: Sequence[Prediction],
     labels: Sequence[LabelRecord],
 ) -> tuple[Sequence[Prediction], Sequence[LabelRecord]]:
-    """Leave out what somebody has asked to forget before it arrived."""
-    d = t.deletions.c
-    query = select(d.subject, d.requested).where(d.model == model, d.finished.is_(None))
-    until: dict[str, float] = {}
-    for row in connection.execute(query):
-        until[row.subject] = max(row.requested, until.get(row.subject, row.requested))
-    if not until:
+    """Leave out what somebody has asked to forget before it arrived, however long before."""
+    until = _forgotten_until(connection, model, {p.subject for p in predictions if p.subject})
+    gone = {p.id for p in predictions if p.time <= until.get(p.subject, float("-inf"))}
+    if gone:
+        _forget_requests(connection, model, gone)
+    gone |= _known_forgotten(connection, model, {p.id for p in predictions}, labels)
+    if not gone:
         return predictions, labels
-    dropped = {p.id for p in predictions if p.time <= until.get(p.subject, float("-inf"))}
     return (
-        [p for p in predictions if p.id not in dropped],
-        [label for label in labels if label.prediction not in dropped],
+        [p for p in predictions if p.id not in gone],
+        [label for label in labels if label.prediction not in gone],
     )
+
+
+def _forgotten_until(connection: Connection, model: str, subjects: set[str]) -> dict[str, float]:
+    """Return the time up to which each of these subjects is forgotten, if it is."""
+    d = t.deletions.c
+    digests = {_digest(model, subject): subject for subject in subjects}
+    query = select(d.digest, func.max(d.requested)).where(d.model == model).group_by(d.digest)
+    return {
+        digests[digest]: requested
+        for some in chunks(sorted(digests))
+        for digest, requested in connection.execute(query.where(d.digest.in_(some)))
+    }
+
+
+def _known_forgotten(
+    connection: Connection, model: str, requests: set[str], labels: Sequence[LabelRecord]
+) -> set[str]:
+    f = t.forgotten.c
+    if connection.execute(select(f.id).where(f.model == model).limit(1)).first() is None:
+        return set()
+    query = select(f.id)
+    return {
+        found
+        for some in chunks(sorted(requests | {label.prediction for label in labels}))
+        for found in connection.execute(query.where(f.id.in_(some))).scalars()
+    }
+
+
+def _digest(model: str, subject: str) -> str:
+    return hashlib.sha256(f"{model}\0{clean(subject, 255)}".encode()).hexdigest()
 
 
 def carry_out(ledger: Ledger, model: str, now: float, settle: float = SETTLE_SECONDS) -> bool:
     """Delete one batch of what is asked for; True when there may be more to delete at once."""
     d = t.deletions.c
-    query = select(t.deletions).where(d.model == model, d.finished.is_(None))
     with ledger.read() as connection:
-        waiting = [
-            Deletion(**row._mapping) for row in connection.execute(query.order_by(d.requested))
-        ]
+        waiting = _asked(connection, and_(d.model == model, d.finished.is_(None)))
         reach = _reach(connection, model)
-    for deletion in waiting:
-        if in_one_transaction(ledger, lambda c, asked=deletion: _delete_batch(c, asked)):  # type: ignore[misc]
+        crossed = _crossed(connection, model, now)
+    if crossed:
+        in_one_transaction(ledger, partial(delete_labels, ids=crossed))
+    for asked in waiting:
+        if in_one_transaction(ledger, partial(_delete_batch, asked=asked)):
             return True
-        if min(reach, now) > deletion.requested + settle:
-            in_one_transaction(ledger, lambda c, asked=deletion: _finish(c, asked, now))  # type: ignore[misc]
+        if min(reach, now) > asked.requested + settle:
+            in_one_transaction(ledger, partial(_finish, asked=asked, now=now))
     return False
+
+
+def _crossed(connection: Connection, model: str, now: float) -> set[str]:
+    """Return requests whose labels were stored while they were being forgotten."""
+    f, label = t.forgotten.c, t.labels.c
+    both = select(f.id).join_from(t.forgotten, t.labels, f.id == label.prediction).distinct()
+    recent = both.where(f.model == model, f.time > now - CROSSING_SECONDS)
+    return set(connection.execute(recent.limit(CHUNK)).scalars())
 
 
 def _reach(connection: Connection, model: str) -> float:
@@ -108,24 +158,36 @@ def _reach(connection: Connection, model: str) -> float:
 
 
 def _delete_batch(connection: Connection, asked: Deletion) -> bool:
-    found: dict[str, int] = {}
     ids: set[str] = set()
-    for name, table in (("predictions", t.predictions), ("superseded", t.superseded)):
+    for table in (t.predictions, t.superseded):
         c = table.c
         query = select(c.id).where(
             c.model == asked.model, c.subject == asked.subject, c.time <= asked.requested
         )
-        some = set(connection.execute(query.limit(CHUNK)).scalars())
-        gone = and_(c.id.in_(some), c.subject == asked.subject, c.time <= asked.requested)
-        found[name] = connection.execute(delete(table).where(gone)).rowcount if some else 0
-        ids |= some
+        ids |= set(connection.execute(query.limit(CHUNK)).scalars())
     if not ids:
         return False
-    found["labels"] = delete_labels(connection, ids)
+    found = _forget_requests(connection, asked.model, ids)
     d = t.deletions.c
     counts = {name: d[name] + count for name, count in found.items()}
     connection.execute(update(t.deletions).where(d.id == asked.id).values(**counts))
     return True
+
+
+def _forget_requests(connection: Connection, model: str, ids: set[str]) -> dict[str, int]:
+    """Delete what there is of requests, remember that they are gone, and return the counts."""
+    f = t.forgotten.c
+    found = dict.fromkeys(("predictions", "superseded", "labels"), 0)
+    for some in chunks(sorted(ids)):
+        known = set(connection.execute(select(f.id).where(f.id.in_(some))).scalars())
+        new = [{"id": each, "model": model, "time": time.time()} for each in some]
+        if fresh := [row for row in new if row["id"] not in known]:
+            connection.execute(insert(t.forgotten), fresh)
+        for table in (t.predictions, t.superseded):
+            gone = delete(table).where(table.c.id.in_(some))
+            found[table.name] += connection.execute(gone).rowcount
+        found["labels"] += delete_labels(connection, set(some))
+    return found
 
 
 def delete_labels(connection: Connection, ids: set[str]) -> int:

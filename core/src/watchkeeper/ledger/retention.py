@@ -100,6 +100,11 @@ def _remove(connection: Connection, model: str, before: float, now: float) -> Re
         ),
     )
     _remove_reports(connection, model, before)
+    f, d = t.forgotten.c, t.deletions.c
+    # What would be dropped for their sake is too old to be kept now.
+    _remove_by_key(connection, t.forgotten, and_(f.model == model, f.time < before))
+    done = and_(d.model == model, d.finished < before, d.digest != "")
+    connection.execute(update(t.deletions).where(done).values(digest=""))
     if removed.any():
         _count(connection, model, now, removed)
     return removed

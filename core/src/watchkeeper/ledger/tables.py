@@ -105,7 +105,8 @@ gaps = Table(
     Index("gaps_by_model", "model", "since"),
 )
 
-# Asked for by a person; the subject is blanked out once nothing of it can come any more.
+# Asked for by a person; the subject is blanked out once nothing of it is expected any more. What
+# comes all the same is known by the digest.
 deletions = Table(
     "deletions",
     metadata,
@@ -117,7 +118,19 @@ deletions = Table(
     Column("predictions", BigInteger, nullable=False),
     Column("superseded", BigInteger, nullable=False),
     Column("labels", BigInteger, nullable=False),
+    Column("digest", String(64), nullable=False, server_default=""),
     Index("deletions_by_model", "model", "finished"),
+    Index("deletions_by_digest", "model", "digest"),
+)
+
+# Requests of forgotten subjects, for what comes of them later: a label does not name the subject.
+forgotten = Table(
+    "forgotten",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("model", String(30), nullable=False),
+    Column("time", Seconds, nullable=False),  # when it was forgotten
+    Index("forgotten_by_time", "model", "time"),
 )
 
 # What retention removed on a day, until the day's event is written.
@@ -179,4 +192,5 @@ events = Table(
     Column("reason", Text, nullable=False),
     Column("details", JSON, nullable=False),
     Index("events_by_model", "model", "time"),
+    Index("events_by_kind", "model", "kind", "time"),
 )
