@@ -1,6 +1,7 @@
 """Bad requests: each is refused by name and rule, with the protocol's error, and recorded."""
 
 import json
+import queue
 import socket
 import struct
 import threading
@@ -499,6 +500,18 @@ def test_a_message_over_the_limit_is_refused(server: Server) -> None:
     assert reply.status == "RESOURCE_EXHAUSTED"
     wait_for(lambda: server.last().status == "RESOURCE_EXHAUSTED", "a record of it")
     assert "limit" in server.last().error
+
+
+def test_a_call_that_never_sends_its_message_is_ended(server: Server) -> None:
+    messages: queue.Queue[bytes | None] = queue.Queue()
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        answer = channel.stream_unary(METHOD).future(iter(messages.get, None), timeout=60)
+        error = answer.exception(60)
+        messages.put(None)
+    assert isinstance(error, grpc.RpcError)
+    assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert error.details() == "no message came within 1 seconds"
+    assert server.last().status == "DEADLINE_EXCEEDED"
 
 
 def test_a_message_that_becomes_too_large_when_unpacked_is_refused(server: Server) -> None:

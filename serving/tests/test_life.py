@@ -209,7 +209,7 @@ def test_a_request_that_is_half_sent_at_sigterm_is_still_answered(start: Starter
 
 
 def test_a_call_that_is_open_at_sigterm_is_still_answered(start: Starter) -> None:
-    server = start().start()
+    server = start(body_seconds=60).start()
     assert server.process is not None
     messages: queue.Queue[bytes | None] = queue.Queue()
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:

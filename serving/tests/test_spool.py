@@ -2,11 +2,13 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import a_version
+import httpx
 from conftest import Starter, wait_for
-from wire import send, tensors
+from wire import ENCODINGS, send, tensors
 
 from watchkeeper.contracts.record import Gap, Prediction, decode_line
 from watchkeeper.contracts.spool import IDENTITY, segment_path, segments
@@ -26,18 +28,18 @@ def lines(folder: Path) -> list[bytes]:
 
 def test_a_segment_ends_at_its_size_and_no_line_is_in_two(tmp_path: Path) -> None:
     spool = open_spool(tmp_path)
-    assert all(spool.write(LINE) for _ in range(25))
+    assert all(spool.write([LINE]) for _ in range(25))
     spool.close()
     assert segments(tmp_path) == [1, 2, 3]
     assert lines(tmp_path) == [LINE] * 25
 
 
 def test_a_restart_leaves_the_old_segment_as_it_is(tmp_path: Path) -> None:
-    open_spool(tmp_path).write(LINE)
+    open_spool(tmp_path).write([LINE])
     identity = (tmp_path / IDENTITY).read_text()
     with segment_path(tmp_path, 1).open("ab") as torn:
         torn.write(b'{"kind":"predic')
-    assert open_spool(tmp_path).write(LINE)
+    assert open_spool(tmp_path).write([LINE])
     assert segments(tmp_path) == [1, 2]
     assert segment_path(tmp_path, 2).read_bytes() == LINE
     assert (tmp_path / IDENTITY).read_text() == identity
@@ -48,16 +50,16 @@ def test_a_full_spool_refuses_the_newest_and_reports_them_once_there_is_room(
 ) -> None:
     spool = open_spool(tmp_path, limit=1_000, segment_bytes=200)
     kept = 0
-    while spool.write(LINE):
+    while spool.write([LINE]):
         kept += 1
     assert kept == 10
     before = time.time()
     spool.lose(1, before)
-    assert not spool.write(LINE)
+    assert not spool.write([LINE])
     spool.lose(2, before + 1)
     for number in segments(tmp_path)[:-1]:  # the sidecar has shipped them
         segment_path(tmp_path, number).unlink()
-    wait_for(lambda: spool.write(LINE), "room again")
+    wait_for(lambda: spool.write([LINE]), "room again")
     spool.close()
     *_, reported, last = lines(tmp_path)
     gap = decode_line(reported)
@@ -68,8 +70,8 @@ def test_a_full_spool_refuses_the_newest_and_reports_them_once_there_is_room(
 
 
 def test_a_restart_counts_what_is_there_already(tmp_path: Path) -> None:
-    assert open_spool(tmp_path, limit=1_000).write(LINE * 10)
-    assert not open_spool(tmp_path, limit=1_000).write(LINE)
+    assert open_spool(tmp_path, limit=1_000).write([LINE] * 10)
+    assert not open_spool(tmp_path, limit=1_000).write([LINE])
 
 
 def test_a_volume_that_is_full_before_the_limit_loses_no_more_than_it_counts(
@@ -84,9 +86,9 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 spool = Spool(Path(sys.argv[1]), "m", 7, 10_000_000, 1_000_000)
 resource.setrlimit(resource.RLIMIT_FSIZE, (250, resource.RLIM_INFINITY))
 line = b"x" * 99 + b"\\n"
-kept = sum(spool.write(line) or spool.lose(1, 5.0) or False for _ in range(4))
+kept = sum(spool.write([line]) or spool.lose(1, 5.0) or 0 for _ in range(4))
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-assert spool.write(line)
+assert spool.write([line])
 print(kept)
 """
     done = subprocess.run(
@@ -101,6 +103,23 @@ print(kept)
         *rest, last = segment_path(tmp_path, number).read_bytes().split(b"\n")
         assert all(len(line) == 99 or line.startswith(b"{") for line in rest)
         assert len(last) < 99
+
+
+def test_of_lines_that_are_written_together_those_count_that_are_whole(tmp_path: Path) -> None:
+    program = """
+import resource, signal, sys
+from pathlib import Path
+from watchkeeper.serving.spool import Spool
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+spool = Spool(Path(sys.argv[1]), "m", 7, 10_000_000, 1_000_000)
+resource.setrlimit(resource.RLIMIT_FSIZE, (250, resource.RLIM_INFINITY))
+print(spool.write([b"x" * 99 + b"\\n"] * 4))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], check=True, capture_output=True, text=True
+    )
+    assert int(done.stdout) == 2
+    assert [len(line) for line in lines(tmp_path)] == [100, 100, 50]
 
 
 def test_a_full_spool_still_answers_and_counts(start: Starter) -> None:
@@ -134,6 +153,32 @@ def test_kill_9_loses_nothing_that_was_answered(start: Starter) -> None:
         assert answered <= {r.id for r in server.records() if isinstance(r, Prediction)}
     assert len(segments(server.spool)) == 2
     assert len(answered) == len(server.records()) == 100
+
+
+def test_kill_9_among_many_requests_loses_nothing_that_was_answered(start: Starter) -> None:
+    server = start().start()
+    given = tensors(a_version.rows(1))
+    answered: list[str] = []
+
+    def ask(encoding: str) -> None:
+        while True:
+            try:
+                reply = send(server, encoding, given)
+            except httpx.TransportError:
+                return
+            if not reply.parameters:  # the gRPC channel has lost its connection
+                return
+            answered.append(reply.parameters["prediction_id"][:32])
+
+    with ThreadPoolExecutor(8) as pool:
+        asking = [pool.submit(ask, encoding) for encoding in ENCODINGS * 2]
+        wait_for(lambda: len(answered) >= 1000, "answers")
+        server.kill(signal.SIGKILL)
+        for each in asking:
+            each.result(60)
+    recorded = [record.id for record in server.records() if isinstance(record, Prediction)]
+    assert set(answered) <= set(recorded)
+    assert len(set(recorded)) == len(recorded) <= len(answered) + 8
 
 
 def test_a_folder_that_cannot_be_written_ends_the_process(start: Starter, tmp_path: Path) -> None:

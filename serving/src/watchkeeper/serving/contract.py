@@ -126,6 +126,7 @@ class _Rule:
 
     def __init__(self, column: Column) -> None:
         self.column = column
+        self._own = column.datatype
         self._accepted = _ACCEPTED[column.datatype]
         self._categories = frozenset(column.categories)
         # NaN and the infinities are outside of every range: one comparison finds all of them.
@@ -140,14 +141,13 @@ class _Rule:
             raise ContentsError(
                 f"its datatype is {datatype!r}{known}; it takes {', '.join(self._accepted)}"
             )
-        if not 1 <= len(shape) <= 2 or shape[0] < 1 or (len(shape) == 2 and shape[1] != 1):
+        dimensions = len(shape)
+        if not 1 <= dimensions <= 2 or shape[0] < 1 or (dimensions == 2 and shape[1] != 1):
             raise ContentsError(
                 f"shape {list(shape)[:9]} must be [rows] or [rows, 1] with at least one row"
             )
         values = tensor.contents.read(datatype, shape[0])
-        if datatype == "BYTES":
-            return values
-        return self._numbers(values, datatype)
+        return values if datatype == self._own else self._numbers(values, datatype)
 
     def _numbers(self, values: Array, datatype: str) -> Array:
         if self.column.datatype == "INT64":

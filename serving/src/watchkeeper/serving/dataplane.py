@@ -2,8 +2,8 @@
 
 columns → contract → engine → answer → record → spool.
 
-Everything runs in the event loop's thread and between two awaits, so that a record is in the
-kernel's hands before the first byte of its answer leaves.
+Everything runs in the event loop's thread and between two awaits. Who sends the answer awaits
+:meth:`DataPlane.recorded` before, so that the record is in the kernel's hands by then.
 """
 
 import logging
@@ -20,6 +20,7 @@ from watchkeeper.contracts.record import OK, Prediction, Protocol
 from watchkeeper.contracts.signature import Output
 from watchkeeper.serving.metrics import Metrics
 from watchkeeper.serving.refusals import ELSEWHERE, Broken, NotFound, Refused, Unavailable
+from watchkeeper.serving.rounds import Records
 from watchkeeper.serving.spool import Spool
 from watchkeeper.serving.tensors import Tensor
 from watchkeeper.serving.version import Version
@@ -80,6 +81,7 @@ class DataPlane:
         self.version = version
         self.key = key
         self.spool = spool
+        self._records = Records(spool, metrics)
         self.metrics = metrics
         self.draining = False
         metrics.spool_bytes.set_function(lambda: spool.used)
@@ -141,6 +143,11 @@ class DataPlane:
     def refuse(self, call: Call, refused: Refused, subject: str = "") -> None:
         """Record a request that gets no answer."""
         self._record(call, refused.grpc, subject, error=str(refused))
+        self._records.write()
+
+    async def recorded(self) -> None:
+        """Wait until what was inferred is recorded; no answer may leave before."""
+        await self._records.written()
 
     def _find(self, model: str, version: str) -> Version:
         if model != self.model or version not in ("", str(self.version)):
@@ -202,9 +209,5 @@ class DataPlane:
             flags=flags or [],
             subject=subject,
         )
-        if self.spool.write(_encoder.encode(prediction) + b"\n"):
-            self.metrics.records.inc()
-        else:
-            self.spool.lose(1, call.time)
-            self.metrics.lost.inc()
+        self._records.add(_encoder.encode(prediction) + b"\n", call.time)
         self.metrics.observe(call.protocol, status, latency)

@@ -69,7 +69,7 @@ class Feedback:
             raise Refused("the body is no feedback: it has no labels")
         now = time.time()
         lines = [_encoder.encode(self._record(label, client, now)) + b"\n" for label in labels]
-        if not plane.spool.write(b"".join(lines)):
+        if plane.spool.write(lines) < len(lines):
             raise Unavailable("the spool has no room for labels now; send them again later")
         plane.metrics.labels.inc(len(labels))
         return len(labels)

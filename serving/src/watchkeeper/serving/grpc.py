@@ -20,7 +20,15 @@ from mlserver.handlers import ModelRepositoryHandlers
 from watchkeeper.serving.contract import check_subject, refuse_unserved
 from watchkeeper.serving.dataplane import Answer, Call, DataPlane, Request
 from watchkeeper.serving.overload import MESSAGE, Admission
-from watchkeeper.serving.refusals import ELSEWHERE, NotFound, NotServed, Refused, TooLarge
+from watchkeeper.serving.refusals import (
+    ELSEWHERE,
+    NotFound,
+    NotServed,
+    Refused,
+    TooLarge,
+    TooSlow,
+)
+from watchkeeper.serving.rounds import Gathering
 from watchkeeper.serving.runtime import ONE_VERSION
 from watchkeeper.serving.tensors import Contents, RawContents, Tensor, TypedContents, to_bytes
 
@@ -40,12 +48,16 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
         repository: ModelRepositoryHandlers,
         plane: DataPlane,
         admission: Admission,
+        *,
         limit: int,
+        seconds: float,
     ) -> None:
         super().__init__(behind, repository)
         self._plane = plane
         self._admission = admission
         self._limit = limit
+        self._seconds = seconds
+        self._gathering = Gathering()
 
     async def ServerReady(self, request: Any, context: Context) -> Any:  # noqa: N802, ARG002
         """Ready means: loaded, proven and staying."""
@@ -74,16 +86,17 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
         metadata: Any = context.invocation_metadata() or ()
         call = self._plane.call("grpc", dict(metadata))
         try:
-            request = await context.read()
-            if request is aio.EOF:
-                await self._no_message(call)
+            request = await self._read(call, context)
+            await self._gathering.join()
             message = self._parse(call, request)
             answer = self._plane.infer(
                 call, message.model_name, message.model_version, lambda: decode(message)
             )
         except Refused as refused:
             await _abort(context, refused)
-        return encode(answer, message, self._plane)
+        encoded = encode(answer, message, self._plane)
+        await self._plane.recorded()
+        return encoded
 
     async def RepositoryIndex(self, request: Any, context: Context) -> Any:  # noqa: N802
         """List the one model; MLServer writes the name of its enumeration into the state."""
@@ -107,6 +120,19 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
         self._plane.refuse(self._plane.call("grpc", dict(metadata)), refused)
         await _abort(context, refused)
         yield b""
+
+    async def _read(self, call: Call, context: Context) -> bytes:
+        try:
+            async with asyncio.timeout(self._seconds):
+                request = await context.read()
+        except TimeoutError as error:
+            refused = TooSlow(f"no message came within {self._seconds:g} seconds")
+            self._plane.refuse(call, refused)
+            raise refused from error
+        if request is aio.EOF:
+            await self._no_message(call)
+        message: bytes = request
+        return message
 
     async def _no_message(self, call: Call) -> NoReturn:
         """Record a call without a message; where gRPC has ended it already, it cancels us now."""

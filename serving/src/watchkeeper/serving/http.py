@@ -90,8 +90,11 @@ class Front:
         try:
             await way(scope, receive, send)
         finally:
-            if ARRIVAL in scope:
-                self._admission.gate.leave()
+            self._leave(scope)
+
+    def _leave(self, scope: Message) -> None:
+        if scope.pop(ARRIVAL, None) is not None:
+            self._admission.gate.leave()
 
     def _way(self, path: str) -> App:
         known = self._known.get(path)
@@ -171,6 +174,8 @@ class Front:
         except Refused as refused:
             return await self._refuse(send, refused)
         encoded, json_length = v2.encode(answer, wanted, model, str(self._plane.version))
+        self._leave(scope)
+        await self._plane.recorded()
         if json_length is None:
             return await self._reply(send, 200, encoded, [_JSON])
         length = (b"inference-header-content-length", b"%d" % json_length)

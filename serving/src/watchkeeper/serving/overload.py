@@ -129,6 +129,6 @@ class TurnedAway:
         now = time.time()
         for protocol, count in list(self._counts.items()):
             line = Shed(self._model, self._version, protocol, count, self._since[protocol], now)
-            if self._spool.write(msgspec.json.encode(line) + b"\n"):
+            if self._spool.write([msgspec.json.encode(line) + b"\n"]):
                 del self._counts[protocol]
         self._reported = now

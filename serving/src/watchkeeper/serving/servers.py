@@ -1,5 +1,6 @@
 """The three servers of MLServer, with our front and servicer, and an end that resets nothing."""
 
+import abc
 import asyncio
 import contextlib
 import logging
@@ -77,7 +78,7 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-class _HttpPart:
+class _HttpPart(abc.ABC):
     """What the two HTTP servers of MLServer have in common here."""
 
     _settings: Settings
@@ -86,9 +87,9 @@ class _HttpPart:
     port: int
     seconds: int
 
+    @abc.abstractmethod
     def application(self) -> Any:
         """Return the ASGI application."""
-        raise NotImplementedError
 
     def connection(self, *arguments: Any, **named: Any) -> Connection:
         """Make the protocol of one connection to a page that needs no gate."""
@@ -217,7 +218,8 @@ class Grpc(GRPCServer):  # type: ignore[misc]
             self._model_repository_handlers,
             self._plane,
             self._admission,
-            self._serving.body_bytes,
+            limit=self._serving.body_bytes,
+            seconds=self._serving.body_seconds,
         )
         add_GRPCInferenceServiceServicer_to_server(servicer, methods)
         add_ModelRepositoryServiceServicer_to_server(

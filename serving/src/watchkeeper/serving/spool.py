@@ -1,11 +1,13 @@
-"""The writer of the spool: one write a record, before the answer goes out.
+"""The writer of the spool: whole lines, one write for those that come together.
 
-Nothing is buffered in this process, so that a kill loses no answered request; nothing waits for
-a disk, because the kernel has the bytes. The layout is that of ``watchkeeper.contracts.spool``.
+No answer leaves before its record was written here, so that a kill loses no answered request;
+nothing waits for a disk, because the kernel has the bytes. The layout is that of
+``watchkeeper.contracts.spool``.
 """
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -33,19 +35,20 @@ class Spool:
         self._lost = 0
         self._lost_since = 0.0
         self._looked = 0.0
-        self._file = -1
+        self._file, self._size, self._torn = -1, 0, False
         # Always a new one: the last line of the one before may be torn.
         self._begin()
         self.used = self._measure()
 
-    def write(self, lines: bytes) -> bool:
-        """Append whole lines, all or none; False if there is no room for them.
+    def write(self, lines: Sequence[bytes]) -> int:
+        """Append whole lines with one write, and return how many of them found room.
 
         What did not fit is not counted: the caller says with :meth:`lose` that it is lost.
         """
-        if self._lost and not (self._fits(len(lines) + _GAP_BYTES) and self._report()):
-            return False
-        return self._append(lines)
+        together = b"".join(lines)
+        if self._lost and not (self._fits(len(together) + _GAP_BYTES) and self._report()):
+            return 0
+        return self._append(together)
 
     def lose(self, records: int, now: float) -> None:
         """Count records that could not be kept; a Gap reports them once there is room again."""
@@ -65,21 +68,19 @@ class Spool:
         self._lost = 0
         return True
 
-    def _append(self, lines: bytes) -> bool:
+    def _append(self, lines: bytes) -> int:
         if not self._fits(len(lines)):
-            return False
-        if self._size >= self._segment_bytes:
-            self._begin()
+            return 0
         try:
+            if self._torn or self._size >= self._segment_bytes:
+                self._begin()
             written = os.write(self._file, lines)
         except OSError:  # the volume is full before our own limit: the same to the caller
-            return False
+            return 0
         self.used += written
         self._size += written
-        if written < len(lines):
-            self._begin()  # nothing may follow a torn line
-            return False
-        return True
+        self._torn = written < len(lines)  # nothing may follow a torn line
+        return lines.count(b"\n", 0, written)
 
     def _fits(self, size: int) -> bool:
         if self.used + size <= self._limit:
@@ -106,4 +107,4 @@ class Spool:
         file = os.open(layout.segment_path(self._folder, number), flags, 0o644)
         if self._file >= 0:
             os.close(self._file)
-        self._file, self._size = file, 0
+        self._file, self._size, self._torn = file, 0, False

@@ -24,8 +24,12 @@ DATATYPES = {*DTYPES, "BYTES", "BOOL", "FP16", "BF16"}  # all that the protocol 
 
 _LENGTH = struct.Struct("<I")
 _FLOATS = msgspec.json.Decoder(list[float])
-_INTEGERS = msgspec.json.Decoder(list[int])
-_TEXTS = msgspec.json.Decoder(list[str])
+_DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
+    "FP64": _FLOATS,
+    "FP32": _FLOATS,
+    "BYTES": msgspec.json.Decoder(list[str]),
+    **dict.fromkeys(INTEGERS, msgspec.json.Decoder(list[int])),
+}
 _FIELDS = {
     "FP64": "fp64_contents",
     "FP32": "fp32_contents",
@@ -77,15 +81,8 @@ class JsonContents:
 
     def read(self, datatype: str, rows: int) -> Array:
         """Decode strictly: no text for a number, no number for text, no null, bool or nesting."""
-        decoder: msgspec.json.Decoder[Any] = (
-            _TEXTS
-            if datatype == "BYTES"
-            else _FLOATS
-            if datatype in ("FP64", "FP32")
-            else _INTEGERS
-        )
         try:
-            values = decoder.decode(self._raw)
+            values = _DECODERS[datatype].decode(self._raw)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise ContentsError(f"data is no flat list of {datatype}: {error}") from error
         return _array(values, datatype, rows)
@@ -143,6 +140,8 @@ def _array(values: Sequence[Any], datatype: str, rows: int) -> Array:
     if datatype == "BYTES":
         return np.array(values, dtype=object)
     try:
+        if datatype == "FP64":
+            return np.array(values, dtype=np.float64)
         if datatype != "FP32":
             return np.array(values, dtype=DTYPES[datatype])
         with np.errstate(over="ignore"):  # what FP32 cannot hold becomes infinite: refused later
