@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 import pytest
 from databases import Server
-from sqlalchemy import func, select, update
+from sqlalchemy import Select, event, func, select, update
 
 from watchkeeper.contracts.policies import RetentionPolicy
 from watchkeeper.contracts.record import OK, LabelRecord, Prediction
@@ -21,6 +21,7 @@ from watchkeeper.ledger.deletions import (
 from watchkeeper.ledger.episodes import Episode, save_episode
 from watchkeeper.ledger.events import Event, emit, history
 from watchkeeper.ledger.gaps import StoredGap, count_gaps
+from watchkeeper.ledger.newest import Newest
 from watchkeeper.ledger.observations import count_labels, labelled_rows, observations
 from watchkeeper.ledger.reports import DriftReport, reports, save_report
 from watchkeeper.ledger.retention import KEPT_REPORTS, Removed, cut, remove_batch, tell_removals
@@ -233,7 +234,7 @@ def test_what_is_older_than_the_policy_goes_with_all_that_belongs_to_it(ledger: 
     ship(ledger, lines, [*(label(p) for p in batch), lonely], spool(NOW), gaps)
     other = msgspec.structs.replace(made(5000), model="other")
     ship(ledger, [other], [], spool(NOW))
-    before = cut(ledger, "m", RetentionPolicy(), NOW)
+    before = cut(ledger, "m", RetentionPolicy(), NOW, None)
     assert before == NOW - 90 * DAY
     removed_all(ledger, before)
     assert sizes(ledger) == {"predictions": 902, "superseded": 901, "labels": 901}
@@ -244,9 +245,43 @@ def test_what_is_older_than_the_policy_goes_with_all_that_belongs_to_it(ledger: 
 
 def test_only_the_newest_are_kept_when_there_are_too_many(ledger: Ledger) -> None:
     ship(ledger, [made(n, float(n)) for n in range(1500)], [], spool(2000.0))
-    before = cut(ledger, "m", RetentionPolicy(predictions=1000), 2000.0)
+    policy = RetentionPolicy(predictions=1000)
+    before = cut(ledger, "m", policy, 2000.0, Newest(ledger, "m", 1000).since(2000.0))
     removed_all(ledger, before)
     assert [o.time for o in observations(ledger, "m", 1, since=0.0)] == list(range(500, 1500))
+
+
+@pytest.mark.parametrize("kept", [1, 7, 50, 1000])
+def test_the_newest_are_followed_at_the_cost_of_what_is_new(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    monkeypatch.setattr("watchkeeper.ledger.newest.PART", 20)
+    newest = Newest(ledger, "m", kept)
+    stepped: list[int] = []
+
+    @event.listens_for(ledger.engine, "before_execute")
+    def on_execute(_c: object, query: object, _m: object, _p: object, _o: object) -> None:
+        if isinstance(query, Select) and query._offset_clause is not None:
+            stepped.append(query._offset_clause.value)
+
+    number = 0
+    for grown in (0, 3, 45, 0, 1, 80, 30, 500, 20):
+        batch = [made(number + n, float(number + n)) for n in range(grown)]
+        ship(ledger, batch, [], spool(2000.0))
+        number += grown
+        assert newest.since(number - 0.5) == (number - kept if number >= kept else None)
+    assert sum(stepped) <= kept + 2 * number
+    ship(ledger, [made(5000, 5.5)], [], spool(2000.0))
+    assert newest.since(number + DAY) == (number - kept if number >= kept else None)
+
+
+def test_predictions_of_the_same_time_are_kept_or_go_together(ledger: Ledger) -> None:
+    newest = Newest(ledger, "m", 10)
+    for turn in range(6):
+        ship(ledger, [made(10 * turn + n, float(turn)) for n in range(4)], [], spool(2000.0))
+        edge = newest.since(float(turn))
+        if edge is not None:
+            assert len(observations(ledger, "m", 1, since=edge)) >= 10
 
 
 def test_what_an_open_episode_or_a_rollout_needs_is_kept_whatever_its_age(ledger: Ledger) -> None:
@@ -254,15 +289,15 @@ def test_what_an_open_episode_or_a_rollout_needs_is_kept_whatever_its_age(ledger
     old = NOW - 200 * DAY
     episode = Episode("e", "m", 1, "waiting-for-labels", old, old, old, 0, "drift")
     save_episode(ledger, episode)
-    assert cut(ledger, "m", policy, NOW) == old
+    assert cut(ledger, "m", policy, NOW, None) == old
     save_episode(ledger, msgspec.structs.replace(episode, state="promoted"))
-    assert cut(ledger, "m", policy, NOW) == NOW - 90 * DAY
+    assert cut(ledger, "m", policy, NOW, None) == NOW - 90 * DAY
     started = f"{old:.3f}"
     emit(ledger, Event(f"m/v2/begun/{started}", "m", 2, "begun", old, "why"))
     emit(ledger, Event(f"m/v2/promoted/{started}", "m", 2, "promoted", old + DAY, "why"))
-    assert cut(ledger, "m", policy, NOW) == old - 60.0
+    assert cut(ledger, "m", policy, NOW, None) == old - 60.0
     emit(ledger, Event(f"m/v2/watched/{started}", "m", 2, "watched", old + 2 * DAY, "why"))
-    assert cut(ledger, "m", policy, NOW) == NOW - 90 * DAY
+    assert cut(ledger, "m", policy, NOW, None) == NOW - 90 * DAY
 
 
 def test_a_day_is_told_once_when_it_is_over_however_often_batches_are_repeated(

@@ -6,12 +6,13 @@ import time
 from pathlib import Path
 
 import msgspec
+import pytest
 from test_outages import LONG
 from test_sidecar import Process
 from world import MODEL, Runs, append, labels_for, make_version, predictions, rows, wait_until
 
 from watchkeeper.contracts.policies import DriftPolicy, RetentionPolicy
-from watchkeeper.drift.keep import LOOK_SECONDS, Keeper
+from watchkeeper.drift.keep import LOOK_SECONDS, Keeper, steady_clock
 from watchkeeper.drift.lease import Lease
 from watchkeeper.drift.settings import Settings
 from watchkeeper.drift.ship import Shipper
@@ -39,13 +40,13 @@ class Clocks:
         self.wall += seconds
         self.steady += seconds
 
-    def keeper(self, ledger: Ledger) -> Keeper:
+    def keeper(self, ledger: Ledger, **policy: int) -> Keeper:
         return Keeper(
             ledger,
             MODEL,
-            RetentionPolicy(),
+            RetentionPolicy(**policy),
             clock=lambda: self.wall,
-            monotonic=lambda: self.steady,
+            steady=lambda: self.steady,
         )
 
 
@@ -110,6 +111,43 @@ def test_a_clock_that_jumps_ahead_removes_nothing_for_a_day(ledger: Ledger) -> N
     keeper.turn()
     told = [e.details["predictions"] for e in history(ledger, MODEL, kind="retention")]
     assert told == [300]
+
+
+def test_the_steady_clock_goes_on_while_the_machine_is_suspended() -> None:
+    """Nothing here can suspend a machine: CLOCK_BOOTTIME is by definition the clock that counts."""
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        pytest.skip("this system has one monotonic clock")
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert before <= steady_clock() <= time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def test_a_machine_that_was_suspended_goes_on_removing(ledger: Ledger) -> None:
+    clocks = Clocks()
+    keeper = clocks.keeper(ledger)
+    ship(ledger, predictions(rows(30, 1), start=NOW - 90 * DAY), [], spool("a", NOW))
+    keeper.turn()
+    assert kept(ledger) == 30
+    clocks.pass_time(3600.0)  # by the clock of the wall and by the one that counts suspension
+    while keeper.turn():
+        pass
+    assert kept(ledger) == 0
+
+
+def test_only_the_newest_are_kept_while_more_come(ledger: Ledger) -> None:
+    clocks = Clocks()
+    keeper = clocks.keeper(ledger, predictions=1000)
+    for minute in range(8):
+        start = NOW + 60.0 * minute
+        batch = [
+            msgspec.structs.replace(p, time=start + (n + 0.5) / 10)
+            for n, p in enumerate(predictions(rows(300, 1), first=300 * minute))
+        ]
+        ship(ledger, batch, [], spool("a", NOW))
+        clocks.pass_time(60.0)
+        while keeper.turn():
+            pass
+        settled = 300 * minute  # those of the last minute are not counted yet
+        assert kept(ledger) == min(settled, 1000) + 300
 
 
 def test_the_watching_sidecar_forgets_what_is_asked_for_also_from_the_spool(

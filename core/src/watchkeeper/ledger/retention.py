@@ -42,13 +42,14 @@ class Removed(msgspec.Struct, frozen=True):
         return any(msgspec.structs.astuple(self))
 
 
-def cut(ledger: Ledger, model: str, policy: RetentionPolicy, now: float) -> float:
-    """Return the time before which a model's rows may go."""
-    p = t.predictions.c
+def cut(
+    ledger: Ledger, model: str, policy: RetentionPolicy, now: float, by_count: float | None
+) -> float:
+    """Return the time before which a model's rows may go.
+
+    ``by_count`` is the time of the oldest of the newest ``policy.predictions``, see ``Newest``.
+    """
     with ledger.read() as connection:
-        query = select(p.time).where(p.model == model).order_by(p.time.desc())
-        newest = query.offset(policy.predictions - 1).limit(1)
-        by_count = connection.execute(newest).scalar()
         needed = _needed_since(connection, model)
     by_age = now - policy.days * DAY
     return min([by_age if by_count is None else max(by_age, by_count), *needed])

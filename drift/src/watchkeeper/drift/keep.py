@@ -9,6 +9,7 @@ from collections.abc import Callable
 from watchkeeper.contracts.policies import RetentionPolicy
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.deletions import carry_out
+from watchkeeper.ledger.newest import Newest
 from watchkeeper.ledger.retention import cut, remove_batch, tell_removals
 from watchkeeper.ledger.spools import abandon, open_spools
 from watchkeeper.ledger.store import SpoolState
@@ -17,8 +18,15 @@ LOOK_SECONDS = 60.0  # how often old rows and silent spools are looked for
 SILENT_SECONDS = 300.0  # a living sidecar writes every second, or every 30 s while it is in trouble
 JUMP_SECONDS = 60.0  # a clock that differs so much from one look to the next was set
 DISTRUST_SECONDS = 86400.0  # how long a clock that was set says nothing about age
+LATE_SECONDS = 60.0  # what is so old is in the ledger, nearly always: it is counted once
 
 log = logging.getLogger(__name__)
+
+
+def steady_clock() -> float:
+    """Tell the seconds since the machine started, suspended or not; nobody sets this clock."""
+    # Linux stops its monotonic clock while the machine is suspended, others do not.
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class Keeper:
@@ -36,20 +44,21 @@ class Keeper:
         policy: RetentionPolicy,
         *,
         clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
+        steady: Callable[[], float] = steady_clock,
         silent_seconds: float = SILENT_SECONDS,
     ) -> None:
         self._ledger = ledger
         self._model = model
         self._policy = policy
         self._clock = clock
-        self._monotonic = monotonic
+        self._steady = steady
         self._silent_seconds = silent_seconds
         self._heard: dict[str, tuple[SpoolState, float]] = {}
         self._looked: float | None = None
-        self._offset = clock() - monotonic()
-        self._trusted = monotonic()
+        self._offset = clock() - steady()
+        self._trusted = steady()
         self._before: float | None = None
+        self._newest = Newest(ledger, model, policy.predictions)
 
     def turn(self) -> bool:
         """Do one batch of what is due; True when there is more to do at once.
@@ -58,7 +67,7 @@ class Keeper:
             SQLAlchemyError: the ledger does not answer; call again later.
         """
         more = carry_out(self._ledger, self._model, self._clock())
-        now = self._monotonic()
+        now = self._steady()
         if self._looked is None or now - self._looked >= LOOK_SECONDS:
             self._listen(now)
             self._before = self._cut(now)
@@ -83,7 +92,9 @@ class Keeper:
         self._offset = offset
         if now < self._trusted:
             return None
-        return cut(self._ledger, self._model, self._policy, self._clock())
+        wall = self._clock()
+        by_count = self._newest.since(wall - LATE_SECONDS)
+        return cut(self._ledger, self._model, self._policy, wall, by_count)
 
     def _listen(self, now: float) -> None:
         """Give up spools that were silent for too long while this process was listening."""
