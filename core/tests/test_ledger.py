@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Row, func, inspect, select
 
 from watchkeeper.contracts.record import OK, LabelRecord, Prediction, decode_line
+from watchkeeper.contracts.settings import SettingsError
 from watchkeeper.ledger import Ledger, migrate, tables
 from watchkeeper.ledger.arrivals import store_predictions
 from watchkeeper.ledger.episodes import (
@@ -91,6 +92,27 @@ def test_a_migration_that_was_killed_between_two_tables_is_finished(database_url
     ship(ledger, [prediction(1)], [label(1)], spool())
     assert count_labels(ledger, "m", since=0.0) == (1, 1)
     assert inspect(ledger.engine).has_table("gaps")
+    ledger.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["mssql+pyodbc://me:secret@host/db", "oracle://host", "mysql://me:secret@host/db", "host", ""],
+)
+def test_a_url_of_another_database_is_refused_and_the_supported_ones_are_named(url: str) -> None:
+    for opening in (Ledger, migrate):
+        with pytest.raises(SettingsError, match=r"sqlite:///.*postgresql.psycopg.*pymysql") as told:
+            opening(url)
+        assert "secret" not in str(told.value)
+
+
+def test_postgresql_and_mariadb_are_known_by_their_other_names(server: Server) -> None:
+    other = {"postgresql+psycopg": "postgresql", "mysql+pymysql": "mariadb+pymysql"}
+    name, rest = server.create().split(":", 1)
+    migrate(f"{other[name]}:{rest}")
+    ledger = Ledger(f"{other[name]}:{rest}")
+    ship(ledger, [prediction(1)], [label(1)], spool())
+    assert count_labels(ledger, "m", since=0.0) == (1, 1)
     ledger.close()
 
 

@@ -248,7 +248,16 @@ def test_metrics_and_health_are_answered_and_the_health_is_of_the_turns() -> Non
         server.server_close()
 
 
-def test_a_setting_that_is_wrong_is_named_before_anything_starts() -> None:
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("WATCHKEEPER_ROLLOUT_POLICY", '{"step_second": 6}', "step_second"),
+        ("WATCHKEEPER_LEDGER_URL", "oracle://host", "no ledger is kept in oracle"),
+    ],
+)
+def test_a_setting_that_is_wrong_is_named_before_anything_starts(
+    variable: str, value: str, told: str
+) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "watchkeeper.rollout"],
         env={
@@ -256,7 +265,7 @@ def test_a_setting_that_is_wrong_is_named_before_anything_starts() -> None:
             "WATCHKEEPER_LEDGER_URL": "sqlite://",
             "WATCHKEEPER_PLATFORM": "local:/nowhere",
             "WATCHKEEPER_PORT": "0",
-            "WATCHKEEPER_ROLLOUT_POLICY": '{"step_second": 6}',
+            variable: value,
         },
         capture_output=True,
         text=True,
@@ -264,4 +273,4 @@ def test_a_setting_that_is_wrong_is_named_before_anything_starts() -> None:
         check=False,
     )
     assert ended.returncode == 2
-    assert "step_second" in ended.stderr
+    assert told in ended.stderr

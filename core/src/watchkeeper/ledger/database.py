@@ -5,7 +5,7 @@ from pathlib import Path
 
 import alembic.command
 import alembic.config
-from sqlalchemy import Connection, make_url
+from sqlalchemy import Connection
 
 from watchkeeper.ledger.engines import open_engine
 
@@ -19,6 +19,7 @@ class Ledger:
     """
 
     def __init__(self, url: str) -> None:
+        """Raises SettingsError: no ledger is kept at such a URL."""
         self.engine = open_engine(url)
         self._reader = self.engine.execution_options(read_only=True)
 
@@ -37,14 +38,14 @@ class Ledger:
 
 def migrate(url: str) -> None:
     """Bring the tables of the database at ``url`` to this release; harmless when they are."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite" and parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = open_engine(url, patient=True)
+    if engine.dialect.name == "sqlite" and engine.url.database:
+        Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
     config = alembic.config.Config()
     # Alembic reads "%" as the beginning of a placeholder.
     migrations = str(Path(__file__).parent / "migrations").replace("%", "%%")
     config.set_main_option("script_location", migrations)
-    engine = config.attributes["engine"] = open_engine(url, patient=True)
+    config.attributes["engine"] = engine
     try:
         alembic.command.upgrade(config, "head")
     finally:

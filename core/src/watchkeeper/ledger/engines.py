@@ -10,6 +10,14 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, create_engine, event, make_url
 from sqlalchemy.engine import URL, Engine
+from sqlalchemy.exc import ArgumentError
+
+from watchkeeper.contracts.settings import SettingsError
+
+URLS = (
+    "sqlite:///FILE, postgresql+psycopg://USER:PASSWORD@HOST/DATABASE, "
+    "mysql+pymysql://USER:PASSWORD@HOST/DATABASE (MySQL, MariaDB)"
+)
 
 CONNECT_SECONDS = 5
 LOCK_SECONDS = 10  # how long a transaction waits for another one
@@ -22,15 +30,22 @@ def open_engine(url: str, *, patient: bool = False) -> Engine:
     """Open the engine of a database; ``patient`` lets statements take as long as they need.
 
     Raises:
-        sqlalchemy.exc.ArgumentError: this is no URL, or of a database without a driver here.
+        SettingsError: this is no URL, or of a database that no ledger is kept in.
     """
-    parsed = make_url(url)
-    backend = parsed.get_backend_name()
-    if backend == "sqlite":
-        return _sqlite(parsed)
-    if backend == "postgresql":
-        return _postgresql(parsed, patient)
-    return _mysql(parsed, patient)
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise SettingsError(f"the ledger's URL is none: {error}; it is one of {URLS}") from error
+    match parsed.drivername:
+        case "sqlite" | "sqlite+pysqlite":
+            return _sqlite(parsed)
+        case "postgresql" | "postgresql+psycopg":
+            return _postgresql(parsed, patient)
+        case "mysql+pymysql" | "mariadb+pymysql":
+            return _mysql(parsed, patient)
+        case other:
+            told = parsed.render_as_string(hide_password=True)
+            raise SettingsError(f"{told}: no ledger is kept in {other}; its URL is one of {URLS}")
 
 
 def _sqlite(url: URL) -> Engine:

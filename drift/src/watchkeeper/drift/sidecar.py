@@ -8,11 +8,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
-from watchkeeper.contracts.policies import RetentionPolicy, override
+from watchkeeper.contracts.policies import DriftPolicy, P, RetentionPolicy, override
 from watchkeeper.contracts.settings import SettingsError
 from watchkeeper.contracts.version import BrokenVersionError, read_manifest
 from watchkeeper.drift.keep import Keeper
@@ -38,18 +39,16 @@ class Sidecar:
     def __init__(
         self, settings: Settings, open_platform: Callable[[], Platform], stop: threading.Event
     ) -> None:
-        """Raises SettingsError: the retention policy breaks a rule of its own."""
+        """Raises SettingsError: a policy breaks a rule of its own, or the ledger can be none."""
         self.settings = settings
         self.state = State(settings.model, settings.version)
         self._stop = stop
         self._lease = Lease(open_platform, settings.model, settings.version)
-        try:
-            self._retention = override(RetentionPolicy(), settings.retention)
-        except msgspec.ValidationError as error:
-            raise SettingsError(f"WATCHKEEPER_RETENTION: {error}") from error
+        _checked("DRIFT_POLICY", DriftPolicy(), settings.drift_policy)
+        retention = _checked("RETENTION", RetentionPolicy(), settings.retention)
         self._ledger = Ledger(settings.ledger_url)
         self._shipper = Shipper(settings.spool, self._ledger, settings.model, settings.version)
-        self._keeper = Keeper(self._ledger, settings.model, self._retention)
+        self._keeper = Keeper(self._ledger, settings.model, retention)
         self._opened: Watch | None = None
 
     def run(self) -> bool:
@@ -171,6 +170,13 @@ class Sidecar:
         manifest = read_manifest(self.settings.model_folder)
         policy = override(manifest.drift, self.settings.drift_policy)
         return Watch(self.settings, self._ledger, self._lease, manifest, policy)
+
+
+def _checked(name: str, policy: P, changes: dict[str, Any]) -> P:
+    try:
+        return override(policy, changes)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"WATCHKEEPER_{name}: {error}") from error
 
 
 def _pause(seconds: float, failures: int) -> float:

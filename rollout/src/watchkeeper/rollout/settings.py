@@ -6,6 +6,7 @@ import msgspec
 
 from watchkeeper.contracts.names import check_model_name
 from watchkeeper.contracts.policies import RolloutPolicy, override
+from watchkeeper.ledger import Ledger
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -28,5 +29,6 @@ class Settings(msgspec.Struct, frozen=True):
         for model in self.models:
             check_model_name(model)
         override(RolloutPolicy(), self.rollout_policy)
+        Ledger(self.ledger_url).close()  # nothing is connected to before it is used
         if self.turn_seconds <= 0:
             raise ValueError("WATCHKEEPER_TURN_SECONDS must be above 0")
