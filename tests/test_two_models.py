@@ -135,7 +135,7 @@ def test_a_prediction_is_explained_back_to_the_data_it_was_learned_from(
     assert chain["training"]["details"]["run"] == chain["attempt"]["run"] == "ai4i-failure-v0-a1"
     assert chain["training"]["details"]["data"]["rows"] == 10_000
     assert chain["training"]["details"]["trigger"] == "first version"
-    assert [step["kind"] for step in chain["steps"]] == ["promoted"]
+    assert [step["kind"] for step in chain["steps"]] == ["promoted", "watched"]
 
 
 def test_drift_in_one_model_is_of_no_concern_to_the_other(home: Path, address: str) -> None:  # noqa: ARG001

@@ -7,7 +7,7 @@ import pytest
 from simulated import POLICY, Simulation, first_version
 
 from watchkeeper.contracts.policies import RolloutPolicy, override
-from watchkeeper.platforms import Asks
+from watchkeeper.platforms import Asks, Route
 from watchkeeper.registry import ROLLOUT_TAG
 from watchkeeper.rollout.steps import DropAlias, Retire, Serve, SetAlias, SetRoute, Tag, Wait
 
@@ -53,7 +53,8 @@ def test_the_first_version_takes_all_traffic_once_it_is_ready_without_a_canary()
         "tag v1 promoted",
         "drop candidate",
     ]
-    assert simulation.kinds() == [("promoted", 1)]
+    # Each rollout ends by an event; there was nothing to watch this one against.
+    assert simulation.kinds() == [("promoted", 1), ("watched", 1)]
 
 
 def test_a_first_version_that_never_gets_ready_is_taken_off_with_its_reason() -> None:
@@ -82,7 +83,7 @@ def test_a_good_version_takes_every_step_and_is_promoted_in_the_stated_order() -
         "retire v1",
     ]
     assert simulation.registry.alias == {"production": 2, "previous": 1}
-    assert simulation.kinds()[1:] == [
+    assert simulation.kinds()[2:] == [
         ("begun", 2),
         ("step", 2),
         ("step", 2),
@@ -267,9 +268,53 @@ def test_a_ledger_that_is_down_holds_the_step_and_loses_no_event() -> None:
     assert simulation.weights == {1: 90, 2: 10}
     simulation.ledger_up = True
     simulation.settle()
-    assert [kind for kind, _ in simulation.kinds()] == [
-        *("promoted", "begun", "step", "step", "step", "promoted", "watched")
+    assert [kind for kind, _ in simulation.kinds()][1:] == [
+        *("watched", "begun", "step", "step", "step", "promoted", "watched")
     ]
+
+
+def emptied(serving: int) -> Simulation:
+    """Return a world whose controller knows nothing: a person emptied state and production."""
+    simulation = first_version()
+    simulation.platform.pods = {serving: 0}
+    simulation.platform.written = Route({serving: 100})
+    simulation.registry.alias = {}
+    simulation.registry.register(2)
+    simulation.events.clear()
+    simulation.forget()
+    return simulation
+
+
+@pytest.mark.parametrize("quality", ["good", "slow"])
+def test_what_serves_is_what_a_candidate_replaces_also_where_no_state_says_so(quality: str) -> None:
+    simulation = emptied(1)
+    simulation.quality[2] = quality
+    simulation.settle()
+    assert said(simulation)[:2] == ["serve v2", "v1:90 v2:10"]
+    good = quality == "good"
+    assert simulation.weights == ({2: 100} if good else {1: 100})
+    assert simulation.kinds()[0] == ("begun", 2)
+    assert simulation.kinds()[-1] == (("watched", 2) if good else ("rolled-back", 2))
+
+
+def test_a_candidate_that_serves_already_and_alone_is_promoted_and_its_rollout_ends() -> None:
+    simulation = emptied(2)
+    simulation.settle()
+    assert simulation.kinds() == [("begun", 2), ("promoted", 2), ("watched", 2)]
+    assert simulation.registry.alias == {"production": 2}
+
+
+def test_a_version_that_fails_while_nothing_else_serves_is_waited_for() -> None:
+    simulation = emptied(2)
+    simulation.run(lambda s: s.state.phase == "starting")
+    simulation.platform.broken.add(2)
+    for _ in range(5):
+        step = simulation.turn()
+        assert isinstance(step, Wait)
+        assert "nothing else serves" in step.why
+    simulation.platform.broken.clear()
+    simulation.settle()
+    assert simulation.registry.alias == {"production": 2}
 
 
 def test_events_of_orders_outlive_a_ledger_that_is_down_all_the_time() -> None:

@@ -21,6 +21,8 @@ def take_off(
 ) -> Step:
     """Begin to take the version off: the weights first, everything else after."""
     state = world.state
+    if state.stable is None:
+        return Wait(f"v{state.version} must go ({why}), but nothing else serves", "back")
     found = found or Judgement("fail", why)
     weights = {state.old: 100}
     if weights != world.weights and not world.ready(state.stable):

@@ -153,10 +153,12 @@ def _start(world: World, now: float, version: int, why: str) -> Step:
         return Wait("paused by a person", "paused")
     if world.failed(version):
         return Retire(version, "left over from an earlier try; it gets a new start")
+    serves = max(world.weights, key=lambda v: (world.weights[v], -v))
+    stable = world.state.production or serves  # a state that a person emptied names none
     state = State(
         phase="starting",
         version=version,
-        stable=world.state.production,
+        stable=None if stable == version else stable,
         started=now,
         reason=f"being served; {why}",
     )

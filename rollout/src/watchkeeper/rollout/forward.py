@@ -96,13 +96,16 @@ def promoting(world: World, policy: RolloutPolicy, now: float) -> Step:
         return SetAlias(PREVIOUS, state.stable, f"v{state.version} becomes production")
     if not committed:
         return SetAlias(PRODUCTION, state.new, state.reason)
-    told = event_of(world.model, state, "promoted", now, state.reason, replaces=state.stable)
+    told = [event_of(world.model, state, "promoted", now, state.reason, replaces=state.stable)]
+    if state.stable is None:
+        why = "nothing served before: there is nothing to compare it with, or to go back to"
+        told.append(event_of(world.model, state, "watched", now, why, verdict="inconclusive"))
     since = now if state.since is None else state.since
     return go_on(
         world,
         now,
         "committed",
-        events=(told,),
+        events=tuple(told),
         phase="watching" if state.stable is not None else "steady",
         production=state.version,
         watch_until=None if state.stable is None else since + policy.watch_seconds,
