@@ -8,12 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 import a_version
+import grpc
 import httpx
 import pytest
 import uvicorn
 from conftest import HTTP, Server, Starter, wait_for
+from grpc import aio
 from uvicorn.server import ServerState
-from wire import http_body, tensors
+from wire import METHOD, grpc_message, http_body, tensors
 
 from watchkeeper.contracts.record import Prediction, Shed
 from watchkeeper.serving.connection import Connection
@@ -195,6 +197,63 @@ def test_http_requests_that_cannot_be_answered_in_time_are_turned_away(start: St
     answered = [line for line in server.records() if isinstance(line, Prediction)]
     assert len(answered) == len(answers) - len(turned_away)
     assert {line.status for line in answered} == {"OK"}
+
+
+def call_without_a_pause(server: Server, callers: int, enough: int) -> collections.Counter[str]:
+    """Call on many connections at once, until so many calls had each of two ends."""
+    message = grpc_message(tensors(a_version.rows(1)), True).SerializeToString()
+    ends: collections.Counter[str] = collections.Counter()
+    options = [("grpc.use_local_subchannel_pool", 1)]
+
+    async def work(channel: aio.Channel, deadline: float) -> None:
+        while min(ends["OK"], ends["RESOURCE_EXHAUSTED"]) < enough:
+            assert time.monotonic() < deadline, ends
+            try:
+                await channel.unary_unary(METHOD)(message, timeout=60)
+                ends["OK"] += 1
+            except aio.AioRpcError as error:
+                ends[error.code().name] += 1
+                told = {str(name): value for name, value in error.trailing_metadata()}
+                assert told["retry-after"] == "1"
+                assert told["grpc-retry-pushback-ms"] == "1000"
+
+    async def ask() -> None:
+        deadline = time.monotonic() + 120
+        channels = [
+            aio.insecure_channel(f"127.0.0.1:{server.grpc_port}", options) for _ in range(8)
+        ]
+        await asyncio.gather(*(work(channels[n % 8], deadline) for n in range(callers)))
+        for channel in channels:
+            await channel.close()
+
+    asyncio.run(ask())
+    return ends
+
+
+def test_calls_that_waited_too_long_inside_grpc_are_turned_away(start: Starter) -> None:
+    server = start().start()
+    ends = call_without_a_pause(server, 800, 300)
+    assert set(ends) == {"OK", "RESOURCE_EXHAUSTED"}
+    assert server.metric("watchkeeper_shed_total") == ends["RESOURCE_EXHAUSTED"]
+
+    def lines(kind: type[Prediction] | type[Shed]) -> list[Any]:
+        return [line for line in server.records() if isinstance(line, kind)]
+
+    wait_for(
+        lambda: sum(line.count for line in lines(Shed)) == ends["RESOURCE_EXHAUSTED"],
+        "all of them told",
+    )
+    assert {line.protocol for line in lines(Shed)} == {"grpc"}
+    assert [line.status for line in lines(Prediction)] == ["OK"] * ends["OK"]
+
+    message = grpc_message(tensors(a_version.rows(1)), True).SerializeToString()
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+
+        def answered() -> bool:
+            done = channel.unary_unary(METHOD).future(message, timeout=60)
+            return done.exception(60) is None
+
+        wait_for(answered, "room again")
 
 
 def test_connections_are_bounded_and_health_is_still_answered(start: Starter) -> None:

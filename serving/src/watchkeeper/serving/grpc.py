@@ -17,6 +17,7 @@ from mlserver.grpc.servicers import InferenceServicer
 from mlserver.handlers import DataPlane as MLServerDataPlane
 from mlserver.handlers import ModelRepositoryHandlers
 
+from watchkeeper.serving.backlog import METHOD, Backlog
 from watchkeeper.serving.contract import check_subject, refuse_unserved
 from watchkeeper.serving.dataplane import Answer, Call, DataPlane, Request
 from watchkeeper.serving.overload import MESSAGE, Admission
@@ -48,6 +49,7 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
         repository: ModelRepositoryHandlers,
         plane: DataPlane,
         admission: Admission,
+        backlog: Backlog,
         *,
         limit: int,
         seconds: float,
@@ -55,6 +57,7 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
         super().__init__(behind, repository)
         self._plane = plane
         self._admission = admission
+        self._backlog = backlog
         self._limit = limit
         self._seconds = seconds
         self._gathering = Gathering()
@@ -80,7 +83,7 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
 
     async def ModelInfer(self, stream: Any, context: Context) -> bytes:  # noqa: N802, ARG002
         """Answer the bytes of a ModelInferRequest with those of a ModelInferResponse."""
-        if self._admission.gate.full():
+        if self._backlog.full() or self._admission.gate.full():
             self._admission.turned_away.add("grpc")
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, MESSAGE, _LATER)
         metadata: Any = context.invocation_metadata() or ()
@@ -251,8 +254,10 @@ def _put(parameters: Any, values: dict[str, Any] | None) -> None:
 class Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
     """The methods of all services, ModelInfer by the bytes of its messages."""
 
-    def __init__(self) -> None:
-        self._methods: dict[str, Any] = {}
+    def __init__(self, backlog: Backlog) -> None:
+        self._methods: dict[str, Any] = {
+            METHOD: grpc.unary_unary_rpc_method_handler(backlog.arrived)
+        }
 
     def service(self, details: Any) -> Any:
         """Find the method of a call that begins; None if there is none."""

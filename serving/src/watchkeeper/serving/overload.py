@@ -8,8 +8,8 @@ the delay of what comes during it. Rounds may be long for a moment, because burs
 has been short for an interval there is a standing queue, which helps nobody: then no more is
 taken into a round than can be answered within the target.
 
-Calls over gRPC queue inside its core, where nobody can see them, and come out one by one. They
-are turned away when the loop is full, and each connection has a bound of open calls.
+Calls over gRPC queue inside its core and come out one by one. They are turned away when the loop
+is full, and when they have waited too long there: ``watchkeeper.serving.backlog`` finds out.
 """
 
 import time

@@ -22,6 +22,7 @@ from mlserver.rest import RESTServer
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from watchkeeper.serving.backlog import Backlog
 from watchkeeper.serving.connection import Connection
 from watchkeeper.serving.dataplane import DataPlane
 from watchkeeper.serving.feedback import Feedback
@@ -39,7 +40,7 @@ _LAST_REQUESTS = 0.3
 
 
 _PAGE_CONNECTIONS = 64
-_STREAMS = 128  # that one gRPC connection may have open; its client queues the rest itself
+_STREAMS = 512  # that one gRPC connection may have open; its client queues the rest itself
 _NEVER = 2**30
 
 logger = logging.getLogger(__name__)
@@ -199,6 +200,7 @@ class Grpc(GRPCServer):  # type: ignore[misc]
     ) -> None:
         super().__init__(*behind)
         self._serving, self._plane, self._admission = serving, plane, admission
+        self._backlog = Backlog(serving.queue_seconds)
 
     def bind(self) -> None:
         """Listen; without SO_REUSEPORT, by which a second process would share the port unseen."""
@@ -212,12 +214,13 @@ class Grpc(GRPCServer):  # type: ignore[misc]
             ("grpc.server.max_pending_requests_hard_limit", _NEVER),
         ]
         self._server = aio.server(options=options)
-        methods = Methods()
+        methods = Methods(self._backlog)
         servicer = Servicer(
             self._data_plane,
             self._model_repository_handlers,
             self._plane,
             self._admission,
+            self._backlog,
             limit=self._serving.body_bytes,
             seconds=self._serving.body_seconds,
         )
@@ -235,8 +238,10 @@ class Grpc(GRPCServer):  # type: ignore[misc]
     async def start(self) -> None:
         """Serve until :meth:`stop`."""
         await self._server.start()
+        self._backlog.open(f"{self._settings.host}:{self._settings.grpc_port}")
         await self._server.wait_for_termination()
 
     async def stop(self, sig: int | None = None) -> None:  # noqa: ARG002
         """Refuse new calls, finish the accepted ones."""
+        await self._backlog.close()
         await self._server.stop(grace=self._serving.stop_seconds)
