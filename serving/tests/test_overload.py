@@ -213,6 +213,7 @@ def call_without_a_pause(server: Server, callers: int, enough: int) -> collectio
                 ends["OK"] += 1
             except aio.AioRpcError as error:
                 ends[error.code().name] += 1
+                assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED, error
                 told = {str(name): value for name, value in error.trailing_metadata()}
                 assert told["retry-after"] == "1"
                 assert told["grpc-retry-pushback-ms"] == "1000"
