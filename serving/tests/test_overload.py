@@ -5,6 +5,7 @@ import collections
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import a_version
@@ -199,21 +200,27 @@ def test_http_requests_that_cannot_be_answered_in_time_are_turned_away(start: St
     assert {line.status for line in answered} == {"OK"}
 
 
-def call_without_a_pause(server: Server, callers: int, enough: int) -> collections.Counter[str]:
-    """Call on many connections at once, until so many calls had each of two ends."""
+Ends = collections.Counter[str]
+REFUSED = "RST_STREAM with error code 7"  # REFUSED_STREAM, RFC 9113
+
+
+def call_without_a_pause(server: Server, callers: int, enough: Callable[[Ends], bool]) -> Ends:
+    """Call on many connections at once, until there are enough ends of calls."""
     message = grpc_message(tensors(a_version.rows(1)), True).SerializeToString()
-    ends: collections.Counter[str] = collections.Counter()
+    ends: Ends = collections.Counter()
     options = [("grpc.use_local_subchannel_pool", 1)]
 
     async def work(channel: aio.Channel, deadline: float) -> None:
-        while min(ends["OK"], ends["RESOURCE_EXHAUSTED"]) < enough:
+        while not enough(ends):
             assert time.monotonic() < deadline, ends
             try:
                 await channel.unary_unary(METHOD)(message, timeout=60)
                 ends["OK"] += 1
             except aio.AioRpcError as error:
+                if REFUSED in str(error.details()):
+                    ends[REFUSED] += 1
+                    continue
                 ends[error.code().name] += 1
-                assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED, error
                 told = {str(name): value for name, value in error.trailing_metadata()}
                 assert told["retry-after"] == "1"
                 assert told["grpc-retry-pushback-ms"] == "1000"
@@ -233,7 +240,11 @@ def call_without_a_pause(server: Server, callers: int, enough: int) -> collectio
 
 def test_calls_that_waited_too_long_inside_grpc_are_turned_away(start: Starter) -> None:
     server = start().start()
-    ends = call_without_a_pause(server, 800, 300)
+    ends = call_without_a_pause(
+        server, 800, lambda ends: min(ends["OK"], ends["RESOURCE_EXHAUSTED"]) >= 300
+    )
+    # gRPC's own HTTP/2 refuses a stream now and then: not begun, so that it is safe to ask again.
+    assert ends.pop(REFUSED, 0) < ends.total() / 20
     assert set(ends) == {"OK", "RESOURCE_EXHAUSTED"}
     assert server.metric("watchkeeper_shed_total") == ends["RESOURCE_EXHAUSTED"]
 
@@ -255,6 +266,13 @@ def test_calls_that_waited_too_long_inside_grpc_are_turned_away(start: Starter) 
             return done.exception(60) is None
 
         wait_for(answered, "room again")
+
+
+def test_a_few_calls_to_a_slow_model_are_no_overload(start: Starter, tmp_path: Path) -> None:
+    version = a_version.make(tmp_path / "version", trees=200, with_onnx=False)
+    server = start(model_folder=version).start()
+    ends = call_without_a_pause(server, 12, lambda ends: ends.total() >= 300)
+    assert set(ends) == {"OK"}
 
 
 def test_connections_are_bounded_and_health_is_still_answered(start: Starter) -> None:

@@ -13,12 +13,13 @@ from typing import Any
 import grpc
 from grpc import aio
 
-from watchkeeper.serving.overload import INTERVAL
+from watchkeeper.serving.overload import INTERVAL, QUEUE
 
 METHOD = "/watchkeeper.Backlog/Look"
 EVERY = 64  # calls of others between two of our own
 _AT_LEAST = 0.01  # seconds that a call of our own may take on a busy machine without any queue
 _SECONDS = 5.0  # after which a call of our own is given up
+_NEWEST = 0.1  # weight of the newest call in the cost of one
 
 
 class Backlog:
@@ -31,6 +32,7 @@ class Backlog:
         self._sent = 0.0
         self._late_since = math.inf
         self._calls = 0
+        self._cost = 0.0
 
     def open(self, address: str) -> None:
         """Begin to look; the server listens at ``address``."""
@@ -53,6 +55,10 @@ class Backlog:
             self._look = asyncio.create_task(self._call(self._channel))
         return time.perf_counter() - self._late_since > INTERVAL
 
+    def answered(self, seconds: float) -> None:
+        """Learn what a call costs: a few calls at once are no backlog, however long each takes."""
+        self._cost += (seconds - self._cost) * _NEWEST
+
     async def arrived(self, request: bytes, context: Any) -> bytes:  # noqa: ARG002
         """Answer a call of our own."""
         self._waited()
@@ -60,7 +66,7 @@ class Backlog:
 
     def _waited(self, *, at_least: bool = False) -> None:
         now = time.perf_counter()
-        if now - self._sent > self._target:
+        if now - self._sent > max(self._target, QUEUE * self._cost):
             self._late_since = min(self._late_since, now)
         elif not at_least:
             self._late_since = math.inf

@@ -6,6 +6,7 @@ is then refused and recorded like any other bad request.
 
 import asyncio
 import json
+import time
 from typing import Any, NoReturn
 
 import grpc
@@ -91,10 +92,12 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
         try:
             request = await self._read(call, context)
             await self._gathering.join()
+            began = time.perf_counter()
             message = self._parse(call, request)
             answer = self._plane.infer(
                 call, message.model_name, message.model_version, lambda: decode(message)
             )
+            self._backlog.answered(time.perf_counter() - began)
         except Refused as refused:
             await _abort(context, refused)
         encoded = encode(answer, message, self._plane)
