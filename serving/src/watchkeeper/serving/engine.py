@@ -6,15 +6,26 @@ pickle executes whatever it holds; and it is given the columns, because its own 
 request decodes tensors by guessing and knows no ``decision_function`` or ``score_samples``.
 """
 
+import logging
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import onnx
 import onnxruntime
 
 from watchkeeper.contracts.answer import Columns
+from watchkeeper.contracts.signature import Column, Signature
 from watchkeeper.contracts.version import BrokenVersionError, Head, Manifest
+from watchkeeper.serving.forest import Cut, OtherFormError, cut
 from watchkeeper.serving.tensors import Array
+
+logger = logging.getLogger(__name__)
+
+# From how many rows on the parts of a cut graph are faster than the whole.
+MANY = 16
+# How far they may differ, in size or relatively: the whole may add up in FP32, in other order.
+_TOLERANCE = 1e-6
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(double)": np.dtype(np.float64),
@@ -36,22 +47,19 @@ class Engine(Protocol):
 
 
 class OnnxEngine:
-    """One input a column, named like it, of shape [rows, 1]; the output is named by the score."""
+    """One input a column, named like it, of shape [rows, 1]; the output is named by the score.
 
-    def __init__(self, path: Path, head: Head, columns: frozenset[str]) -> None:
-        options = onnxruntime.SessionOptions()
-        # One request runs on one thread: more of them cost more in waking than they save.
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+    Where the graph can be cut around its trees, requests of many rows go through the parts.
+    """
+
+    def __init__(self, path: Path, head: Head, signature: Signature) -> None:
         try:
-            self._session = onnxruntime.InferenceSession(
-                path, options, providers=["CPUExecutionProvider"]
-            )
+            self._whole = _session(path)
         except Exception as error:  # onnxruntime has no common class of its errors
             raise BrokenVersionError(f"{path}: ONNX Runtime cannot load it: {error}") from error
-        inputs = {given.name: given.type for given in self._session.get_inputs()}
-        outputs = {output.name for output in self._session.get_outputs()}
+        columns = {column.name for column in signature.inputs}
+        inputs = {given.name: given.type for given in self._whole.get_inputs()}
+        outputs = {output.name for output in self._whole.get_outputs()}
         if not inputs.keys() <= columns or head.score not in outputs:
             raise BrokenVersionError(
                 f"{path}: takes {sorted(inputs)} and makes {sorted(outputs)}; the signature "
@@ -61,15 +69,82 @@ class OnnxEngine:
             raise BrokenVersionError(f"{path}: takes {inputs}; served are {', '.join(_DTYPES)}")
         self._inputs = {name: _DTYPES[kind] for name, kind in inputs.items()}
         self._score = [head.score]
+        self._parts = self._cut(path, signature)
 
     def score(self, columns: Columns) -> Array:
         """Run the graph."""
-        feed = {
+        feed = self._feed(columns)
+        many = self._parts is not None and len(next(iter(feed.values()))) >= MANY
+        return self._run(self._parts if many else self._whole, feed)
+
+    def _feed(self, columns: Columns) -> dict[str, Array]:
+        return {
             name: columns[name].astype(dtype, copy=False).reshape(-1, 1)
             for name, dtype in self._inputs.items()
         }
-        (scores,) = self._session.run(self._score, feed)
+
+    def _run(self, graph: Any, feed: dict[str, Array]) -> Array:
+        (scores,) = graph.run(self._score, feed)
         return np.asarray(scores, dtype=np.float64).reshape(-1)
+
+    def _cut(self, path: Path, signature: Signature) -> "_Parts | None":
+        """Return the graph in parts if that can be, and if they answer as the whole does."""
+        try:
+            parts = _Parts(cut(onnx.load(path)))
+            feed = self._feed(_drawn(signature))
+            whole, parted = self._run(self._whole, feed), self._run(parts, feed)
+        except OtherFormError as error:
+            logger.info("%s: ONNX Runtime alone runs it: %s", path.name, error)
+            return None
+        except Exception:  # the whole graph runs, whatever the parts stumble over
+            logger.warning("%s: ONNX Runtime alone runs it", path.name, exc_info=True)
+            return None
+        if not np.allclose(whole, parted, _TOLERANCE, _TOLERANCE, equal_nan=True):
+            apart = np.nanmax(np.abs(whole - parted))
+            logger.warning(
+                "%s: ONNX Runtime alone runs it: in parts, scores differ by %.1e", path.name, apart
+            )
+            return None
+        logger.info("%s: from %d rows on, its trees run without branches", path.name, MANY)
+        return parts
+
+
+class _Parts:
+    """A graph in parts, run like the session of the whole."""
+
+    def __init__(self, parts: Cut) -> None:
+        self._front, self._back = _session(parts.front), _session(parts.back)
+        self._forest, self._total = parts.forest, parts.total
+
+    def run(self, names: list[str], feed: dict[str, Array]) -> Any:
+        (features,) = self._front.run(None, feed)
+        return self._back.run(names, {self._total: self._forest.add_up(features)})
+
+
+def _session(model: Path | bytes) -> Any:
+    options = onnxruntime.SessionOptions()
+    # One request runs on one thread: more of them cost more in waking than they save.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _drawn(signature: Signature, rows: int = 1000) -> Columns:
+    """Draw rows from all over the ranges; where there is no end, values of every size."""
+    random = np.random.default_rng(0)
+
+    def draw(column: Column) -> Array:
+        if column.categories:
+            return random.choice(np.array(column.categories, dtype=object), rows)
+        low, high = column.minimum, column.maximum
+        if low is None or high is None:
+            values = np.clip(100 * random.standard_cauchy(rows), low, high)
+        else:
+            values = random.uniform(low, high, rows)
+        return values.astype(np.int64) if column.datatype == "INT64" else values
+
+    return {column.name: draw(column) for column in signature.inputs}
 
 
 def load_engines(folder: Path, manifest: Manifest) -> dict[str, Engine]:
@@ -78,12 +153,11 @@ def load_engines(folder: Path, manifest: Manifest) -> dict[str, Engine]:
     Raises:
         BrokenVersionError: a file cannot be loaded, or asks for a type that is not trusted.
     """
-    columns = frozenset(column.name for column in manifest.signature.inputs)
     return {
         head.score: (
             _sklearn(folder / head.pipeline, head, manifest)
             if head.onnx is None
-            else OnnxEngine(folder / head.onnx, head, columns)
+            else OnnxEngine(folder / head.onnx, head, manifest.signature)
         )
         for head in manifest.heads
     }
