@@ -8,6 +8,7 @@ import pytest
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OrdinalEncoder
 
 from watchkeeper.contracts.signature import Column
 from watchkeeper.pipeline import score
@@ -41,5 +42,33 @@ def test_only_votes_that_are_probabilities_are_added_up_alone(
     columns = {name: frame[name].to_numpy() for name in NAMES}
     feed = {name: values.reshape(-1, 1) for name, values in columns.items()}
     session = onnxruntime.InferenceSession(form, providers=["CPUExecutionProvider"])
+    (scores,) = session.run([head.score], feed)
+    assert np.abs(scores - score(pipeline, described(head), frame)).max() < 1e-6
+
+
+STRANGE = ("torque [Nm]", "torque _Nm_", "größe", "1st", "shape_tensor", "shaped", "type of alloy")
+
+
+def test_columns_of_any_name_are_inputs_of_exactly_that_name() -> None:
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame(random.normal(size=(300, len(STRANGE))), columns=list(STRANGE))
+    frame["type of alloy"] = np.array(["L", "M"], dtype=object)[random.integers(0, 2, 300)]
+    target = (frame["torque [Nm]"] + frame["shape_tensor"] > 1).astype(int)
+    categories = OrdinalEncoder(categories=[["L", "M"]])
+    features = ColumnTransformer(
+        [("numbers", "passthrough", STRANGE[:-1]), ("kinds", categories, ["type of alloy"])]
+    )
+    estimator = RandomForestClassifier(30, random_state=0)
+    pipeline = Pipeline([("features", features), ("estimator", estimator)]).fit(frame, target)
+    head = Head("score", lambda _: features, lambda _: estimator)
+    columns = tuple(
+        Column(name, "BYTES", categories=("L", "M")) if " of " in name else Column(name, "FP64")
+        for name in STRANGE
+    )
+    form = to_onnx(pipeline, head, columns)
+    onnx.checker.check_model(onnx.load_model_from_string(form))
+    session = onnxruntime.InferenceSession(form, providers=["CPUExecutionProvider"])
+    assert [given.name for given in session.get_inputs()] == list(STRANGE)
+    feed = {name: frame[name].to_numpy().reshape(-1, 1) for name in STRANGE}
     (scores,) = session.run([head.score], feed)
     assert np.abs(scores - score(pipeline, described(head), frame)).max() < 1e-6

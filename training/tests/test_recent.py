@@ -3,11 +3,14 @@
 from typing import Any
 
 import milling
+import msgspec
 import numpy as np
 import pytest
 
+from watchkeeper.contracts.record import Prediction
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.episodes import Episode, State, save_episode
+from watchkeeper.ledger.store import SpoolState, ship
 from watchkeeper.training import CannotTrainError
 from watchkeeper.training.models import find
 from watchkeeper.training.recent import read_recent
@@ -72,3 +75,28 @@ def test_what_a_client_sent_wrongly_stops_no_training(ledger: Ledger) -> None:
     rows = read_recent(ledger, MODEL, [1], None).rows
     assert len(rows) == 50
     assert set(np.unique(rows.target)) <= {0.0, 1.0}
+
+
+def test_only_the_newest_labelled_rows_are_read(ledger: Ledger) -> None:
+    split = msgspec.structs.replace(MODEL.split, recent_rows=30, reference_rows=10)
+    model = msgspec.structs.replace(MODEL, split=split)
+    predicted(ledger, 1000.0, labelled=50)
+    predicted(ledger, 2000.0, labelled=20)
+    rows = read_recent(ledger, model, [1], None).rows
+    assert (~np.isnan(rows.target)).sum() == 30
+    assert len(rows) == 40
+    assert {int(key[:16], 16) for key in rows.key} == {1000, 2000}
+    assert min(int(key[16:], 16) for key in rows.key if int(key[:16], 16) == 1000) == 40
+
+
+def test_of_large_requests_only_as_many_are_read_as_the_reference_has_rows(ledger: Ledger) -> None:
+    split = msgspec.structs.replace(MODEL.split, reference_rows=250)
+    table = milling.pieces(100)
+    inputs = {name: table[name].tolist() for name in milling.MEASURED}
+    sent = [
+        Prediction(f"{n:032x}", 1, MODEL.name, 1, "http", "t", 1000.0 + n, 0.1, "OK", 100, inputs)
+        for n in range(10)
+    ]
+    ship(ledger, sent, [], SpoolState("spool", MODEL.name, 1, 2000.0))
+    rows = read_recent(ledger, msgspec.structs.replace(MODEL, split=split), [1], None).rows
+    assert {int(key, 16) for key in rows.key} == {7, 8, 9}

@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -78,7 +77,6 @@ def read_local_settings(home: Path, models: tuple[str, ...]) -> LocalSettings:
         settings,
         source_url=settings.source_url or f"sqlite:///{home / 'operational.db'}",
         ledger_url=settings.ledger_url or f"sqlite:///{home / 'ledger.db'}",
-        code_version=settings.code_version or _commit(settings.components),
     )
     try:
         read_keys(settings.api_keys)
@@ -125,18 +123,3 @@ def _check_policy(name: str, policy: msgspec.Struct, changes: dict[str, Any]) ->
         override(policy, changes)
     except (msgspec.ValidationError, ValueError) as error:
         raise SettingsError(f"{PREFIX}{name}: {error}") from error
-
-
-def _commit(folder: Path) -> str:
-    """Return the commit of the checkout, "" where there is none to ask about."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""

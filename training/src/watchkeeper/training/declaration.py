@@ -171,6 +171,8 @@ class Model(msgspec.Struct, frozen=True):
         asked = {self.gate.score, self.answer.risk.score, *(x.score for x in self.answer.labels)}
         if unknown := (asked | set(self.answer.hidden)) - scores:
             raise ValueError(f"{self.name}: no head makes the scores {sorted(unknown)}")
+        if both := scores & set(self.names):
+            raise ValueError(f"{self.name}: {sorted(both)} name a column and a score")
         if unknown := set(self.gate.most) - {label.name for label in self.answer.labels}:
             raise ValueError(f"{self.name}: the gate bounds {sorted(unknown)}, which is no label")
 

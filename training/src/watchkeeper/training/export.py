@@ -82,8 +82,27 @@ def to_onnx(pipeline: Pipeline, head: Head, columns: tuple[Column, ...]) -> byte
         custom_conversion_functions={IsolationForest: isolation.convert},
         custom_shape_calculators={IsolationForest: calculate_isolation_forest_output_shapes},
     )
+    # skl2onnx makes identifiers of the columns' names. All of them are inputs, in order, and get
+    # their own names back at the end; till then such that nothing else in the graph has.
+    places = [f"column {number}" for number in range(len(columns))]
+    _rename(model, dict(zip((each.name for each in model.graph.input), places, strict=True)))
     _stay_in_double(model)
-    return bytes(_one_score(model, head).SerializeToString())
+    model = _one_score(model, head)
+    _rename(model, dict(zip(places, (column.name for column in columns), strict=True)))
+    return bytes(model.SerializeToString())
+
+
+def _rename(model: ModelProto, names: dict[str, str]) -> None:
+    """Give tensors other names, and others to those that have such a name already."""
+    graph = model.graph
+    known = {name for node in graph.node for name in (*node.input, *node.output)}
+    taken = {*names.values()}
+    names = {**{name: f"column {name}" for name in known & taken}, **names}
+    for node in graph.node:
+        for tensors in (node.input, node.output):
+            tensors[:] = [names.get(name, name) for name in tensors]
+    for told in (*graph.input, *graph.value_info, *graph.initializer):
+        told.name = names.get(told.name, told.name)
 
 
 def difference(form: bytes, head: Head, rows: Rows, expected: NDArray[Any]) -> float:
