@@ -1,6 +1,7 @@
 """What the local platform keeps alive, and what it does once only."""
 
 import concurrent.futures
+import http.server
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,11 +20,11 @@ from local_system import MODEL, OTHER, install, serve, wait_for
 
 from watchkeeper.contracts.exits import GIVE_UP
 from watchkeeper.platforms import Asks, Platform, PlatformError, Route, Run, open_platform
-from watchkeeper.platforms.local import LocalPlatform
+from watchkeeper.platforms.local import LocalPlatform, pods
 from watchkeeper.platforms.local.home import locked, write_struct
 from watchkeeper.platforms.local.orphans import marked
 from watchkeeper.platforms.local.pods import Pod
-from watchkeeper.platforms.local.ports import free_port
+from watchkeeper.platforms.local.ports import free_port, ports_of
 from watchkeeper.platforms.local.program import Program
 from watchkeeper.platforms.local.runs import Runs
 
@@ -353,3 +355,65 @@ def test_a_lease_ends_with_its_process(platform: LocalPlatform) -> None:
         holder.kill()
     wait_for(lambda: platform.acquire("watch"))
     assert platform.acquire("watch")
+
+
+def test_a_version_whose_port_was_lost_to_a_stranger_moves_and_never_takes_him_for_its_own(
+    platform: LocalPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when two systems choose the same port before either listens."""
+
+    class Ready(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    def chosen_too_late(**_: object) -> int:
+        monkeypatch.setattr(pods, "free_port", free_port)
+        return stranger.server_port
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Ready) as stranger:
+        threading.Thread(target=stranger.serve_forever).start()
+        try:
+            monkeypatch.setattr(pods, "free_port", chosen_too_late)
+            platform.serve(MODEL, 14)
+            before = platform.pods.find(MODEL, 14)
+            assert before is not None
+            assert before.http == stranger.server_port
+            wait_for(lambda: platform.serving(MODEL)[14].state == "ready")
+            after = platform.pods.find(MODEL, 14)
+        finally:
+            stranger.shutdown()
+    assert after is not None
+    assert after.http != before.http
+    server = platform.supervisor.states()["server.pump-failure-v14"].pid
+    assert {after.http, after.grpc} <= ports_of(server)
+    platform.retire(MODEL, 14)
+
+
+def test_a_sidecar_whose_port_was_lost_gets_another_and_ships_on(platform: LocalPlatform) -> None:
+    serve(platform, 15)
+    before = platform.pods.find(MODEL, 15)
+    assert before is not None
+    shipper = platform.supervisor.states()["sidecar.pump-failure-v15"].pid
+    platform.supervisor.stop(["sidecar.pump-failure-v15"])
+    assert not psutil.pid_exists(shipper)
+    with socket.create_server(("127.0.0.1", before.sidecar)):
+        wait_for(lambda: platform.serving(MODEL)[15] and moved(platform, before))
+        after = platform.pods.find(MODEL, 15)
+        assert after is not None
+        wait_for(lambda: is_listening(after.sidecar))
+    assert (after.http, after.grpc) == (before.http, before.grpc)
+    platform.retire(MODEL, 15)
+
+
+def moved(platform: LocalPlatform, before: Pod) -> bool:
+    return platform.pods.find(before.model, before.version) != before
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -12,7 +12,8 @@ import contextlib
 import logging
 import shlex
 import shutil
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 
@@ -32,9 +33,9 @@ from watchkeeper.platforms.local.home import (
     read_struct,
     write_struct,
 )
-from watchkeeper.platforms.local.ports import HOST, free_port, is_free
+from watchkeeper.platforms.local.ports import HOST, free_port, is_free, is_lost
 from watchkeeper.platforms.local.program import Program, run_in_turn
-from watchkeeper.platforms.local.supervisor import Supervisor
+from watchkeeper.platforms.local.supervisor import State, Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ SHIP_SECONDS = 30
 SLACK_SECONDS = 10  # between the end of the sidecar's last try and its kill
 CHANGE_SECONDS = 100.0
 PLACE_SECONDS = 5.0
+SETTLED_SECONDS = 60.0  # by then a sidecar listens, or has ended
 FAILED_AFTER = 4  # starts without having been ready once
 
 # Only what is a version's own doing counts as a start: a registry that is away is none.
@@ -125,14 +127,7 @@ class Pods:
         For the time before supervisord runs: nothing of ours is using a port then.
         """
         for pod in self.all():
-            taken = {port for other in self.all() for port in _ports(other)}
-            ports: list[int] = []
-            for port in _ports(pod):
-                ports.append(port if is_free(port) else free_port(taken={*taken, *ports}))
-            if ports != list(_ports(pod)):
-                log.info("%s: a port was taken by another program; now on %s", pod.name, ports)
-                settled = _pod(pod.model, pod.version, ports, retiring=pod.retiring)
-                write_struct(self.folder(pod.model, pod.version) / "pod.json", settled)
+            self._move(pod, [port for port in _ports(pod) if not is_free(port)])
 
     def programs(self, pod: Pod) -> list[Program]:
         """Describe the processes of a pod that should run now."""
@@ -147,24 +142,26 @@ class Pods:
         """Tell how a pod does, and have it started if that was cut off."""
         if pod.retiring:
             return Serving(pod.version, "retiring", "it is on its way out")
-        folder, log_file = self.folder(pod.model, pod.version), self.home.log(pod.server)
-        starts = folder / "starts"
         known = self.supervisor.states()
         if not {pod.server, pod.shipper} <= known.keys():
-            with locked(self._lock(pod.model), 0) as mine:
-                if mine and self.find(pod.model, pod.version) == pod:
-                    self.supervisor.put(*self.programs(pod))
+            self._start(pod)
             return Serving(pod.version, "starting", "its processes are being started")
         why = _not_ready(pod)
-        if why is None:
-            starts.unlink(missing_ok=True)
-            return Serving(pod.version, "ready")
+        if lost := self._lost(pod, known):  # asked last: whoever answered may be a stranger
+            self._start(pod, lost)
+            return Serving(pod.version, "starting", f"other programs have its ports {lost}")
+        if why is not None:
+            return self._unready(pod, why)
+        (self.folder(pod.model, pod.version) / "starts").unlink(missing_ok=True)
+        return Serving(pod.version, "ready")
+
+    def _unready(self, pod: Pod, why: str) -> Serving:
+        folder, log_file = self.folder(pod.model, pod.version), self.home.log(pod.server)
+        starts = folder / "starts"
         count = len(starts.read_bytes()) if starts.exists() else 0
         if count >= FAILED_AFTER:
-            reason = (
-                f"started {count} times and never ready: {last_line(log_file)} (see {log_file})"
-            )
-            return Serving(pod.version, "failed", reason)
+            said = f"{last_line(log_file)} (see {log_file})"
+            return Serving(pod.version, "failed", f"started {count} times and never ready: {said}")
         if (folder / "fetching").exists():
             why = last_line(log_file) or "they are being fetched"
             return Serving(pod.version, "waiting", f"for its files: {why}")
@@ -174,6 +171,45 @@ class Pods:
         """Stop a pod, server before sidecar, and remove its folder if all of it is shipped."""
         with self._changing(pod.model):
             self._end(pod)
+
+    def _start(self, pod: Pod, lost: Collection[int] = ()) -> None:
+        """Have a pod's processes run, on other ports for those that it lost.
+
+        Nothing happens while somebody else is changing it.
+        """
+        with locked(self._lock(pod.model), 0) as mine:
+            if mine and self.find(pod.model, pod.version) == pod:
+                self.supervisor.put(*self.programs(self._move(pod, lost)))
+                if lost:  # which is no fault of the version
+                    (self.folder(pod.model, pod.version) / "starts").unlink(missing_ok=True)
+
+    def _lost(self, pod: Pod, known: Mapping[str, State]) -> list[int]:
+        """Return the ports of a pod on which others listen.
+
+        Only processes that may not listen yet are asked about: what goes on listens.
+        """
+        folder = self.folder(pod.model, pod.version)
+        unseen = any((folder / name).exists() for name in ("starts", "fetching"))
+        server, shipper = known[pod.server], known[pod.shipper]
+        lost: list[int] = []
+        if unseen or _is_new(server):
+            lost += [p for p in (pod.http, pod.grpc, pod.metrics) if is_lost(p, server.pid)]
+        if _is_new(shipper) and is_lost(pod.sidecar, shipper.pid):
+            lost.append(pod.sidecar)
+        return lost
+
+    def _move(self, pod: Pod, lost: Collection[int]) -> Pod:
+        """Give a pod other ports for those that it lost."""
+        if not lost:
+            return pod
+        with self._placing() as taken:
+            ports: list[int] = []
+            for port in _ports(pod):
+                ports.append(free_port(taken={*taken, *ports}) if port in lost else port)
+            moved = _pod(pod.model, pod.version, ports, retiring=pod.retiring)
+            write_struct(self.folder(pod.model, pod.version) / "pod.json", moved)
+        log.warning("%s: other programs have its ports %s; now on %s", pod.name, lost, ports)
+        return moved
 
     def _end(self, pod: Pod) -> None:
         folder = self.folder(pod.model, pod.version)
@@ -200,16 +236,21 @@ class Pods:
     def _place(self, model: str, version: int) -> Pod:
         folder = self.folder(model, version)
         (folder / "spool").mkdir(parents=True, exist_ok=True)
-        with locked(self.home.serving / ".ports.lock", PLACE_SECONDS) as mine:  # none is shared
-            if not mine:
-                raise PlatformError(f"{self.home.serving}: another process is still taking ports")
-            taken = {port for other in self.all() for port in _ports(other)}
+        with self._placing() as taken:
             ports: list[int] = []
             for _ in range(4):
                 ports.append(free_port(taken=taken | set(ports)))
             pod = _pod(model, version, ports)
             write_struct(folder / "pod.json", pod)
         return pod
+
+    @contextlib.contextmanager
+    def _placing(self) -> Iterator[set[int]]:
+        """Take ports, of which none is shared; gives those that all pods have."""
+        with locked(self.home.serving / ".ports.lock", PLACE_SECONDS) as mine:
+            if not mine:
+                raise PlatformError(f"{self.home.serving}: another process is still taking ports")
+            yield {port for other in self.all() for port in _ports(other)}
 
     def _lock(self, model: str) -> Path:
         return self.home.serving / f".{model}.lock"
@@ -263,6 +304,10 @@ class Pods:
             },
             stop_seconds=SHIP_SECONDS,
         )
+
+
+def _is_new(state: State) -> bool:
+    return not state.pid or time.time() - state.started < SETTLED_SECONDS
 
 
 def _not_ready(pod: Pod) -> str | None:

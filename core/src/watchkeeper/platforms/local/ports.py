@@ -1,8 +1,14 @@
-"""Free ports on the loopback interface."""
+"""Ports on the loopback interface: which are free, and who has the others.
+
+Between the choice of a port and the moment its server listens anybody else may take it. So what
+answers there is ours only if a process of ours listens.
+"""
 
 import secrets
 import socket
 from collections.abc import Container
+
+import psutil
 
 from watchkeeper.platforms.interface import PlatformError
 
@@ -18,11 +24,34 @@ def is_free(port: int) -> bool:
         # As servers do: connections of the past that linger must not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
-            probe.listen(1)
+            probe.bind((HOST, port))  # and never listens: nobody's server shall meet the probe
         except OSError:
             return False
     return True
+
+
+def ports_of(pid: int) -> set[int]:
+    """Return the ports on which a process or one that it started listens; none once it ended."""
+    found: set[int] = set()
+    try:
+        process = psutil.Process(pid)
+        for each in (process, *process.children(recursive=True)):
+            found |= {
+                connection.laddr.port
+                for connection in each.net_connections("tcp")
+                if connection.status == psutil.CONN_LISTEN
+            }
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return found
+    return found
+
+
+def is_lost(port: int, pid: int) -> bool:
+    """Tell whether somebody else listens on a port that was meant for the process ``pid``.
+
+    A process that does not live has the pid 0.
+    """
+    return not is_free(port) and not (pid and port in ports_of(pid))
 
 
 def free_port(preferred: int | None = None, taken: Container[int] = ()) -> int:
