@@ -2,21 +2,25 @@
 
 import concurrent.futures
 import http.client
+import http.server
 import json
 import os
 import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
+import msgspec
 import psutil
 import pytest
 
+from watchkeeper.cli import up as up_module
 from watchkeeper.cli.down import down
 from watchkeeper.cli.up import up
 from watchkeeper.contracts.names import InvalidNameError
@@ -25,8 +29,9 @@ from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.episodes import attempts
 from watchkeeper.platforms import Endpoints, PlatformError
 from watchkeeper.platforms.local import LocalPlatform
+from watchkeeper.platforms.local.home import Ports
 from watchkeeper.platforms.local.orphans import MARK, end_marked, marked
-from watchkeeper.platforms.local.ports import free_port
+from watchkeeper.platforms.local.ports import free_port, ports_of
 from watchkeeper.platforms.local.supervisor import State
 from watchkeeper.registry import Registry
 
@@ -35,6 +40,7 @@ ROOT = Path(__file__).parents[2]
 STAND_IN = """#!/bin/sh
 case "$2" in
 watchkeeper.training) echo "$@" >> {folder}/trainings ;;
+watchkeeper.rollout) exec {python} -m http.server --bind 127.0.0.1 "$WATCHKEEPER_PORT" ;;
 *) exec sleep 1000 ;;
 esac
 """
@@ -49,6 +55,7 @@ def wait_for(what: Callable[[], object], seconds: float = 120.0) -> None:
 
 def make_components(folder: Path, **scripts: str) -> None:
     """Lay out the components: MLflow's environment is the real one unless a script is given."""
+    stand_in = STAND_IN.format(folder=folder, python=sys.executable)
     for component in ("training", "serving", "drift", "rollout", "registry"):
         if component == "registry" and component not in scripts:
             (folder / component).mkdir(parents=True)
@@ -56,7 +63,7 @@ def make_components(folder: Path, **scripts: str) -> None:
             continue
         python = folder / component / ".venv" / "bin" / "python"
         python.parent.mkdir(parents=True)
-        python.write_text(scripts.get(component, STAND_IN.format(folder=folder)))
+        python.write_text(scripts.get(component, stand_in))
         python.chmod(0o755)
 
 
@@ -169,7 +176,7 @@ def test_a_changed_setting_restarts_only_what_it_is_for(
 
 def test_programs_get_nothing_of_the_callers_settings(home: Path, endpoints: Endpoints) -> None:
     rollout = psutil.Process(states(home)["rollout"].pid)
-    wait_for(lambda: rollout.name() == "sleep")  # its shell has become the stand-in
+    wait_for(lambda: "http.server" in rollout.cmdline())  # its shell has become the stand-in
     environment = rollout.environ()
     assert environment["MLFLOW_TRACKING_URI"] == endpoints.mlflow
     assert environment[MARK] == str(home)
@@ -294,6 +301,78 @@ def test_ports_in_use_are_replaced_and_down_works_without_supervisord(
         end_marked(other, 1.0)
     assert get(f"{endpoints.mlflow}/health")[0] == 200, "the other system must be left alone"
     assert marked(home)
+
+
+class Anything(http.server.BaseHTTPRequestHandler):
+    """Says yes to whatever it is asked."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_ports_that_strangers_took_after_they_were_chosen_are_replaced_and_strangers_not_trusted(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / ".watchkeeper"
+    strangers = [http.server.ThreadingHTTPServer(("127.0.0.1", 0), Anything) for _ in range(4)]
+    taken = Ports(*(stranger.server_port for stranger in strangers))
+    for stranger in strangers:
+        threading.Thread(target=stranger.serve_forever).start()
+    try:
+        with environment.context() as patch:
+            patch.setattr(up_module, "_ports", lambda *_: taken)
+            theirs = up(folder, [MODEL])
+        installation = LocalPlatform(folder).home.read_installation()
+        assert not set(msgspec.structs.astuple(installation.ports)) & set(
+            msgspec.structs.astuple(taken)
+        )
+        assert theirs.mlflow == f"http://127.0.0.1:{installation.ports.mlflow}"
+        assert installation.role("training").environment["MLFLOW_TRACKING_URI"] == theirs.mlflow
+        parts = states(folder)
+        assert installation.ports.mlflow in ports_of(parts["mlflow"].pid)
+        assert {installation.ports.v2, installation.ports.operations} <= ports_of(
+            parts["gateway"].pid
+        )
+        assert installation.ports.rollout in ports_of(parts["rollout"].pid)
+        assert get(f"{theirs.v2}/v2/health/ready")[0] == 503
+        assert Anything.asked == []
+        assert up(folder, [MODEL]) == theirs
+    finally:
+        for stranger in strangers:
+            stranger.shutdown()
+            stranger.server_close()
+        down(folder)
+        end_marked(folder, 1.0)
+
+
+def test_two_systems_that_start_at_once_have_a_registry_each(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folders = [tmp_path / name / ".watchkeeper" for name in ("one", "two")]
+    with environment.context() as patch:
+        for name in ("V2", "MLFLOW", "OPERATIONS", "ROLLOUT"):
+            patch.setenv(f"WATCHKEEPER_{name}_PORT", str(free_port()))
+        try:
+            with concurrent.futures.ThreadPoolExecutor(2) as pool:
+                places = list(pool.map(lambda folder: up(folder, [MODEL]), folders))
+            for number, place in enumerate(places):
+                Registry(place.mlflow).client.create_registered_model(f"model-{number}")
+            for number, place in enumerate(places):
+                (found,) = Registry(place.mlflow).client.search_registered_models()
+                assert found.name == f"model-{number}"
+        finally:
+            for folder in folders:
+                down(folder)
+                end_marked(folder, 1.0)
 
 
 def test_down_leaves_nothing(home: Path, endpoints: Endpoints) -> None:

@@ -6,27 +6,25 @@ differently is restarted, and nothing else.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from http import HTTPStatus
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from watchkeeper.cli.local_programs import describe, mlflow_program, mlflow_url, rollout_program
+from watchkeeper.cli.local_programs import describe, mlflow_url
 from watchkeeper.cli.local_settings import LocalSettings, make_secrets, read_local_settings
+from watchkeeper.cli.parts import program, wait
 from watchkeeper.contracts.names import run_name
 from watchkeeper.ledger import Ledger, migrate
 from watchkeeper.ledger.episodes import Attempt, save_attempt
 from watchkeeper.platforms import Endpoints, PlatformError, Run
 from watchkeeper.platforms.local import LocalPlatform
-from watchkeeper.platforms.local.asking import get
 from watchkeeper.platforms.local.clients import read_keys
-from watchkeeper.platforms.local.gateway import gateway_program
+from watchkeeper.platforms.local.gateway import Gateway
 from watchkeeper.platforms.local.home import (
     Home,
     Installation,
     Ports,
-    last_line,
     locked,
     read_struct,
     sockets_folder,
@@ -40,10 +38,9 @@ from watchkeeper.registry import Registry
 log = logging.getLogger(__name__)
 
 OTHERS_SECONDS = 120.0  # another ``up`` or ``down`` may be at work
-READY_SECONDS = 90.0
 ORPHAN_SECONDS = 20.0
-POLL_SECONDS = 0.05
-HOPELESS_STARTS = 4
+FIRST = ("mlflow", "gateway")
+ALL = (*FIRST, "rollout")
 
 
 def up(folder: Path, models: Sequence[str]) -> Endpoints:
@@ -73,38 +70,44 @@ def _up(home: Home, models: tuple[str, ...], settings: LocalSettings) -> Endpoin
             log.warning("left behind by a crash, ended: %s", process)
         sockets, ports = str(sockets_folder(home.folder)), _ports(settings, before)
     make_secrets(home.secrets)
-    installation = describe(home, sockets, models, ports, settings)
-    if installation != before:
-        write_struct(home.installation_file, installation)
+
+    def place(ports: Ports) -> Installation:
+        installation = describe(home, sockets, models, ports, settings)
+        if installation != read_struct(home.installation_file, Installation):
+            write_struct(home.installation_file, installation)
+        Gateway(home.gateway, Path(sockets)).declare(models, ports, read_keys(settings.api_keys))
+        return installation
+
+    def put(ports: Ports, parts: Sequence[str], *, serving: bool = True) -> None:
+        installation = place(ports)
+        pods = [pod for pod in platform.pods.all() if serving and pod.model in models]
+        changed = platform.supervisor.put(
+            *(program(part, platform, installation) for part in parts),
+            *(each for pod in pods for each in platform.pods.programs(pod)),
+        )
+        for name in changed:
+            log.info("started: %s", name)
+
+    place(ports)
     platform = LocalPlatform(home.folder)
-    supervisor = platform.supervisor
-    platform.gateway.declare(models, ports, read_keys(settings.api_keys))
-    first = [mlflow_program(installation), gateway_program(installation, home.gateway)]
-    if running:
-        _tell(supervisor.put(*first))
-    else:
-        # The rest follows when the ledger is ready; until then its files must not start it.
-        supervisor.forget(*supervisor.known())
+    if not running:
+        # What runs follows from here on; files of the past must not start anything.
+        platform.supervisor.forget(*platform.supervisor.known())
         platform.pods.settle()
-        for program in first:
-            supervisor.write(program)
-        supervisor.start()
+        platform.supervisor.start()
+    put(ports, FIRST, serving=False)  # the rest follows when the ledger is ready
     migrate(settings.ledger_url)
-    ours = [pod for pod in platform.pods.all() if pod.model in models]
-    _tell(supervisor.put(*(program for pod in ours for program in platform.pods.programs(pod))))
-    ready: dict[str, Callable[[], bool]] = {
-        "mlflow": lambda: _registry_answers(ports),
-        "gateway": platform.gateway.ready,
-    }
-    _wait(supervisor, ready)
+    put(ports, FIRST)
+    ports = wait(FIRST, platform, ports, lambda ports: put(ports, FIRST))
     # Only now: MLflow makes its tables at the first request, and two at once would collide.
-    _tell(supervisor.put(rollout_program(installation)))
+    put(ports, ALL)
     # And only now what serves models that are not named any more: nobody starts it again.
     others = [pod for pod in platform.pods.all() if pod.model not in models]
-    supervisor.remove(*(pod.server for pod in others))
-    supervisor.remove(*(pod.shipper for pod in others))
+    platform.supervisor.remove(*(pod.server for pod in others))
+    platform.supervisor.remove(*(pod.shipper for pod in others))
     for model in models:
         _first_run(platform, model, settings.ledger_url, ports)
+    ports = wait(ALL, platform, ports, lambda ports: put(ports, ALL))
     endpoints = _endpoints(models, ports, settings)
     if read_struct(home.endpoints_file, Endpoints) != endpoints:
         write_struct(home.endpoints_file, endpoints)
@@ -127,33 +130,6 @@ def _ports(settings: LocalSettings, before: Installation | None) -> Ports:
         if found[name] != wish:
             log.warning("port %s for %s is in use: taking %s", wish, name, found[name])
     return Ports(**found)
-
-
-def _registry_answers(ports: Ports) -> bool:
-    """Ask for something that needs MLflow's database, which is made by the first who asks."""
-    path = "/api/2.0/mlflow/registered-models/search?max_results=1"
-    try:
-        return get(ports.mlflow, path, timeout=30.0)[0] == HTTPStatus.OK
-    except OSError:
-        return False
-
-
-def _wait(supervisor: Supervisor, ready: dict[str, Callable[[], bool]]) -> None:
-    """Wait until all parts are ready, but not for one that ends again and again."""
-    deadline = time.monotonic() + READY_SECONDS
-    starts: dict[str, set[int]] = {name: set() for name in ready}
-    waiting = dict(ready)
-    while waiting:
-        waiting = {name: is_ready for name, is_ready in waiting.items() if not is_ready()}
-        states = supervisor.states()
-        for name in waiting:
-            starts[name].add(states[name].started)
-            late = time.monotonic() > deadline
-            if late or len(starts[name]) >= HOPELESS_STARTS:
-                why = f"is not ready after {READY_SECONDS:g} s" if late else "ends again and again"
-                file = supervisor.home.log(name)
-                raise PlatformError(f"{name} {why}: {last_line(file)} (see {file})")
-        time.sleep(POLL_SECONDS)
 
 
 def _first_run(platform: LocalPlatform, model: str, ledger_url: str, ports: Ports) -> None:
@@ -179,8 +155,3 @@ def _endpoints(models: Sequence[str], ports: Ports, settings: LocalSettings) -> 
         ledger=settings.ledger_url,
         hosts={model: model for model in models},
     )
-
-
-def _tell(changed: Sequence[str]) -> None:
-    for name in changed:
-        log.info("started: %s", name)
