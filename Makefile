@@ -19,8 +19,9 @@ UV := $(CURDIR)/.uv/bin/uv
 TABLE = $(if $(DATA),--data "$(DATA)")
 DEMO_HOME := .watchkeeper/demo/system
 WATCHKEEPER := cli/.venv/bin/watchkeeper
-# The models of `make up`; the first one answers gRPC clients that name no host.
-MODELS := ai4i-failure warranty-risk
+# The models of `make up`: without them those of the last time, at first both. The first one
+# answers gRPC clients that name no host.
+MODELS :=
 
 ## the loop
 .PHONY: demo

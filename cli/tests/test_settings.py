@@ -13,7 +13,15 @@ import pytest
 
 from watchkeeper.cli import installation
 from watchkeeper.cli.local_programs import describe, rollout_program
-from watchkeeper.cli.local_settings import PASSED_ON, LocalSettings, passed_on
+from watchkeeper.cli.local_settings import (
+    PASSED_ON,
+    Given,
+    LocalSettings,
+    passed_on,
+    read_given,
+)
+from watchkeeper.contracts.kept import in_force, keep
+from watchkeeper.contracts.settings import SettingsError
 from watchkeeper.platforms.local.home import Home, Ports, write_struct
 from watchkeeper.platforms.local.pods import Pod, Pods
 from watchkeeper.platforms.local.supervisor import Supervisor
@@ -64,13 +72,13 @@ def settings() -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture
-def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
+def given(tmp_path: Path) -> dict[str, set[str]]:
     """What the system itself tells each role, as names of fields."""
-    for name in {name for names in PASSED_ON.values() for name in names}:
-        monkeypatch.delenv(PREFIX + name, raising=False)
     home = Home(tmp_path / "home")
     home.make()
-    system = describe(home, str(tmp_path), ("pump",), Ports(1, 2, 3, 4), LocalSettings())
+    system = describe(
+        home, str(tmp_path), Ports(1, 2, 3, 4), Given(("pump",), LocalSettings(), {}, ())
+    )
     write_struct(home.installation_file, system)
     server, sidecar = Pods(home, Supervisor(home, tmp_path)).programs(Pod("pump", 1, 5, 6, 7, 8))
     environments = {
@@ -119,15 +127,59 @@ def test_the_manual_tells_all_that_a_user_may_set_and_its_default(
 
 
 def test_a_users_variable_is_passed_on_by_value_or_by_file() -> None:
-    environ = {
+    variables = {
         "WATCHKEEPER_TURN_SECONDS": "1",
-        "WATCHKEEPER_ROLLOUT_POLICY_FILE": "policy.json",
+        "WATCHKEEPER_ROLLOUT_POLICY_FILE": "/etc/policy.json",
         "WATCHKEEPER_POLL_SECONDS": "2",
     }
-    assert passed_on("rollout", environ) == {
+    assert passed_on("rollout", variables) == {
         "WATCHKEEPER_TURN_SECONDS": "1",
-        "WATCHKEEPER_ROLLOUT_POLICY_FILE": str(Path("policy.json").absolute()),
+        "WATCHKEEPER_ROLLOUT_POLICY_FILE": "/etc/policy.json",
     }
+
+
+def test_settings_stay_in_force_until_they_are_given_anew_or_empty(tmp_path: Path) -> None:
+    def given(models: tuple[str, ...] = (), **variables: str) -> Given:
+        environ = {f"{PREFIX}{name}": value for name, value in variables.items()}
+        found = read_given(tmp_path, models, {f"{PREFIX}COMPONENTS": str(ROOT), **environ})
+        keep(tmp_path, found.variables)
+        return found
+
+    keys = tmp_path / "keys.json"
+    keys.write_text('{"lab": "0123456789abcdef"}')
+    given(("pump", "mill"), TURN_SECONDS="1", V2_PORT="8888", API_KEYS_FILE=str(keys))
+    later = given()
+    assert later.models == ("pump", "mill")
+    assert later.settings.v2_port == 8888
+    assert passed_on("rollout", later.variables) == {"WATCHKEEPER_TURN_SECONDS": "1"}
+    assert later.settings.api_keys == keys.read_text()
+    assert set(later.kept) == {
+        f"{PREFIX}{name}" for name in ("MODELS", "TURN_SECONDS", "V2_PORT", "API_KEYS_FILE")
+    }
+    changed = given(("mill",), TURN_SECONDS="2", API_KEYS="", V2_PORT="")
+    assert (changed.models, changed.kept) == (("mill",), ())
+    assert changed.settings == LocalSettings(
+        **{name: getattr(changed.settings, name) for name in ("source_url", "ledger_url")},
+        components=ROOT,
+        code_version=changed.settings.code_version,
+    )
+    assert given().kept == (f"{PREFIX}MODELS", f"{PREFIX}TURN_SECONDS")
+
+
+def test_a_value_takes_the_place_of_a_file_and_the_other_way_round() -> None:
+    by_value, by_file = "WATCHKEEPER_API_KEYS", "WATCHKEEPER_API_KEYS_FILE"
+    kept = in_force(["API_KEYS"], {}, {by_file: "keys.json"})
+    assert kept == {by_file: str(Path("keys.json").absolute())}
+    assert in_force(["API_KEYS"], kept, {by_value: "{}"}) == {by_value: "{}"}
+    assert in_force(["API_KEYS"], {by_value: "{}"}, {by_file: "/keys"}) == {by_file: "/keys"}
+    assert in_force(["API_KEYS"], kept, {by_file: ""}) == {}
+    assert in_force(["API_KEYS"], kept, {}) == kept
+
+
+def test_a_kept_setting_that_no_longer_works_is_told_as_such(tmp_path: Path) -> None:
+    keep(tmp_path, {"WATCHKEEPER_API_KEYS_FILE": str(tmp_path / "gone")})
+    with pytest.raises(SettingsError, match="earlier 'up'; 'WATCHKEEPER_API_KEYS_FILE= watch"):
+        read_given(tmp_path, ("pump",), {f"{PREFIX}COMPONENTS": str(ROOT)})
 
 
 def _text(name: str, default: float) -> str:

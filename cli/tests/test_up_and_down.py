@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -40,6 +41,7 @@ ROOT = Path(__file__).parents[2]
 STAND_IN = """#!/bin/sh
 case "$2" in
 watchkeeper.training) echo "$@" >> {folder}/trainings ;;
+watchkeeper.training.check) exec {root}/training/.venv/bin/python "$@" ;;
 watchkeeper.rollout) exec {python} -m http.server --bind 127.0.0.1 "$WATCHKEEPER_PORT" ;;
 *) exec sleep 1000 ;;
 esac
@@ -55,7 +57,7 @@ def wait_for(what: Callable[[], object], seconds: float = 120.0) -> None:
 
 def make_components(folder: Path, **scripts: str) -> None:
     """Lay out the components: MLflow's environment is the real one unless a script is given."""
-    stand_in = STAND_IN.format(folder=folder, python=sys.executable)
+    stand_in = STAND_IN.format(folder=folder, python=sys.executable, root=ROOT)
     for component in ("training", "serving", "drift", "rollout", "registry"):
         if component == "registry" and component not in scripts:
             (folder / component).mkdir(parents=True)
@@ -115,6 +117,10 @@ def states(home: Path) -> dict[str, State]:
     return LocalPlatform(home).supervisor.states()
 
 
+def processes(home: Path) -> dict[str, tuple[int, int]]:
+    return {name: (state.pid, state.started) for name, state in states(home).items()}
+
+
 def test_two_at_a_time_start_everything_once(home: Path, endpoints: Endpoints) -> None:
     assert {"gateway", "mlflow", "rollout"} <= states(home).keys()
     assert get(f"{endpoints.mlflow}/health")[0] == 200
@@ -158,9 +164,9 @@ def test_secrets_are_for_the_user_only(home: Path, endpoints: Endpoints) -> None
 
 
 def test_a_second_up_restarts_nothing(home: Path, endpoints: Endpoints) -> None:
-    before = states(home)
+    before = processes(home)
     assert up(home, [MODEL]) == endpoints
-    assert states(home) == before
+    assert processes(home) == before
 
 
 def test_a_changed_setting_restarts_only_what_it_is_for(
@@ -207,10 +213,9 @@ def test_what_serves_a_model_stops_while_it_is_not_named(home: Path, endpoints: 
     assert up(home, [MODEL]) == endpoints
 
 
-def watchkeeper(home: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
-    """Run the command line; the exit code, its JSON, and what it said besides."""
+def run_watchkeeper(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [Path(sys.executable).with_name("watchkeeper"), *arguments, "--json"],
+        [Path(sys.executable).with_name("watchkeeper"), *arguments],
         env={**os.environ, "WATCHKEEPER_HOME": str(home)},
         capture_output=True,
         text=True,
@@ -218,6 +223,12 @@ def watchkeeper(home: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
         check=False,
     )
     assert "Traceback" not in done.stderr
+    return done
+
+
+def watchkeeper(home: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
+    """Run the command line; the exit code, its JSON, and what it said besides."""
+    done = run_watchkeeper(home, *arguments, "--json")
     return done.returncode, json.loads(done.stdout or "{}"), done.stderr
 
 
@@ -245,11 +256,81 @@ def test_status_shows_what_it_can_while_the_registry_is_down(
     assert up(home, [MODEL]) == endpoints
 
 
-def test_an_error_of_the_system_is_one_line(environment: pytest.MonkeyPatch) -> None:  # noqa: ARG001
-    code, _, said = watchkeeper(Path(__file__) / "below", "up")
+def test_a_typo_in_a_parameter_is_refused_before_there_is_a_run(
+    home: Path, endpoints: Endpoints
+) -> None:
+    both = up(home, [MODEL, "warranty-risk"])
+    before = LocalPlatform(home).runs("warranty-risk")
+    code, _, said = watchkeeper(home, "train", "warranty-risk", "--set", "tree=9")
     assert code == 1
-    assert said.startswith("watchkeeper: ")
-    assert "below" in said
+    assert "no parameter 'tree'; it has:" in json.loads(said)["error"]
+    assert "trees" in json.loads(said)["error"]
+    ledger = Ledger(both.ledger)
+    assert {a.run for a in attempts(ledger, "warranty-risk")} == before.keys()
+    ledger.close()
+    assert LocalPlatform(home).runs("warranty-risk") == before
+    assert up(home, [MODEL]) == endpoints
+
+
+def test_a_plain_up_goes_on_with_what_was_given_last_and_says_so(
+    home: Path, endpoints: Endpoints, environment: pytest.MonkeyPatch
+) -> None:
+    with environment.context() as patch:
+        patch.setenv("WATCHKEEPER_API_KEYS", '{"lab": "0123456789abcdef"}')
+        assert up(home, [MODEL]) == endpoints
+    before = processes(home)
+    code, found, said = watchkeeper(home, "up")
+    assert (code, found["hosts"]) == (0, {MODEL: MODEL})
+    assert processes(home) == before
+    (told,) = [
+        line["message"]
+        for line in map(json.loads, said.splitlines())
+        if line["message"].startswith("as in an earlier")
+    ]
+    assert "WATCHKEEPER_API_KEYS, WATCHKEEPER_MODELS" in told
+    assert "0123456789abcdef" not in said
+    table = home / "gateway" / "v2.json"
+    assert "0123456789abcdef" in table.read_text()
+    with environment.context() as patch:
+        patch.setenv("WATCHKEEPER_API_KEYS", "")
+        assert up(home) == endpoints
+    assert "0123456789abcdef" not in table.read_text()
+
+
+def test_an_error_is_one_line_and_an_object_for_programs(
+    environment: pytest.MonkeyPatch,  # noqa: ARG001
+) -> None:
+    folder = Path(__file__) / "below"
+    code, _, said = watchkeeper(folder, "up")
+    assert code == 1
+    assert "below" in json.loads(said)["error"]
+    done = run_watchkeeper(folder, "up")
+    assert done.returncode == 1
+    assert done.stderr == f"watchkeeper: {json.loads(said)['error']}\n"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        (("status", "--unknown"), "--unknown"),
+        (("explain",), "prediction_id"),
+        (("promote", "--version", "two"), "--version"),
+        (("statsu",), "statsu"),
+    ],
+)
+def test_a_command_line_that_is_wrong_is_an_object_for_programs(
+    tmp_path: Path, wrong: tuple[str, ...], why: str
+) -> None:
+    for_people = run_watchkeeper(tmp_path, *wrong)
+    code, _, said = watchkeeper(tmp_path, *wrong)
+    assert (code, for_people.returncode) == (2, 2)
+    assert why in json.loads(said)["error"]
+    assert why in for_people.stderr
+
+
+def test_the_version_is_told(tmp_path: Path) -> None:
+    done = run_watchkeeper(tmp_path, "--version")
+    assert (done.returncode, done.stdout) == (0, f"watchkeeper {version('watchkeeper-cli')}\n")
 
 
 def test_after_a_crash_of_supervisord_status_says_so_and_up_goes_on_in_the_same_place(
@@ -363,11 +444,13 @@ def test_two_systems_that_start_at_once_have_a_registry_each(
             patch.setenv(f"WATCHKEEPER_{name}_PORT", str(free_port()))
         try:
             with concurrent.futures.ThreadPoolExecutor(2) as pool:
-                places = list(pool.map(lambda folder: up(folder, [MODEL]), folders))
-            for number, place in enumerate(places):
-                Registry(place.mlflow).client.create_registered_model(f"model-{number}")
-            for number, place in enumerate(places):
-                (found,) = Registry(place.mlflow).client.search_registered_models()
+                places = list(pool.map(lambda folder: watchkeeper(folder, "up", MODEL), folders))
+            assert [code for code, _, _ in places] == [0, 0], places
+            registries = [found["mlflow"] for _, found, _ in places]
+            for number, place in enumerate(registries):
+                Registry(place).client.create_registered_model(f"model-{number}")
+            for number, place in enumerate(registries):
+                (found,) = Registry(place).client.search_registered_models()
                 assert found.name == f"model-{number}"
         finally:
             for folder in folders:

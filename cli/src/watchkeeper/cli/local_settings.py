@@ -1,9 +1,8 @@
 """What a person may decide about the local system, checked before anything starts."""
 
-import os
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,8 @@ import msgspec
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from watchkeeper.cli.installation import Settings
+from watchkeeper.contracts.kept import in_force, read_kept
 from watchkeeper.contracts.names import check_model_name
 from watchkeeper.contracts.policies import DriftPolicy, RetentionPolicy, RolloutPolicy, override
 from watchkeeper.contracts.settings import PREFIX, SettingsError, read_settings
@@ -59,17 +60,57 @@ class LocalSettings(msgspec.Struct, frozen=True):
         return str(self.components.absolute() / component / ".venv" / "bin" / "python")
 
 
-def read_local_settings(home: Path, models: tuple[str, ...]) -> LocalSettings:
-    """Read the settings and check all that can be checked before a process starts.
+class Given(msgspec.Struct, frozen=True):
+    """All that is decided about one system: ``variables`` are those behind it, by their names,
+    ``kept`` the ones among them that were given to an earlier ``up``.
+    """
+
+    models: tuple[str, ...]
+    settings: LocalSettings
+    variables: dict[str, str]
+    kept: tuple[str, ...]
+
+
+def read_given(home: Path, models: tuple[str, ...], environ: Mapping[str, str]) -> Given:
+    """Read the settings, those of earlier times too, and check them before a process starts.
+
+    ``models`` are those that were named, if any were.
 
     Raises:
         SettingsError, InvalidNameError: something cannot work; the message says what.
     """
-    settings = read_settings(LocalSettings)
+    if models:
+        environ = {**environ, f"{PREFIX}MODELS": msgspec.json.encode(models).decode()}
+    names = {field.name.upper() for field in msgspec.structs.fields(LocalSettings)}
+    names |= {"MODELS", *(name for passed in PASSED_ON.values() for name in passed)}
+    variables = in_force(sorted(names), read_kept(home), environ)
+    kept = tuple(name for name in variables if name not in environ)
+    try:
+        found, settings = _read_models(variables), _read_settings(home, variables)
+    except SettingsError as error:
+        blamed = [name for name in kept if name in str(error)]
+        if not blamed:
+            raise
+        raise SettingsError(f"{error} (given to an earlier 'up'; {how_to_drop(blamed)})") from error
+    return Given(found, settings, variables, kept)
+
+
+def how_to_drop(variables: Sequence[str]) -> str:
+    """Say how a setting that was kept goes back to its default."""
+    return f"'{variables[0]}= watchkeeper up' goes back to the default"
+
+
+def _read_models(variables: Mapping[str, str]) -> tuple[str, ...]:
+    models = read_settings(Settings, variables).models
     if not models:
-        raise SettingsError("WATCHKEEPER_MODELS: at least one model is needed")
+        raise SettingsError(f"{PREFIX}MODELS: at least one model is needed")
     for model in models:
         check_model_name(model)
+    return models
+
+
+def _read_settings(home: Path, variables: Mapping[str, str]) -> LocalSettings:
+    settings = read_settings(LocalSettings, variables)
     _check_policy("DRIFT_POLICY", DriftPolicy(), settings.drift_policy)
     _check_policy("ROLLOUT_POLICY", RolloutPolicy(), settings.rollout_policy)
     _check_policy("RETENTION", RetentionPolicy(), settings.retention)
@@ -96,14 +137,11 @@ def read_local_settings(home: Path, models: tuple[str, ...]) -> LocalSettings:
     return settings
 
 
-def passed_on(role: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the user's own variables that a role gets; files by their absolute paths."""
+def passed_on(role: str, variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the user's own variables that a role gets, by value or by file."""
     names = [PREFIX + name for name in PASSED_ON.get(role, ())]
-    files = {f"{name}_FILE": environ.get(f"{name}_FILE") for name in names}
-    return {
-        **{name: environ[name] for name in names if name in environ},
-        **{name: str(Path(path).absolute()) for name, path in files.items() if path},
-    }
+    wanted = {*names, *(f"{name}_FILE" for name in names)}
+    return {name: value for name, value in variables.items() if name in wanted}
 
 
 def make_secrets(folder: Path) -> None:

@@ -1,18 +1,16 @@
 """`watchkeeper`: every command, each with ``--json`` for programs."""
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from importlib import metadata
 from typing import Annotated, Any
 
 import msgspec
 import typer
 from rich.console import Console
-from sqlalchemy.exc import SQLAlchemyError
 
 from watchkeeper.cli import orders
 from watchkeeper.cli.down import down as stop_system
-from watchkeeper.cli.explain import UnknownPredictionError, print_chain, read_chain
+from watchkeeper.cli.explain import print_chain, read_chain
 from watchkeeper.cli.history import print_history
 from watchkeeper.cli.installation import Installation, open_installation, read_cli_settings
 from watchkeeper.cli.status import (
@@ -21,41 +19,33 @@ from watchkeeper.cli.status import (
     read_status,
     without_passwords,
 )
+from watchkeeper.cli.telling import JSON, Commands, clear_errors
 from watchkeeper.cli.up import up as start_system
-from watchkeeper.contracts.names import InvalidNameError
-from watchkeeper.contracts.settings import SettingsError
 from watchkeeper.ledger.events import history as read_history
-from watchkeeper.platforms import PlatformError
-from watchkeeper.registry import RegistryError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, help=__doc__)
 console = Console()
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Json = Annotated[bool, typer.Option(JSON, help="Print JSON for programs.")]
 Model = Annotated[str, typer.Argument(help="The model; may be left out when there is only one.")]
 Models = Annotated[
     list[str] | None, typer.Argument(help="The models; the first answers where none is named.")
 ]
-EXPECTED = (
-    InvalidNameError,
-    OSError,
-    PlatformError,
-    RegistryError,
-    SQLAlchemyError,
-    SettingsError,
-    UnknownPredictionError,
-    orders.OrderError,
-)
 
 
-@contextlib.contextmanager
-def _clear_errors() -> Iterator[None]:
-    """Expected errors become one line and exit code 1; anything else is a defect of ours."""
-    try:
-        yield
-    except EXPECTED as error:
-        print(f"watchkeeper: {error}", file=sys.stderr)
-        raise typer.Exit(1) from error
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"watchkeeper {metadata.version('watchkeeper-cli')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take what is said before any command."""
 
 
 def _show(value: Any, as_json: bool, show: Callable[[], None]) -> None:
@@ -86,7 +76,7 @@ def _known(installation: Installation, model: str) -> str:
 @app.command()
 def status(json: Json = False) -> None:
     """Show what serves, what rolls out, what drifts, and where things are."""
-    with _clear_errors():
+    with clear_errors(json):
         found = read_status(open_installation())
         _show(found, json, lambda: print_status(console, found))
 
@@ -97,7 +87,7 @@ def history(
     json: Json = False,
 ) -> None:
     """Show every decision, oldest first."""
-    with _clear_errors():
+    with clear_errors(json):
         installation = open_installation()
         models = (_known(installation, model),) if model else installation.models
         found = [event for name in models for event in read_history(installation.ledger, name)]
@@ -108,7 +98,7 @@ def history(
 @app.command()
 def explain(prediction_id: str, json: Json = False) -> None:
     """Show the chain behind one prediction: version, training, data, trigger, traffic steps."""
-    with _clear_errors():
+    with clear_errors(json):
         chain = read_chain(open_installation(), prediction_id)
         _show(chain, json, lambda: print_chain(console, chain))
 
@@ -122,7 +112,7 @@ def train(
     json: Json = False,
 ) -> None:
     """Start a training run by hand."""
-    with _clear_errors():
+    with clear_errors(json):
         installation, model = _open(model)
         name = orders.train(installation, model, _pairs(parameter or []))
         _show({"run": name}, json, lambda: console.print(f"training run {name} started"))
@@ -145,7 +135,7 @@ def promote(
     json: Json = False,
 ) -> None:
     """Take a version to production: the candidate at once, another one in steps."""
-    with _clear_errors():
+    with clear_errors(json):
         installation, model = _open(model)
         _tell(orders.promote(installation, model, version), json)
 
@@ -153,7 +143,7 @@ def promote(
 @app.command()
 def abort(model: Model = "", json: Json = False) -> None:
     """Take the candidate off its traffic."""
-    with _clear_errors():
+    with clear_errors(json):
         installation, model = _open(model)
         _tell(orders.abort(installation, model), json)
 
@@ -161,7 +151,7 @@ def abort(model: Model = "", json: Json = False) -> None:
 @app.command()
 def rollback(model: Model = "", json: Json = False) -> None:
     """Leave production for the previous version."""
-    with _clear_errors():
+    with clear_errors(json):
         installation, model = _open(model)
         _tell(orders.rollback(installation, model), json)
 
@@ -169,7 +159,7 @@ def rollback(model: Model = "", json: Json = False) -> None:
 @app.command()
 def pause(model: Model = "", json: Json = False) -> None:
     """Hold a rollout where it is."""
-    with _clear_errors():
+    with clear_errors(json):
         installation, model = _open(model)
         _tell(orders.pause(installation, model, paused=True), json)
 
@@ -177,7 +167,7 @@ def pause(model: Model = "", json: Json = False) -> None:
 @app.command()
 def resume(model: Model = "", json: Json = False) -> None:
     """Let a paused rollout go on."""
-    with _clear_errors():
+    with clear_errors(json):
         installation, model = _open(model)
         _tell(orders.pause(installation, model, paused=False), json)
 
@@ -189,7 +179,7 @@ def forget(
     json: Json = False,
 ) -> None:
     """Delete what the ledger keeps of one subject up to now."""
-    with _clear_errors():
+    with clear_errors(json):
         installation = open_installation()
         models = (_known(installation, model),) if model else installation.models
         _tell(orders.forget(installation, models, subject), json)
@@ -201,10 +191,12 @@ def _tell(what: str, as_json: bool) -> None:
 
 @app.command()
 def up(models: Models = None, json: Json = False) -> None:
-    """Start the local system, or adopt the one that runs."""
-    with _clear_errors():
-        settings = read_cli_settings()
-        started = start_system(settings.home, tuple(models or settings.models))
+    """Start the local system, or adopt the one that runs.
+
+    Models and settings that are not given now are as they were given last.
+    """
+    with clear_errors(json, steps=True):
+        started = start_system(read_cli_settings().home, tuple(models or ()))
         endpoints = without_passwords(started)
         _show(endpoints, json, lambda: print_endpoints(console, endpoints))
 
@@ -212,6 +204,6 @@ def up(models: Models = None, json: Json = False) -> None:
 @app.command()
 def down(json: Json = False) -> None:
     """Stop the local system; its data stays."""
-    with _clear_errors():
+    with clear_errors(json, steps=True):
         stop_system(read_cli_settings().home)
         _tell("everything is stopped", json)

@@ -37,6 +37,7 @@ def train(installation: Installation, model: str, parameters: dict[str, str]) ->
         replaces=production,
         parameters=parameters,
     )
+    installation.platform.check_run(run)
     save_attempt(installation.ledger, Attempt(run.name, None, model, run.trigger, time.time()))
     if not installation.platform.create_run(run):
         raise OrderError(f"run {run.name} was created by somebody else just now; try again")

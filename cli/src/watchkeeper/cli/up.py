@@ -5,6 +5,7 @@ differently is restarted, and nothing else.
 """
 
 import logging
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +13,15 @@ from pathlib import Path
 import msgspec
 
 from watchkeeper.cli.local_programs import describe, mlflow_url
-from watchkeeper.cli.local_settings import LocalSettings, make_secrets, read_local_settings
+from watchkeeper.cli.local_settings import (
+    Given,
+    LocalSettings,
+    how_to_drop,
+    make_secrets,
+    read_given,
+)
 from watchkeeper.cli.parts import program, wait
+from watchkeeper.contracts.kept import keep
 from watchkeeper.contracts.names import run_name
 from watchkeeper.ledger import Ledger, migrate
 from watchkeeper.ledger.episodes import Attempt, save_attempt
@@ -43,23 +51,31 @@ FIRST = ("mlflow", "gateway")
 ALL = (*FIRST, "rollout")
 
 
-def up(folder: Path, models: Sequence[str]) -> Endpoints:
-    """Bring the system in ``folder`` up for ``models`` and return where things are.
+def up(folder: Path, models: Sequence[str] = ()) -> Endpoints:
+    """Bring the system in ``folder`` up and return where things are.
+
+    Models and settings that are not given are those of the last time.
 
     Raises:
         SettingsError, InvalidNameError: a setting cannot work; nothing was touched.
         PlatformError: a part did not come up; the message names its log.
     """
     home = Home(folder)
-    settings = read_local_settings(home.folder, tuple(models))
+    read_given(home.folder, tuple(models), os.environ)
     home.make()
     with locked(home.folder / ".up.lock", OTHERS_SECONDS) as mine:
         if not mine:
             raise PlatformError(f"{home.folder}: another 'up' or 'down' is still at work here")
-        return _up(home, tuple(models), settings)
+        given = read_given(home.folder, tuple(models), os.environ)  # as the other one left it
+        if given.kept:
+            told = ", ".join(given.kept)
+            log.warning("as in an earlier 'up': %s; %s", told, how_to_drop(given.kept))
+        keep(home.folder, given.variables)
+        return _up(home, given)
 
 
-def _up(home: Home, models: tuple[str, ...], settings: LocalSettings) -> Endpoints:
+def _up(home: Home, given: Given) -> Endpoints:
+    models, settings = given.models, given.settings
     before = read_struct(home.installation_file, Installation)
     running = before is not None and Supervisor(home, Path(before.sockets)).answers()
     if before is not None and running:
@@ -72,7 +88,7 @@ def _up(home: Home, models: tuple[str, ...], settings: LocalSettings) -> Endpoin
     make_secrets(home.secrets)
 
     def place(ports: Ports) -> Installation:
-        installation = describe(home, sockets, models, ports, settings)
+        installation = describe(home, sockets, ports, given)
         if installation != read_struct(home.installation_file, Installation):
             write_struct(home.installation_file, installation)
         Gateway(home.gateway, Path(sockets)).declare(models, ports, read_keys(settings.api_keys))

@@ -7,6 +7,7 @@ import alembic.command
 import alembic.config
 from sqlalchemy import Connection
 
+from watchkeeper.contracts.folders import make_private
 from watchkeeper.ledger.engines import open_engine
 
 
@@ -40,7 +41,7 @@ def migrate(url: str) -> None:
     """Bring the tables of the database at ``url`` to this release; harmless when they are."""
     engine = open_engine(url, patient=True)
     if engine.dialect.name == "sqlite" and engine.url.database:
-        Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
+        make_private(Path(engine.url.database).parent)
     config = alembic.config.Config()
     # Alembic reads "%" as the beginning of a placeholder.
     migrations = str(Path(__file__).parent / "migrations").replace("%", "%%")

@@ -14,6 +14,9 @@ from watchkeeper.ledger.database import Ledger
 from watchkeeper.ledger.once import TEXT, clean, store_new
 
 ID_LENGTH = 160
+# What one turn of the rollout tells has one time; there, each of these can be the reason for those
+# that follow it.
+CHAIN = ("begun", "step", "rolled-back", "promoted", "watched")
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -55,7 +58,10 @@ def history(
     since: float = 0.0,
     limit: int = 1000,
 ) -> list[Event]:
-    """Return the newest ``limit`` events of a model that fit, oldest first."""
+    """Return the newest ``limit`` events of a model that fit, oldest first.
+
+    Of those of one time causes come before effects.
+    """
     query = select(t.events).where(t.events.c.model == model, t.events.c.time >= since)
     if version is not None:
         query = query.where(t.events.c.version == version)
@@ -63,7 +69,7 @@ def history(
         query = query.where(t.events.c.kind.in_(kinds))
     query = query.order_by(t.events.c.time.desc(), t.events.c.id.desc()).limit(limit)
     with ledger.read() as connection:
-        return [_event(row) for row in connection.execute(query)][::-1]
+        return sorted((_event(row) for row in connection.execute(query)), key=_place)
 
 
 def production_version(ledger: Ledger, model: str) -> int | None:
@@ -78,6 +84,10 @@ def _short(name: str) -> str:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:32]
     return f"{name[: ID_LENGTH - 33]}/{digest}"
+
+
+def _place(event: Event) -> tuple[float, int, str]:
+    return event.time, CHAIN.index(event.kind) if event.kind in CHAIN else -1, event.id
 
 
 def _event(row: Row[Any]) -> Event:

@@ -10,6 +10,7 @@ from watchkeeper.platforms.interface import (
     Process,
     Route,
     Run,
+    RunRefusedError,
     RunState,
     Serving,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "Process",
     "Route",
     "Run",
+    "RunRefusedError",
     "RunState",
     "Serving",
     "open_platform",

@@ -14,6 +14,10 @@ class PlatformError(RuntimeError):
     """The platform did not do, or did not answer, what was asked; try again next turn."""
 
 
+class RunRefusedError(ValueError):
+    """Training refuses a run's parameters; the message says which it takes."""
+
+
 class Serving(msgspec.Struct, frozen=True):
     """What serves one version. ``reason`` tells why it has failed, or what it waits for.
 
@@ -80,9 +84,12 @@ class Run(msgspec.Struct, frozen=True):
             arguments += ["--episode", self.episode]
         if self.replaces is not None:
             arguments += ["--replaces", str(self.replaces)]
-        for key, value in sorted(self.parameters.items()):
-            arguments += ["--set", f"{key}={value}"]
-        return arguments
+        return [*arguments, *self.parameter_arguments()]
+
+    def parameter_arguments(self) -> list[str]:
+        """Return those of them that set parameters."""
+        pairs = [f"{key}={value}" for key, value in sorted(self.parameters.items())]
+        return [word for pair in pairs for word in ("--set", pair)]
 
 
 RunState = Literal["running", "succeeded", "failed"]
@@ -143,6 +150,13 @@ class Platform(Protocol):
 
     def ask(self, model: str, change: Callable[[Asks], Asks]) -> None:
         """Change what a person wants, from what stands; nobody else writes in between."""
+
+    def check_run(self, run: Run) -> None:
+        """Have training look at a run's parameters before it starts, where that can be done.
+
+        Raises:
+            RunRefusedError: it would refuse them.
+        """
 
     def create_run(self, run: Run) -> bool:
         """Start a training run; False when one of that name exists, whatever became of it."""

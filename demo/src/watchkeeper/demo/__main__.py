@@ -8,6 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
+from watchkeeper.contracts.folders import make_private
 from watchkeeper.demo.display import Display
 from watchkeeper.demo.story import StageError, Story
 from watchkeeper.demo.system import UnavailableError
@@ -47,6 +48,8 @@ def main() -> int:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     forget_settings()
+    make_private(FOLDER)
+    FOLDER.parent.chmod(0o700)  # whoever made it did not know what it will hold
     try:
         tables([arguments.model], arguments.data)
         return asyncio.run(_play(arguments))

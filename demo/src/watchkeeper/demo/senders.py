@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from watchkeeper.contracts.folders import make_private
 from watchkeeper.contracts.spool import replace_file
 from watchkeeper.demo import system
 from watchkeeper.demo.clients import KITS
@@ -26,7 +27,7 @@ class Traffic:
         self._processes: list[asyncio.subprocess.Process] = []
         self._live: Live | None = None
         self._feeding: asyncio.Task[None] | None = None
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         for kit in KITS:
             self._progress_file(kit).unlink(missing_ok=True)
         self.switch(scenario)

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
+from watchkeeper.contracts.folders import make_private
 from watchkeeper.contracts.spool import replace_file
 from watchkeeper.demo import system
 from watchkeeper.demo.accounts import add_up
@@ -224,7 +225,7 @@ class Story:
             await self._command("down")
         await asyncio.to_thread(shutil.rmtree, self._home, ignore_errors=True)
         self._summary_file.unlink(missing_ok=True)
-        self._home.mkdir()
+        make_private(self._home)
         self._unfinished.touch()
 
     async def _stop_all(self) -> None:

@@ -36,7 +36,7 @@ class Endpoints(msgspec.Struct, frozen=True):
 
 def home() -> Path:
     """Return the folder that holds the local system's state."""
-    return Path(os.environ.get("WATCHKEEPER_HOME", ".watchkeeper")).resolve()
+    return Path(os.environ.get("WATCHKEEPER_HOME") or ".watchkeeper").resolve()
 
 
 def feedback_token(folder: Path) -> str:
@@ -85,9 +85,18 @@ async def command(
             raise
         raise UnavailableError(f"{name}: no answer in {seconds:.0f} s") from error
     if process.returncode:
-        said = err.decode(errors="replace").strip() or out.decode(errors="replace").strip()
-        raise UnavailableError(f"{name}: {said[-2000:] or f'exit code {process.returncode}'}")
+        said = _error(err) or f"exit code {process.returncode}"
+        raise UnavailableError(f"{name}: {said}")
     try:
         return msgspec.json.decode(out)
     except msgspec.DecodeError as error:
         raise UnavailableError(f"{name}: said no JSON but {out[:300]!r}") from error
+
+
+def _error(err: bytes) -> str:
+    """Return what a command told last: its error, if it got as far as that."""
+    text = err.decode(errors="replace").strip()[-2000:]
+    try:
+        return str(msgspec.json.decode(text.rpartition("\n")[2], type=dict[str, str])["error"])
+    except (msgspec.MsgspecError, KeyError):
+        return text

@@ -5,18 +5,29 @@ import asyncio
 import contextlib
 import signal
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
+from watchkeeper.contracts.settings import SettingsError
 from watchkeeper.demo import system
 from watchkeeper.demo.sender import Progress
 from watchkeeper.demo.senders import Traffic, switch
 from watchkeeper.demo.worlds import STEADY, WORLDS, World, WorldError, find, scenario_of, tables
 
 SAY_SECONDS: Final = 5.0
+FIRST_SECONDS: Final = 900.0  # two trainings and their first steps, on a busy machine
+FAILURES: Final = (
+    SettingsError,
+    SQLAlchemyError,
+    WorldError,
+    system.UnavailableError,
+    OSError,
+)
 
 
 def show(progress: Progress) -> str:
@@ -39,8 +50,7 @@ async def _main(arguments: argparse.Namespace) -> int:
             switch(_folder(world), world, wanted[world.model])
         return 0
     data = tables([world.model for world in worlds], arguments.data)  # its errors belong here
-    for world in worlds:
-        await _first_version(world.model)
+    await _first_versions([world.model for world in worlds], found)
     traffics = {w.model: Traffic(_folder(w), w, wanted[w.model]) for w in worlds}
     async with contextlib.AsyncExitStack() as stack:
         for model, traffic in traffics.items():
@@ -64,16 +74,47 @@ async def _main(arguments: argparse.Namespace) -> int:
     return any(c.failed for final in progress.values() for c in final.requests.values())
 
 
-async def _first_version(model: str) -> None:
-    """Wait until something serves the model: after the first start it is trained first."""
-    told = False
-    while not any(
-        m["weights"] for m in (await system.command("status"))["models"] if m["name"] == model
-    ):
-        if not told:
+async def _first_versions(models: Sequence[str], status: Any) -> None:
+    """Wait until each of the models takes requests: after the first start they are trained first.
+
+    ``status`` is what the system says now.
+
+    Raises:
+        UnavailableError: one is not there, its training has failed, or it takes too long.
+    """
+    deadline = time.monotonic() + FIRST_SECONDS
+    told: set[str] = set()
+    while waiting := _without_version(models, status):
+        for model, runs in waiting.items():
+            if runs and all(state == "failed" for state in runs.values()):
+                raise system.UnavailableError(
+                    f"{model} has no version, and its training failed ({_runs(runs)}): "
+                    "'watchkeeper status' tells where its log is"
+                )
+        if time.monotonic() > deadline:
+            late = "; ".join(f"{model} ({_runs(runs)})" for model, runs in waiting.items())
+            raise system.UnavailableError(
+                f"no version takes requests after {FIRST_SECONDS:g} s: {late}; "
+                "'watchkeeper history' tells why"
+            )
+        for model in waiting.keys() - told:
             print(f"{model}: waiting for its first version, which is being trained", flush=True)
-            told = True
+        told |= waiting.keys()
         await asyncio.sleep(SAY_SECONDS / 5)
+        status = await system.command("status")
+
+
+def _without_version(models: Sequence[str], status: Any) -> dict[str, dict[str, str]]:
+    """Return the models that have no version with traffic, each with its training runs."""
+    there = {found["name"]: found for found in status["models"]}
+    for model in models:
+        if model not in there:
+            raise system.UnavailableError(f"no model {model!r} here; there is {', '.join(there)}")
+    return {model: there[model]["runs"] for model in models if not there[model]["weights"]}
+
+
+def _runs(runs: dict[str, str]) -> str:
+    return ", ".join(f"{run}: {state}" for run, state in sorted(runs.items())) or "no training run"
 
 
 async def _watch(traffics: dict[str, Traffic], seconds: float | None) -> None:
@@ -127,7 +168,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         return asyncio.run(_main(arguments))
-    except (system.UnavailableError, WorldError, SQLAlchemyError, OSError) as error:
+    except FAILURES as error:
         print(f"traffic: {error}", file=sys.stderr)
         return 1
 

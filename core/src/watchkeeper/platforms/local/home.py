@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
+from watchkeeper.contracts.folders import make_private
 from watchkeeper.contracts.spool import replace_file
 from watchkeeper.platforms.interface import PlatformError
 
@@ -86,7 +87,7 @@ class Home:
 
     def make(self) -> None:
         """Make the folders; only the user may look into them, for there are secrets inside."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(self.folder)
         if self.folder.stat().st_mode & 0o077:
             self.folder.chmod(0o700)  # whoever put the first data here did not know that
         for path in (

@@ -112,6 +112,11 @@ class LocalPlatform:
                 raise PlatformError(f"{model}: another process does not let go of its orders")
             write_struct(self._asks_file(model), change(self.asks(model)))
 
+    def check_run(self, run: Run) -> None:
+        """Have training look at a run's parameters before it starts."""
+        if run.parameters:
+            self._runs.check(run)
+
     def create_run(self, run: Run) -> bool:
         """Start a training run; False when one of that name exists, whatever became of it."""
         check_model_name(run.model)

@@ -11,16 +11,18 @@ runs/<name>/
 
 import shlex
 import shutil
+import subprocess
 import uuid
 
 from watchkeeper.contracts.exits import DONE, GIVE_UP
-from watchkeeper.platforms.interface import PlatformError, Run, RunState
+from watchkeeper.platforms.interface import PlatformError, Run, RunRefusedError, RunState
 from watchkeeper.platforms.local.home import Home, Role, read_struct, write_struct
 from watchkeeper.platforms.local.program import Program
 from watchkeeper.platforms.local.supervisor import Supervisor
 
 TRIES = 4  # as a Job with backoffLimit 3
 STOP_SECONDS = 15
+CHECK_SECONDS = 60.0
 
 # A stop by supervisord ends shell and training alike, and counts as nothing: the next start
 # begins again, which a training run allows at any line. Nor does the training outlive a shell that
@@ -47,6 +49,32 @@ class Runs:
     def __init__(self, home: Home, supervisor: Supervisor) -> None:
         self.home = home
         self.supervisor = supervisor
+
+    def check(self, run: Run) -> None:
+        """Have the role ``check`` look at a run's parameters.
+
+        Raises:
+            RunRefusedError: training would refuse them.
+            PlatformError: it could not be asked.
+        """
+        role = self.home.read_installation().role("check")
+        try:
+            done = subprocess.run(
+                [*role.command, run.model, *run.parameter_arguments()],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=CHECK_SECONDS,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise PlatformError(f"{run.name}: its parameters cannot be checked: {error}") from error
+        said = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+        if done.returncode == GIVE_UP:
+            raise RunRefusedError(said[0])
+        if done.returncode != DONE:
+            why = f"exit code {done.returncode}: {said[0]}"
+            raise PlatformError(f"{run.name}: its parameters cannot be checked: {why}")
 
     def create(self, run: Run) -> bool:
         """Start a run; False when one of its name exists, whatever became of it."""

@@ -13,6 +13,10 @@ from typing import Any, Final, Protocol
 import msgspec
 from sqlalchemy import Engine, create_engine, event, make_url
 
+from watchkeeper.contracts.folders import make_private
+from watchkeeper.contracts.kept import in_force, read_kept
+from watchkeeper.contracts.settings import read_settings
+
 WORLDS: Final = {"ai4i-failure": "ai4i", "warranty-risk": "vehicles"}
 DEFAULT: Final = "ai4i-failure"
 STEADY: Final = "steady"
@@ -124,10 +128,29 @@ def scenario_of(world: World, name: str) -> Scenario:
     return world.scenarios[name]
 
 
+class Given(msgspec.Struct, frozen=True):
+    """What the system is told of its plants, now or by an earlier ``up``."""
+
+    source_url: str = ""
+    models: tuple[str, ...] = ()
+
+
+def read_given() -> Given:
+    """Read it.
+
+    Raises:
+        SettingsError: a variable, or what was kept of it, cannot be used.
+    """
+    return read_settings(Given, in_force(("SOURCE_URL", "MODELS"), read_kept(_home())))
+
+
 def source_url() -> str:
-    """Return the operational database's URL: WATCHKEEPER_SOURCE_URL, or a file in the home."""
-    home = Path(os.environ.get("WATCHKEEPER_HOME", ".watchkeeper")).resolve()
-    return os.environ.get("WATCHKEEPER_SOURCE_URL", f"sqlite:///{home / 'operational.db'}")
+    """Return the operational database's URL: the settings' one, or a file in the home."""
+    return read_given().source_url or f"sqlite:///{_home() / 'operational.db'}"
+
+
+def _home() -> Path:
+    return Path(os.environ.get("WATCHKEEPER_HOME") or ".watchkeeper").resolve()
 
 
 def open_database(url: str) -> Engine:
@@ -136,7 +159,7 @@ def open_database(url: str) -> Engine:
     if parsed.get_backend_name() != "sqlite":
         return create_engine(parsed, hide_parameters=True)
     if parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        make_private(Path(parsed.database).parent)
     engine = create_engine(parsed, hide_parameters=True, connect_args={"timeout": BUSY_SECONDS})
 
     @event.listens_for(engine, "connect")
