@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -140,12 +141,15 @@ class Sender:
         plan: Plan,
         answers: BinaryIO | None = None,
         failures: BinaryIO | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clients = clients
         self._labels = labels
         self._plan = plan
         self._answers = answers
         self._failures = failures
+        self._clock = clock
         self._flying: set[asyncio.Task[None]] = set()
         self.progress = Progress(
             requests={client.protocol: Counts() for client in clients}, versions={}
@@ -154,17 +158,17 @@ class Sender:
     async def run(self, cases: Cases, stopping: asyncio.Event) -> None:
         """Ask about all cases until ``stopping``; then wait for the last answers."""
         loop = asyncio.get_running_loop()
-        due = loop.time()
+        due = self._clock()
         for number in itertools.count():
             due += 1 / self._plan.rate
-            if (wait := due - loop.time()) > 0:
+            if (wait := due - self._clock()) > 0:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stopping.wait(), wait)
-            idle = loop.time()
+            idle = self._clock()
             if stopping.is_set() or (case := await cases.next()) is None:
                 break
-            due += loop.time() - idle  # while there was no case, nobody was late
-            behind = loop.time() - due
+            due += self._clock() - idle  # while there was no case, nobody was late
+            behind = self._clock() - due
             if behind > LATE or len(self._flying) >= IN_FLIGHT:
                 self.progress.skipped += 1
                 continue

@@ -8,9 +8,11 @@ import importlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Engine, create_engine, event, make_url
 
 from watchkeeper.contracts.folders import make_private
@@ -21,17 +23,27 @@ WORLDS: Final = {"ai4i-failure": "ai4i", "warranty-risk": "vehicles"}
 DEFAULT: Final = "ai4i-failure"
 STEADY: Final = "steady"
 BUSY_SECONDS: Final = 30
+FIRST: Final = 1_767_225_600.0  # where the past of every world begins: 2026-01-01
+SECONDS_APART: Final = 60.0
+
+Inputs = TypeVar("Inputs")
+Rule = TypeVar("Rule")
 
 
 class WorldError(ValueError):
     """A world cannot be had like this: no such model or scenario, or a table that it cannot use."""
 
 
-class Scenario(msgspec.Struct, frozen=True):
-    """One way in which things go; every world has one named ``steady``."""
+class Scenario(msgspec.Struct, Generic[Inputs, Rule], frozen=True):
+    """One way in which things go: what is measured, and by which rule it turns out how.
+
+    Every world has one named ``steady``.
+    """
 
     name: str
     story: str
+    inputs: Inputs
+    rule: Rule
 
 
 class Case(msgspec.Struct, frozen=True, array_like=True):
@@ -63,7 +75,7 @@ class World(Protocol):
     model: str
     takes_table: bool
     columns: tuple[tuple[str, str], ...]
-    scenarios: Mapping[str, Scenario]
+    scenarios: Mapping[str, Scenario[Any, Any]]
     drift: str
     slow: tuple[str, ...]
 
@@ -87,6 +99,16 @@ class World(Protocol):
 
         Processes that it may need write to ``log``.
         """
+
+
+def by_name(*scenarios: Scenario[Inputs, Rule]) -> dict[str, Scenario[Inputs, Rule]]:
+    """Return the scenarios of a world by their names."""
+    return {scenario.name: scenario for scenario in scenarios}
+
+
+def past(count: int) -> NDArray[np.float64]:
+    """Return the times (``count``,) of what happened before the story, in seconds since 1970."""
+    return FIRST + SECONDS_APART * np.arange(1, count + 1, dtype=np.float64)
 
 
 def find(model: str) -> World:
@@ -116,7 +138,7 @@ def tables(models: Sequence[str], data: Path | None) -> dict[str, Path | None]:
     return {model: data if model in takers else None for model in models}
 
 
-def scenario_of(world: World, name: str) -> Scenario:
+def scenario_of(world: World, name: str) -> Scenario[Any, Any]:
     """Return a scenario of a world.
 
     Raises:

@@ -4,14 +4,12 @@ from typing import Any, Final
 
 from sqlalchemy import Column, Float, Integer, MetaData, String, Table, func, insert, select
 
-from watchkeeper.demo.worlds import open_database
+from watchkeeper.demo.worlds import open_database, past
 from watchkeeper.demo.worlds.ai4i.machines import MEASUREMENTS, Fleet, Readings
 from watchkeeper.demo.worlds.ai4i.scenarios import STEADY, played
 
 ROWS: Final = 10_000
 SEED: Final = 2020
-FIRST: Final = 1_767_225_600.0  # the first reading: 2026-01-01
-SECONDS_APART: Final = 60.0
 
 _metadata = MetaData()
 machine_readings = Table(
@@ -60,7 +58,8 @@ def generated_history(rows: int = ROWS) -> Readings:
 def _rows(history: Readings) -> list[dict[str, Any]]:
     names = ("machine", *MEASUREMENTS, "machine_failure")
     columns = [history[name].tolist() for name in names]
+    times = past(len(history["type"])).tolist()
     return [
-        {"id": number, "time": FIRST + number * SECONDS_APART, **dict(zip(names, row, strict=True))}
-        for number, row in enumerate(zip(*columns, strict=True), start=1)
+        {"id": number, "time": time, **dict(zip(names, row, strict=True))}
+        for number, (time, *row) in enumerate(zip(times, *columns, strict=True), start=1)
     ]

@@ -37,33 +37,25 @@ class Rule(msgspec.Struct, frozen=True):
     strain: tuple[float, float, float] = (11000.0, 12000.0, 13000.0)
 
 
-class Scenario(worlds.Scenario, frozen=True):
-    """One way in which the machines run."""
-
-    inputs: Inputs = Inputs()
-    rule: Rule = Rule()
-
-
-STEADY: Final = Scenario(worlds.STEADY, "nothing changes")
-SCENARIOS: Final = {
-    scenario.name: scenario
-    for scenario in (
-        STEADY,
-        Scenario("hot-hall", "inputs: summer, and the hall is 6 K warmer", Inputs(air=6.0)),
-        Scenario(
-            "brittle-tools",
-            "rule: a cheaper tool breaks at three quarters of the strain",
-            rule=Rule(strain=(8250.0, 9000.0, 9750.0)),
-        ),
-        Scenario(
-            "new-alloy",
-            "both: a harder alloy in a hotter hall, cut with stronger drives and tougher tools: "
-            "too little power now jams what too much used to break",
-            Inputs(air=10.0, torque=10.0),
-            Rule(power_low=6400.0, power_high=12000.0, strain=(16000.0, 17000.0, 18000.0)),
-        ),
-    )
-}
+Scenario = worlds.Scenario[Inputs, Rule]
+STEADY: Final = Scenario(worlds.STEADY, "nothing changes", Inputs(), Rule())
+SCENARIOS: Final = worlds.by_name(
+    STEADY,
+    Scenario("hot-hall", "inputs: summer, and the hall is 6 K warmer", Inputs(air=6.0), Rule()),
+    Scenario(
+        "brittle-tools",
+        "rule: a cheaper tool breaks at three quarters of the strain",
+        Inputs(),
+        Rule(strain=(8250.0, 9000.0, 9750.0)),
+    ),
+    Scenario(
+        "new-alloy",
+        "both: a harder alloy in a hotter hall, cut with stronger drives and tougher tools: "
+        "too little power now jams what too much used to break",
+        Inputs(air=10.0, torque=10.0),
+        Rule(power_low=6400.0, power_high=12000.0, strain=(16000.0, 17000.0, 18000.0)),
+    ),
+)
 
 
 def played(readings: Readings, scenario: Scenario) -> Readings:

@@ -20,14 +20,12 @@ from sqlalchemy import (
     update,
 )
 
-from watchkeeper.demo.worlds import open_database
+from watchkeeper.demo.worlds import open_database, past
 from watchkeeper.demo.worlds.vehicles.assembly import LOTS, STATIONS, Assembly, Built
 from watchkeeper.demo.worlds.vehicles.scenarios import STEADY
 
 VEHICLES: Final = 8_000
 SEED: Final = 1913
-FIRST: Final = 1_767_225_600.0  # the first vehicle: 2026-01-01
-SECONDS_APART: Final = 60.0
 
 _metadata = MetaData()
 vehicles = Table(
@@ -77,7 +75,7 @@ def seed(url: str, count: int = VEHICLES) -> int:
             known = newest(connection)
             if not known:
                 built = Assembly(SEED).build(count, STEADY)
-                times = FIRST + SECONDS_APART * np.arange(1, count + 1)
+                times = past(count)
                 ids = store(connection, built, times)
                 finish(connection, zip(ids, times.tolist(), strict=True))
                 settle(connection, zip(ids, built.claims.tolist(), strict=True))

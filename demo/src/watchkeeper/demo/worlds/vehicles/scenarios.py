@@ -59,34 +59,27 @@ class Rule(msgspec.Struct, frozen=True):
         return total
 
 
-class Scenario(worlds.Scenario, frozen=True):
-    """One way in which vehicles are built and come back."""
-
-    inputs: Inputs = Inputs()
-    rule: Rule = Rule()
-
-
-STEADY: Final = Scenario(worlds.STEADY, "nothing changes")
-SCENARIOS: Final = {
-    scenario.name: scenario
-    for scenario in (
-        STEADY,
-        Scenario(
-            "worn-wrenches",
-            "inputs: the wrenches are worn, and hold the torque less well",
-            Inputs(torque_spread=1.4),
-        ),
-        Scenario(
-            "longer-warranty",
-            "rule: the warranty is longer, and claims come twice as often",
-            rule=Rule(base=-2.5),
-        ),
-        Scenario(
-            "new-platform",
-            "both: a new platform takes longer and is bolted tighter, with bolts that forgive; "
-            "what now comes back are its vendors' parts",
-            Inputs(cycle=6.0, torque=12.0, defects=1.3),
-            Rule(base=-3.65, errors=-0.5, unevenness=0.0, rework=-0.3, defects=1.8, deviation=-1.0),
-        ),
-    )
-}
+Scenario = worlds.Scenario[Inputs, Rule]
+STEADY: Final = Scenario(worlds.STEADY, "nothing changes", Inputs(), Rule())
+SCENARIOS: Final = worlds.by_name(
+    STEADY,
+    Scenario(
+        "worn-wrenches",
+        "inputs: the wrenches are worn, and hold the torque less well",
+        Inputs(torque_spread=1.4),
+        Rule(),
+    ),
+    Scenario(
+        "longer-warranty",
+        "rule: the warranty is longer, and claims come twice as often",
+        Inputs(),
+        Rule(base=-2.5),
+    ),
+    Scenario(
+        "new-platform",
+        "both: a new platform takes longer and is bolted tighter, with bolts that forgive; "
+        "what now comes back are its vendors' parts",
+        Inputs(cycle=6.0, torque=12.0, defects=1.3),
+        Rule(base=-3.65, errors=-0.5, unevenness=0.0, rework=-0.3, defects=1.8, deviation=-1.0),
+    ),
+)
