@@ -37,7 +37,7 @@ def test_a_missed_target_is_told() -> None:
              for encoding, rows, names in bench.ASKED for name in names}  # fmt: skip
     rows = report.compare(rates)
     assert [row.met for row in rows if "record" in row.what] == [True, True]
-    assert sum(row.met for row in rows) == 3  # 1 is more than 0.9, too
+    assert [row.met for row in rows].count(True) == 3  # 1 is more than 0.9, too
     assert "**missed**" in report.page(rows, rates, 2, 1.0)
 
 

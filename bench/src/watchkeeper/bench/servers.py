@@ -81,6 +81,9 @@ def started(folder: Path) -> Iterator[dict[str, Server]]:
             _watchkeeper(folder, "without-records", "watchkeeper.bench.without_records"),
             _mlserver(folder, "mlserver-sklearn", "mlserver_sklearn.SKLearnModel"),
             _mlserver(folder, "constant", "watchkeeper.bench.constant_peer.Constant"),
+            _mlserver(
+                folder, "quiet-constant", "watchkeeper.bench.constant_peer.Constant", debug=False
+            ),
             _fastapi(folder),
         ):
             found[name] = Server(name, command, variables, folder)
@@ -123,13 +126,14 @@ def _watchkeeper(folder: Path, name: str, module: str) -> Start:
     return name, [sys.executable, "-m", module], variables
 
 
-def _mlserver(folder: Path, name: str, implementation: str) -> Start:
+def _mlserver(folder: Path, name: str, implementation: str, **changed: object) -> Start:
+    """Describe MLServer as it comes, which is how KServe's runtime for it runs it."""
     http, grpc, metrics = _ports(3)
     home = folder / name
     home.mkdir()
     # Its default of one worker process neither starts with this uvloop nor is faster here.
-    settings = {"parallel_workers": 0, "host": "127.0.0.1", "debug": False}
-    settings |= {"http_port": http, "grpc_port": grpc, "metrics_port": metrics}
+    settings: dict[str, object] = {"parallel_workers": 0, "host": "127.0.0.1"}
+    settings |= {"http_port": http, "grpc_port": grpc, "metrics_port": metrics, **changed}
     parameters = {"uri": str(folder / model.PEER_FILE), "version": str(model.VERSION)}
     described = {"name": model.MODEL, "implementation": implementation, "parameters": parameters}
     (home / "settings.json").write_bytes(msgspec.json.encode(settings))
