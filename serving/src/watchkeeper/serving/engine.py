@@ -13,11 +13,14 @@ from typing import Any, Protocol
 import numpy as np
 import onnx
 import onnxruntime
+from google.protobuf.message import DecodeError
+from onnx import ModelProto, TensorProto
 
 from watchkeeper.contracts.answer import Columns
 from watchkeeper.contracts.signature import Column, Signature
 from watchkeeper.contracts.version import BrokenVersionError, Head, Manifest
 from watchkeeper.serving.forest import Cut, OtherFormError, cut
+from watchkeeper.serving.joined import join
 from watchkeeper.serving.tensors import Array
 
 logger = logging.getLogger(__name__)
@@ -27,11 +30,11 @@ MANY = 16
 # How far they may differ, in size or relatively: the whole may add up in FP32, in other order.
 _TOLERANCE = 1e-6
 
-_DTYPES: dict[str, np.dtype[Any]] = {
-    "tensor(double)": np.dtype(np.float64),
-    "tensor(float)": np.dtype(np.float32),
-    "tensor(int64)": np.dtype(np.int64),
-    "tensor(string)": np.dtype(object),
+_DTYPES: dict[int, np.dtype[Any]] = {
+    TensorProto.DOUBLE: np.dtype(np.float64),
+    TensorProto.FLOAT: np.dtype(np.float32),
+    TensorProto.INT64: np.dtype(np.int64),
+    TensorProto.STRING: np.dtype(object),
 }
 
 
@@ -54,58 +57,71 @@ class OnnxEngine:
 
     def __init__(self, path: Path, head: Head, signature: Signature) -> None:
         try:
-            self._whole = _session(path)
-        except Exception as error:  # onnxruntime has no common class of its errors
-            raise BrokenVersionError(f"{path}: ONNX Runtime cannot load it: {error}") from error
+            model = onnx.load(path)
+        except (OSError, DecodeError) as error:
+            raise BrokenVersionError(f"{path}: is no ONNX file: {error}") from error
         columns = {column.name for column in signature.inputs}
-        inputs = {given.name: given.type for given in self._whole.get_inputs()}
-        outputs = {output.name for output in self._whole.get_outputs()}
+        inputs = {given.name: given.type.tensor_type.elem_type for given in model.graph.input}
+        outputs = {output.name for output in model.graph.output}
         if not inputs.keys() <= columns or head.score not in outputs:
             raise BrokenVersionError(
                 f"{path}: takes {sorted(inputs)} and makes {sorted(outputs)}; the signature "
                 f"has {sorted(columns)} and the head is {head.score!r}"
             )
         if not set(inputs.values()) <= _DTYPES.keys():
-            raise BrokenVersionError(f"{path}: takes {inputs}; served are {', '.join(_DTYPES)}")
-        self._inputs = {name: _DTYPES[kind] for name, kind in inputs.items()}
+            kinds = {name: TensorProto.DataType.Name(kind) for name, kind in inputs.items()}
+            served = ", ".join(TensorProto.DataType.Name(kind) for kind in _DTYPES)
+            raise BrokenVersionError(f"{path}: takes {kinds}; served are {served}")
+        doubles = [name for name, kind in inputs.items() if kind == TensorProto.DOUBLE]
+        self._joined = doubles if len(doubles) > 1 else []
+        self._single = {name: _DTYPES[inputs[name]] for name in inputs.keys() - {*self._joined}}
         self._score = [head.score]
-        self._parts = self._cut(path, signature)
+        try:
+            self._name = join(model, self._joined) if self._joined else ""
+            self._whole = _session(model.SerializeToString())
+        except Exception as error:  # onnxruntime has no common class of its errors
+            raise BrokenVersionError(f"{path}: ONNX Runtime cannot load it: {error}") from error
+        self._parts = self._cut(path.name, model, signature)
 
     def score(self, columns: Columns) -> Array:
         """Run the graph."""
         feed = self._feed(columns)
-        many = self._parts is not None and len(next(iter(feed.values()))) >= MANY
+        many = self._parts is not None and len(next(iter(columns.values()))) >= MANY
         return self._run(self._parts if many else self._whole, feed)
 
     def _feed(self, columns: Columns) -> dict[str, Array]:
-        return {
+        feed = {
             name: columns[name].astype(dtype, copy=False).reshape(-1, 1)
-            for name, dtype in self._inputs.items()
+            for name, dtype in self._single.items()
         }
+        if self._joined:
+            together = np.concatenate([columns[name] for name in self._joined], dtype=np.float64)
+            feed[self._name] = together.reshape(len(self._joined), -1).T
+        return feed
 
     def _run(self, graph: Any, feed: dict[str, Array]) -> Array:
         (scores,) = graph.run(self._score, feed)
         return np.asarray(scores, dtype=np.float64).reshape(-1)
 
-    def _cut(self, path: Path, signature: Signature) -> "_Parts | None":
+    def _cut(self, name: str, model: ModelProto, signature: Signature) -> "_Parts | None":
         """Return the graph in parts if that can be, and if they answer as the whole does."""
         try:
-            parts = _Parts(cut(onnx.load(path)))
+            parts = _Parts(cut(model))
             feed = self._feed(_drawn(signature))
             whole, parted = self._run(self._whole, feed), self._run(parts, feed)
         except OtherFormError as error:
-            logger.info("%s: ONNX Runtime alone runs it: %s", path.name, error)
+            logger.info("%s: ONNX Runtime alone runs it: %s", name, error)
             return None
         except Exception:  # the whole graph runs, whatever the parts stumble over
-            logger.warning("%s: ONNX Runtime alone runs it", path.name, exc_info=True)
+            logger.warning("%s: ONNX Runtime alone runs it", name, exc_info=True)
             return None
         if not np.allclose(whole, parted, _TOLERANCE, _TOLERANCE, equal_nan=True):
             apart = np.nanmax(np.abs(whole - parted))
             logger.warning(
-                "%s: ONNX Runtime alone runs it: in parts, scores differ by %.1e", path.name, apart
+                "%s: ONNX Runtime alone runs it: in parts, scores differ by %.1e", name, apart
             )
             return None
-        logger.info("%s: from %d rows on, its trees run without branches", path.name, MANY)
+        logger.info("%s: from %d rows on, its trees run without branches", name, MANY)
         return parts
 
 
