@@ -82,7 +82,11 @@ def _cluster(folder: Path, model: str, kind: Kind) -> Json:
         cluster["health_checks"] = [_health_check()]
         cluster["common_lb_config"] = {
             "locality_weighted_lb_config": {},
-            # Only when all look dead, any is tried: one may be back since it was last asked.
+            # Only when all look dead, any is tried: one may be back since it was last asked. Envoy
+            # then ignores the localities' weights: a canary at 10 % is asked as often as stable.
+            # Accepted, because the choice is between that and failing every request: each that
+            # fails is tried again at the other one, and an answer by the canary is better than
+            # none. The weights hold again as soon as one host looks well.
             "healthy_panic_threshold": {"value": 1},
             "update_merge_window": "0s",  # or new weights count up to a second after we see them
         }
