@@ -56,7 +56,7 @@ def clear_errors(as_json: bool, *, steps: bool = False) -> Iterator[None]:
     With ``steps`` it is told what was done, too, besides what was odd.
     """
     handler = logging.StreamHandler()
-    handler.setFormatter(_JsonLines() if as_json else None)
+    handler.setFormatter(_JsonLines() if as_json else logging.Formatter("%(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("watchkeeper").setLevel(logging.INFO if steps else logging.NOTSET)
     try:
