@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-COMPONENTS := core training serving drift rollout cli demo bench
+COMPONENTS := core training serving drift rollout cli demo bench cluster
 # The KServe SDK has one of its own, because it excludes MLServer's and tritonclient's.
 ENVIRONMENTS := registry $(COMPONENTS) serving/tests/kserve_sdk
 
@@ -46,6 +46,19 @@ down: environments ## stop everything that up started
 	$(WATCHKEEPER) down
 	@# a demo that was killed leaves a system of its own
 	@if [ -d $(DEMO_HOME) ]; then WATCHKEEPER_HOME=$(DEMO_HOME) $(WATCHKEEPER) down; fi
+
+## a cluster
+.PHONY: cluster
+cluster: cluster/.venv/.locked ## a Kubernetes with KServe, without Docker (again: repair it); needs root and Go
+	@cluster/.venv/bin/python -m watchkeeper.cluster up
+
+.PHONY: cluster-down
+cluster-down: cluster/.venv/.locked ## end that cluster and leave nothing of it but kept builds
+	@cluster/.venv/bin/python -m watchkeeper.cluster down
+
+.PHONY: cluster-test
+cluster-test: cluster ## the tests on that cluster
+	cluster/.venv/bin/python -m pytest -q -c cluster/pyproject.toml cluster/tests/running
 
 ## the checks
 .PHONY: test
@@ -120,6 +133,7 @@ lock: $(UV) ## renew every lock within the bounds of its pyproject.toml
 .PHONY: clean
 clean: ## remove the environments and the state of the local system
 	@if [ -x $(WATCHKEEPER) ]; then $(MAKE) down; fi
+	@if [ -d .cluster ]; then $(MAKE) cluster-down; fi
 	rm -rf .uv .venv $(ENVIRONMENTS:%=%/.venv) .watchkeeper
 
 .PHONY: help

@@ -1,0 +1,105 @@
+"""Bringing a cluster up, and taking it down without a trace."""
+
+import logging
+import shutil
+import time
+from pathlib import Path
+
+import msgspec
+
+from watchkeeper.cluster import build, images, namespaces, network, programs, requirements
+from watchkeeper.cluster.certificates import Certificates
+from watchkeeper.cluster.kubernetes import Kubernetes
+from watchkeeper.cluster.layout import API_PORT, NODE, ClusterError, Layout, write
+from watchkeeper.cluster.prerequisites import Prerequisites
+
+log = logging.getLogger(__name__)
+
+OTHERS_SECONDS = 600.0  # another one may be building
+READY_SECONDS = 180.0
+
+
+def up(folder: Path) -> str:
+    """Bring the cluster in ``folder`` up, or repair what is missing; return the node's address.
+
+    Raises:
+        ClusterError: it cannot come up; the message tells why and what to do.
+    """
+    started = time.monotonic()
+    requirements.check()
+    builds = build.build_all(build.cache_folder())
+    layout = Layout(folder)
+    layout.make()
+    with layout.locked(OTHERS_SECONDS):
+        layout.make()
+        node = network.node_address(layout)
+        Certificates(layout).make(node)
+        needed = images.describe(builds)
+        wanted = programs.describe(layout, builds, needed, node)
+        write(layout.programs_file, msgspec.json.encode(wanted).decode())
+        init = namespaces.find(layout)
+        if init is None:
+            log.info("starting the node at %s", node)
+            init = namespaces.start(layout)
+        network.attach(layout, node, init)
+        kubernetes = Kubernetes(layout, builds["kubernetes"].program("kubectl"))
+        kubernetes.wait("containerd answers", lambda: _containerd_answers(layout))
+        images.load(layout, needed)
+        _link(layout, builds)
+        kubernetes.wait(
+            "the API server is ready",
+            lambda: kubernetes.kubectl("get", "--raw", "/readyz", seconds=5).startswith("ok"),
+            READY_SECONDS,
+        )
+        kubernetes.wait("the node is ready", lambda: _node_is_ready(kubernetes), READY_SECONDS)
+        log.info("node ready after %.0f s", time.monotonic() - started)
+        Prerequisites(layout, kubernetes, builds, needed, node).install()
+    log.info("cluster ready after %.0f s", time.monotonic() - started)
+    return node
+
+
+def down(folder: Path) -> None:
+    """End the cluster in ``folder`` and remove all that it was, but for kept builds."""
+    layout = Layout(folder)
+    if not layout.is_ours():
+        log.info("no cluster in %s", layout.folder)
+        return
+    with layout.locked(OTHERS_SECONDS):
+        namespaces.end(layout)
+        mounts = Path("/proc/self/mounts").read_text().splitlines()
+        below = [line for line in mounts if f" {layout.folder}/" in line]
+        if below:
+            raise ClusterError(f"not removed, something is mounted in {layout.folder}: {below}")
+        shutil.rmtree(layout.folder)
+    log.info("the cluster in %s is gone", layout.folder)
+
+
+def _containerd_answers(layout: Layout) -> bool:
+    images.containerd(layout, "version", seconds=5)
+    return True
+
+
+def _node_is_ready(kubernetes: Kubernetes) -> bool:
+    found = kubernetes.get(f"node/{NODE}") or {}
+    conditions = found.get("status", {}).get("conditions", [])
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def _link(layout: Layout, builds: dict[str, build.Built]) -> None:
+    """Put the programs for people where they are easily found: .cluster/bin."""
+    folder = layout.folder / "bin"
+    folder.mkdir(exist_ok=True)
+    for name, program in (("kubernetes", "kubectl"), ("helm", "helm")):
+        link = folder / program
+        link.unlink(missing_ok=True)
+        link.symlink_to(builds[name].program(program))
+
+
+def summary(folder: Path, node: str) -> str:
+    """Return what to do next, in words."""
+    layout = Layout(folder)
+    return (
+        f"API server  https://{node}:{API_PORT}\n"
+        f"gateways    http://{node}:<port of the listener> (class envoy)\n"
+        f"next        export KUBECONFIG={layout.kubeconfig} PATH={layout.folder}/bin:$PATH"
+    )
