@@ -2,8 +2,8 @@
 
 columns → contract → engine → answer → record → spool.
 
-Everything runs in the event loop's thread and between two awaits. Who sends the answer awaits
-:meth:`DataPlane.recorded` before, so that the record is in the kernel's hands by then.
+Everything runs in the event loop's thread and between two awaits. Who sends the answer has the
+record written before, so that it is in the kernel's hands by then.
 """
 
 import logging
@@ -145,8 +145,12 @@ class DataPlane:
         self._record(call, refused.grpc, subject, error=str(refused))
         self._records.write()
 
+    def write_records(self) -> None:
+        """Record what was inferred by now; no answer may leave before."""
+        self._records.write()
+
     async def recorded(self) -> None:
-        """Wait until what was inferred is recorded; no answer may leave before."""
+        """Wait until all that is inferred in this turn of the event loop is recorded together."""
         await self._records.written()
 
     def _find(self, model: str, version: str) -> Version:

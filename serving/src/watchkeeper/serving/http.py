@@ -90,11 +90,8 @@ class Front:
         try:
             await way(scope, receive, send)
         finally:
-            self._leave(scope)
-
-    def _leave(self, scope: Message) -> None:
-        if scope.pop(ARRIVAL, None) is not None:
-            self._admission.gate.leave()
+            if ARRIVAL in scope:
+                self._admission.gate.leave()
 
     def _way(self, path: str) -> App:
         known = self._known.get(path)
@@ -174,8 +171,7 @@ class Front:
         except Refused as refused:
             return await self._refuse(send, refused)
         encoded, json_length = v2.encode(answer, wanted, model, str(self._plane.version))
-        self._leave(scope)
-        await self._plane.recorded()
+        self._plane.write_records()
         if json_length is None:
             return await self._reply(send, 200, encoded, [_JSON])
         length = (b"inference-header-content-length", b"%d" % json_length)

@@ -1,9 +1,11 @@
-"""Rounds: requests that arrive together go their way together, one step after the other.
+"""Rounds: calls over gRPC that arrive together go their way together, one step after the other.
 
 All of a round are answered by the model, then one write records them, then all answers leave.
-The code of a step then stays in the processor's caches, and there is one write for all: over gRPC,
-whose own code is large, a core answers half as many requests again. Nobody waits for a request
-that is not there yet, but for the few turns of the event loop of :class:`Gathering`.
+gRPC's own code is large, and called for one call at a time: in rounds the code of a step stays in
+the processor's caches, and a core answers half as many calls again. Nobody waits for a call that
+is not there yet, but for the few turns of the event loop of :class:`Gathering`. HTTP comes in
+rounds by itself, as the event loop reads all connections before it answers; its answers leave at
+once, because requests that came in between would hide an overload from the gate.
 """
 
 import asyncio
