@@ -1,3 +1,3 @@
-"""Real databases for the ledger's tests, see tests/support/databases.py."""
+"""Real databases and a real API server, see tests/support."""
 
-pytest_plugins = ["databases"]
+pytest_plugins = ["api_server", "databases"]

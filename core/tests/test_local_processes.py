@@ -19,7 +19,7 @@ import pytest
 from local_system import MODEL, OTHER, install, serve, wait_for
 
 from watchkeeper.contracts.exits import GIVE_UP
-from watchkeeper.platforms import Asks, Platform, PlatformError, Route, Run, open_platform
+from watchkeeper.platforms import Asks, Platform, PlatformError, Run, open_platform
 from watchkeeper.platforms.local import LocalPlatform, pods
 from watchkeeper.platforms.local.home import locked, write_struct
 from watchkeeper.platforms.local.orphans import marked
@@ -65,26 +65,6 @@ def test_the_platform_is_opened_by_its_name(platform: LocalPlatform) -> None:
         open_platform("local:/nowhere")
     with pytest.raises(PlatformError, match="expected local:"):
         open_platform("moon:base")
-
-
-def test_what_a_person_wants_is_kept(platform: LocalPlatform) -> None:
-    other = LocalPlatform(platform.home.folder)
-    platform.ask(MODEL, lambda _: Asks(paused=True, promote=3, abort=2))
-    assert other.asks(MODEL) == Asks(paused=True, promote=3, abort=2)
-    other.ask(MODEL, lambda asks: asks.without({"promote": 3, "abort": 1}))
-    assert platform.asks(MODEL) == Asks(paused=True, abort=2)
-
-
-def test_no_change_of_what_people_want_is_lost(platform: LocalPlatform) -> None:
-    platform.ask(MODEL, lambda _: Asks(promote=0))
-    others = [LocalPlatform(platform.home.folder) for _ in range(8)]
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda other: other.ask(MODEL, _once_more), others * 5))
-    assert platform.asks(MODEL) == Asks(promote=40)
-
-
-def _once_more(asks: Asks) -> Asks:
-    return Asks(promote=(asks.promote or 0) + 1)
 
 
 def test_a_run_is_created_once_however_many_ask(platform: LocalPlatform, trained: Path) -> None:
@@ -326,14 +306,6 @@ def test_ports_that_are_replaced_together_stay_different(
     after = pods.find(MODEL, 1)
     assert after is not None
     assert len({after.http, after.grpc, after.metrics, after.sidecar}) == 4
-
-
-def test_a_version_with_traffic_is_not_retired(platform: LocalPlatform) -> None:
-    serve(platform, 1)
-    platform.set_route(MODEL, Route({1: 100}, {"phase": "steady"}))
-    with pytest.raises(PlatformError, match="100 % of the traffic"):
-        platform.retire(MODEL, 1)
-    assert platform.route(MODEL) == Route({1: 100}, {"phase": "steady"})
 
 
 def test_a_lease_ends_with_its_process(platform: LocalPlatform) -> None:

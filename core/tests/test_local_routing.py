@@ -13,7 +13,7 @@ import local_system
 import pytest
 from local_system import MODEL, OTHER, serve, wait_for
 
-from watchkeeper.platforms import PlatformError, Route
+from watchkeeper.platforms import Route
 from watchkeeper.platforms.local import LocalPlatform
 from watchkeeper.platforms.local.ports import free_port, is_free
 
@@ -138,13 +138,6 @@ def test_a_lost_endpoint_file_is_written_again(platform: LocalPlatform) -> None:
     (platform.home.gateway / MODEL / ".stale").replace(platform.home.gateway / MODEL / "http.json")
     wait_for(lambda: platform.confirmed(MODEL))
     assert b'"v2"' in (platform.home.gateway / MODEL / "http.json").read_bytes()
-
-
-def test_a_version_that_is_not_served_gets_no_traffic(platform: LocalPlatform) -> None:
-    route(platform, {1: 100})
-    with pytest.raises(PlatformError, match="version 9"):
-        platform.set_route(MODEL, Route({1: 50, 9: 50}))
-    assert platform.route(MODEL) == Route({1: 100})
 
 
 def test_a_retry_goes_to_another_version_with_the_same_request_id(

@@ -31,7 +31,9 @@ __all__ = [
 
 
 def open_platform(text: str) -> Platform:
-    """Open the platform that ``text`` names: ``local:<folder>``.
+    """Open the platform that ``text`` names: ``local:<folder>`` or ``kube:<namespace>``.
+
+    Training Jobs may have a namespace of their own: ``kube:<namespace>/<theirs>``.
 
     Raises:
         PlatformError: no such platform, or no system is there.
@@ -41,4 +43,10 @@ def open_platform(text: str) -> Platform:
         from watchkeeper.platforms.local import LocalPlatform  # noqa: PLC0415  (needs its extra)
 
         return LocalPlatform(Path(place))
-    raise PlatformError(f"platform {text!r}: expected local:<folder of the system>")
+    if kind == "kube" and place:
+        from watchkeeper.platforms.kube import KubePlatform  # noqa: PLC0415  (needs its extra)
+
+        return KubePlatform(*place.split("/", 1))
+    raise PlatformError(
+        f"platform {text!r}: expected local:<folder of the system> or kube:<namespace>"
+    )

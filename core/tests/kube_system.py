@@ -1,0 +1,239 @@
+"""An installation on the real API server: what the chart would write, and, each by its name, what
+controllers would write that do not run here.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from api_server import ApiServer
+from lightkube.types import PatchType
+
+from watchkeeper.contracts.names import serving_name
+from watchkeeper.platforms.kube import KubePlatform, api, platform
+from watchkeeper.platforms.kube.labels import MODEL as MODEL_LABEL
+from watchkeeper.platforms.kube.labels import PART_OF, VERSION, WATCHKEEPER
+
+Json = dict[str, Any]
+MODEL = "pump-failure"
+OTHER = "warranty-risk"
+ROLES = Path(platform.__file__).with_name("roles.yaml")
+GATEWAY = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gateway"}
+
+
+class KubeSystem:
+    """One installation, in two namespaces of its own."""
+
+    def __init__(self, server: ApiServer) -> None:
+        self.server = server
+        self.namespace, self.training = server.make_namespace(), server.make_namespace()
+        self.here = server.client("admin", self.namespace)
+        self.there = server.client("admin", self.training)
+        self._opened: list[KubePlatform] = []
+        self.as_helm()
+        self.allow()
+
+    def open(self, user: str = "admin") -> KubePlatform:
+        with self.server.environment(user):
+            opened = KubePlatform(self.namespace, self.training)
+        self._opened.append(opened)
+        return opened
+
+    def close(self) -> None:
+        for opened in self._opened:
+            opened.close()
+
+    def allow(self) -> None:
+        """Give each user the rules of its component, and nothing else."""
+        for role in yaml.safe_load_all(ROLES.read_text().replace("${MODEL}", MODEL)):
+            place = {"system": self.namespace, "training": self.training}[role["namespace"]]
+            self.server.allow(role["kind"], place, role["rules"])
+
+    def as_helm(self) -> None:
+        installation = {
+            "models": {
+                name: {"inferenceService": template(), "hostnames": [name, f"{name}.example.com"]}
+                for name in (MODEL, OTHER)
+            },
+            "gateway": GATEWAY,
+            "retries": True,
+            "endpoints": {
+                "v2": "http://gateway",
+                "mlflow": "http://mlflow:5000",
+                "drift": "",
+                "metrics": "",
+                "ledger": "sqlite://",
+                "hosts": {MODEL: MODEL, OTHER: OTHER},
+            },
+        }
+        for name, data in (
+            ("watchkeeper", {"installation.json": json.dumps(installation)}),
+            ("watchkeeper-asks", {}),
+        ):
+            self.here.create(api.CONFIG_MAP({"metadata": {"name": name}, "data": data}))
+        for name in (MODEL, OTHER):
+            spec = {"schedule": "0 0 1 1 *", "suspend": True, "jobTemplate": job_template()}
+            metadata = {"name": f"{name}-training"}
+            self.there.create(api.CRON_JOB({"metadata": metadata, "spec": spec}))
+
+    def as_kserve(
+        self, model: str, version: int, *, replicas: int = 1, available: int = 1, **status: Any
+    ) -> None:
+        """Make the Deployment of a version, and say of it what its own controller would."""
+        name = serving_name(model, version)
+        service = self.here.get(api.INFERENCE_SERVICE, name)
+        owner = {
+            "apiVersion": "serving.kserve.io/v1beta1",
+            "kind": "InferenceService",
+            "name": name,
+            "uid": service["metadata"]["uid"],
+            "controller": True,
+        }
+        labels = {**service["metadata"]["labels"], "app": name}
+        self.here.apply(
+            api.DEPLOYMENT(
+                {
+                    "metadata": {
+                        "name": f"{name}-predictor",
+                        "labels": labels,
+                        "ownerReferences": [owner],
+                    },
+                    "spec": {
+                        "replicas": replicas,
+                        "selector": {"matchLabels": {"app": name}},
+                        "template": {"metadata": {"labels": labels}, "spec": pod_spec()},
+                    },
+                }
+            )
+        )
+        made = self.here.get(api.DEPLOYMENT, f"{name}-predictor")
+        said = {
+            "observedGeneration": made["metadata"]["generation"],
+            "replicas": replicas,
+            "readyReplicas": available,
+            "availableReplicas": available,
+            **status,
+        }
+        self.here.patch(api.DEPLOYMENT.Status, f"{name}-predictor", {"status": said})
+
+    def say(self, kind: api.Kind, name: str, status: Json, **changes: Any) -> None:
+        """Write an object's status, as its controller would."""
+        client = self.there if kind is api.JOB else self.here
+        found = client.get(kind, name)
+        client.replace(kind.Status({**found, "status": status, **changes}), name=name)
+
+    def as_gateway(self, model: str, **changes: Any) -> None:
+        """Accept a model's route as it is now."""
+        generation = self.here.get(api.HTTP_ROUTE, model)["metadata"]["generation"]
+        conditions = [
+            {
+                "type": kind,
+                "status": "True",
+                "observedGeneration": generation,
+                "reason": kind,
+                "message": "",
+                "lastTransitionTime": "2026-11-21T00:00:00Z",
+                **changes,
+            }
+            for kind in ("Accepted", "ResolvedRefs")
+        ]
+        parent = {
+            "parentRef": GATEWAY,
+            "controllerName": "example.com/gateway",
+            "conditions": conditions,
+        }
+        self.say(api.HTTP_ROUTE, model, {"parents": [parent]})
+
+    def as_kubelet(self, model: str, version: int, **status: Any) -> None:
+        """Make the pod of a version, and say how it does."""
+        name = f"{serving_name(model, version)}-predictor-0"
+        labels = {MODEL_LABEL: model, VERSION: str(version), PART_OF: WATCHKEEPER}
+        self.here.apply(api.POD({"metadata": {"name": name, "labels": labels}, "spec": pod_spec()}))
+        self.say(api.POD, name, {"phase": "Pending", **status})
+
+    def as_garbage_collector(self, model: str, version: int) -> None:
+        """End the deletion of a version: all that it owned is gone."""
+        name = serving_name(model, version)
+        with contextlib.suppress(Exception):
+            self.here.delete(api.DEPLOYMENT, f"{name}-predictor")
+        self.here.patch(
+            api.INFERENCE_SERVICE,
+            name,
+            {"metadata": {"finalizers": None}},
+            patch_type=PatchType.MERGE,
+        )
+
+    def settle(self, model: str) -> None:
+        """Let the controllers do what they would."""
+        for service in self.here.list(api.INFERENCE_SERVICE, labels={MODEL_LABEL: model}):
+            version = int(service["metadata"]["labels"][VERSION])
+            if "deletionTimestamp" in service["metadata"]:
+                self.as_garbage_collector(model, version)
+            else:
+                self.as_kserve(model, version)
+        for route in self.here.list(api.HTTP_ROUTE):
+            if route["metadata"]["name"] == model:
+                self.as_gateway(model)
+
+
+@contextlib.contextmanager
+def installed(server: ApiServer) -> Iterator[KubeSystem]:
+    """Install a system for a block."""
+    system = KubeSystem(server)
+    try:
+        yield system
+    finally:
+        system.close()
+
+
+def template() -> Json:
+    """What the values of the chart say about every InferenceService of a model."""
+    container = {"name": "drift", "image": "drift:1", "restartPolicy": "Always"}
+    return {
+        "metadata": {"annotations": {"example.com/team": "pumps"}},
+        "spec": {
+            "predictor": {
+                "minReplicas": 1,
+                "maxReplicas": 3,
+                "serviceAccountName": "serving",
+                "model": {
+                    "modelFormat": {"name": "watchkeeper"},
+                    "protocolVersion": "v2",
+                    "runtime": "watchkeeper",
+                    "env": [
+                        {"name": "WATCHKEEPER_MODEL", "value": "${MODEL}"},
+                        {"name": "WATCHKEEPER_VERSION", "value": "${VERSION}"},
+                    ],
+                },
+                "initContainers": [
+                    {**container, "env": [{"name": "NAME", "value": "${NAME} ${OTHER} $(X)"}]}
+                ],
+            }
+        },
+    }
+
+
+def job_template() -> Json:
+    """What a model's CronJob says about its training Jobs."""
+    container = {
+        "name": "training",
+        "image": "training:1",
+        "command": ["python", "-m", "watchkeeper.training"],
+        "env": [{"name": "MLFLOW_TRACKING_URI", "value": "http://mlflow"}],
+    }
+    pod = {"restartPolicy": "Never", "serviceAccountName": "training", "containers": [container]}
+    return {
+        "metadata": {"labels": {"tier": "batch"}},
+        "spec": {
+            "backoffLimit": 3,
+            "ttlSecondsAfterFinished": 86400,
+            "template": {"metadata": {"labels": {"tier": "batch"}}, "spec": pod},
+        },
+    }
+
+
+def pod_spec() -> Json:
+    return {"containers": [{"name": "kserve-container", "image": "serving:1"}]}

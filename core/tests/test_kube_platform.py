@@ -1,0 +1,430 @@
+"""What the platform makes of a cluster's objects, on a real API server.
+
+Status that no controller writes here is written by the tests, through ``as_...`` of kube_system.
+"""
+
+import concurrent.futures
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from api_server import ApiServer
+from kube_system import MODEL, OTHER, KubeSystem, installed
+from lightkube.types import PatchType
+
+from watchkeeper.platforms import Asks, Platform, PlatformError, Route, Run, open_platform
+from watchkeeper.platforms.kube import KubePlatform, api
+from watchkeeper.platforms.kube.leases import DURATION_SECONDS, RENEW_SECONDS, Leases
+
+UNREACHABLE = 75
+SERVICE = f"{MODEL}-v1"
+
+
+@pytest.fixture
+def system(api_server: ApiServer) -> Iterator[KubeSystem]:
+    with installed(api_server) as system:
+        yield system
+
+
+@pytest.fixture
+def rollout(system: KubeSystem) -> KubePlatform:
+    """The platform with nothing but the rights of the rollout controller."""
+    return system.open("rollout")
+
+
+@pytest.fixture
+def sidecar(system: KubeSystem) -> KubePlatform:
+    """The platform with nothing but the rights of the sidecar."""
+    return system.open("sidecar")
+
+
+def spec_of(system: KubeSystem, name: str) -> dict[str, Any]:
+    return dict(system.here.get(api.INFERENCE_SERVICE, name)["spec"])
+
+
+def test_the_platform_is_opened_by_its_name(
+    system: KubeSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with system.server.environment("admin"):
+        opened: Platform = open_platform(f"kube:{system.namespace}/{system.training}")
+    assert isinstance(opened, KubePlatform)
+    assert opened.endpoints().hosts == {MODEL: MODEL, OTHER: OTHER}
+    opened.close()
+    monkeypatch.setenv("KUBECONFIG", "/nowhere")
+    with pytest.raises(PlatformError, match="set KUBECONFIG"):
+        open_platform("kube:anywhere")
+    with pytest.raises(PlatformError, match="or kube:<namespace>"):
+        open_platform("kube:")
+
+
+def test_an_inference_service_is_filled_in_from_the_template(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    rollout.serve(MODEL, 1)
+    made = system.here.get(api.INFERENCE_SERVICE, SERVICE)
+    annotations, labels = made["metadata"]["annotations"], made["metadata"]["labels"]
+    predictor = made["spec"]["predictor"]
+    assert annotations["serving.kserve.io/deploymentMode"] == "Standard"
+    assert annotations["example.com/team"] == "pumps"
+    assert labels["networking.kserve.io/visibility"] == "cluster-local"
+    assert predictor["model"]["storageUri"] == f"mlflow://{MODEL}/1"
+    assert {e["name"]: e["value"] for e in predictor["model"]["env"]} == {
+        "WATCHKEEPER_MODEL": MODEL,
+        "WATCHKEEPER_VERSION": "1",
+    }
+    assert predictor["initContainers"][0]["env"][0]["value"] == f"{SERVICE} ${{OTHER}} $(X)"
+
+
+def test_a_version_that_is_served_is_never_changed_but_for_its_replicas(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    rollout.serve(MODEL, 1)
+    before = system.here.get(api.INFERENCE_SERVICE, SERVICE)
+    rollout.serve(MODEL, 1)
+    assert system.here.get(api.INFERENCE_SERVICE, SERVICE) == before
+    found = system.here.get(api.CONFIG_MAP, "watchkeeper")
+    text = found["data"]["installation.json"]
+    text = text.replace('"maxReplicas": 3', '"maxReplicas": 5')
+    text = text.replace('"runtime": "watchkeeper"', '"runtime": "another"')
+    system.here.replace(api.CONFIG_MAP({**found, "data": {"installation.json": text}}))
+    rollout.serve(MODEL, 1)
+    before["spec"]["predictor"]["maxReplicas"] = 5
+    assert spec_of(system, SERVICE) == before["spec"]
+
+
+def test_somebody_elses_object_is_not_taken_over(system: KubeSystem, rollout: KubePlatform) -> None:
+    spec = {"predictor": {"containers": [{"name": "kserve-container", "image": "theirs"}]}}
+    system.here.create(api.INFERENCE_SERVICE({"metadata": {"name": SERVICE}, "spec": spec}))
+    system.here.create(api.HTTP_ROUTE({"metadata": {"name": MODEL}, "spec": {}}))
+    for call in (lambda: rollout.serve(MODEL, 1), lambda: rollout.route(MODEL)):
+        with pytest.raises(PlatformError, match="is not Watchkeeper's"):
+            call()
+    assert rollout.serving(MODEL) == {}
+
+
+def test_a_version_is_ready_once_half_of_its_replicas_are_available(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    rollout.serve(MODEL, 1)
+    assert rollout.serving(MODEL)[1].state == "starting"
+    for replicas, available, state in (
+        (1, 0, "starting"),
+        (1, 1, "ready"),
+        (2, 1, "ready"),
+        (3, 1, "starting"),
+        (3, 2, "ready"),
+    ):
+        system.as_kserve(MODEL, 1, replicas=replicas, available=available)
+        assert rollout.serving(MODEL)[1].state == state, (replicas, available)
+
+
+def test_what_was_observed_of_an_older_generation_does_not_count(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    rollout.serve(MODEL, 1)
+    system.as_kserve(MODEL, 1, observedGeneration=0)
+    assert rollout.serving(MODEL)[1].state == "starting"
+
+
+def test_a_deployment_of_an_earlier_inference_service_does_not_count(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    rollout.serve(MODEL, 1)
+    system.as_kserve(MODEL, 1)
+    system.here.delete(api.INFERENCE_SERVICE, SERVICE)
+    rollout.serve(MODEL, 1)
+    assert rollout.serving(MODEL)[1].state == "starting"
+
+
+def test_a_version_whose_registry_is_away_waits_and_has_not_failed(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    rollout.serve(MODEL, 1)
+    ended = {"exitCode": UNREACHABLE, "message": "one\nthe registry is away\n"}
+    status = {
+        "name": "storage-initializer",
+        "restartCount": 9,
+        "ready": False,
+        "image": "",
+        "imageID": "",
+        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        "lastState": {"terminated": ended},
+    }
+    system.as_kserve(MODEL, 1, available=0)
+    system.as_kubelet(MODEL, 1, initContainerStatuses=[status])
+    found = rollout.serving(MODEL)[1]
+    assert (found.state, found.reason) == ("waiting", "for its files: the registry is away")
+    broken = {**status, "lastState": {"terminated": {**ended, "exitCode": 1}}}
+    system.as_kubelet(MODEL, 1, initContainerStatuses=[broken])
+    found = rollout.serving(MODEL)[1]
+    assert found.state == "failed"
+    assert found.reason.startswith("storage-initializer started 10 times: the registry is away")
+    system.as_kubelet(MODEL, 1, initContainerStatuses=[{**broken, "restartCount": 1}])
+    assert rollout.serving(MODEL)[1].state == "starting"
+    system.as_kserve(MODEL, 1)
+    assert rollout.serving(MODEL)[1].state == "ready"
+
+
+def test_what_keeps_a_version_from_starting_is_said(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    rollout.serve(MODEL, 1)
+    refused = {
+        "type": "ReplicaFailure",
+        "status": "True",
+        "reason": "FailedCreate",
+        "message": "violates PodSecurity",
+    }
+    system.as_kserve(MODEL, 1, available=0, conditions=[refused])
+    assert rollout.serving(MODEL)[1].reason == "violates PodSecurity"
+    system.as_kserve(MODEL, 1, available=0, conditions=[{**refused, "status": "False"}])
+    full = {"type": "PodScheduled", "status": "False", "message": "0/1 nodes: no cpu"}
+    system.as_kubelet(MODEL, 1, conditions=[full])
+    assert rollout.serving(MODEL)[1].reason.endswith("0/1 nodes: no cpu")
+    system.say(
+        api.INFERENCE_SERVICE,
+        SERVICE,
+        {
+            "modelStatus": {
+                "transitionStatus": "InvalidSpec",
+                "lastFailureInfo": {"reason": "RuntimeNotRecognized", "message": "no such runtime"},
+            }
+        },
+    )
+    found = rollout.serving(MODEL)[1]
+    assert (found.state, found.reason) == (
+        "waiting",
+        "for KServe: RuntimeNotRecognized: no such runtime",
+    )
+
+
+def test_a_retired_version_is_retiring_until_its_pods_are_gone(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    rollout.serve(MODEL, 1)
+    system.as_kserve(MODEL, 1)
+    for _ in range(2):
+        rollout.retire(MODEL, 1)
+        assert rollout.serving(MODEL)[1].state == "retiring"
+    with pytest.raises(PlatformError, match="still being retired"):
+        rollout.serve(MODEL, 1)
+    with pytest.raises(PlatformError, match="not served"):
+        rollout.set_route(MODEL, Route({1: 100}))
+    system.settle(MODEL)
+    assert rollout.serving(MODEL) == {}
+
+
+def test_both_protocols_have_the_same_weights_and_the_state_is_in_the_same_write(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    rollout.serve(MODEL, 1)
+    rollout.serve(MODEL, 2)
+    rollout.set_route(MODEL, Route({1: 90, 2: 10, 3: 0}, {"phase": "canary", "reason": "é\n"}))
+    found = system.here.get(api.HTTP_ROUTE, MODEL)
+    grpc, http = found["spec"]["rules"]
+    assert grpc["matches"][0]["headers"][0]["value"] == "application/grpc.*"
+    assert "headers" not in http["matches"][0]
+    for rule, port in ((grpc, 9000), (http, 80)):
+        assert [(b["name"], b["port"], b["weight"]) for b in rule["backendRefs"]] == [
+            (f"{MODEL}-v1-predictor", port, 90),
+            (f"{MODEL}-v2-predictor", port, 10),
+        ]
+    assert found["spec"]["hostnames"] == [MODEL, f"{MODEL}.example.com"]
+    assert rollout.route(MODEL) == Route({1: 90, 2: 10}, {"phase": "canary", "reason": "é\n"})
+    policy = system.here.get(api.BACKEND_TRAFFIC_POLICY, MODEL)
+    assert policy["spec"]["targetRefs"][0]["name"] == MODEL
+    assert policy["spec"]["retry"]["numRetries"] == 3
+    rollout.set_route(MODEL, Route({2: 100}, {"phase": "steady"}))
+    assert rollout.route(MODEL) == Route({2: 100}, {"phase": "steady"})
+
+
+def test_a_route_is_confirmed_when_the_gateway_has_accepted_this_generation(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    assert not rollout.confirmed(MODEL)
+    rollout.serve(MODEL, 1)
+    rollout.serve(MODEL, 2)
+    rollout.set_route(MODEL, Route({1: 100}))
+    assert not rollout.confirmed(MODEL)
+    system.as_gateway(MODEL, status="False")
+    assert not rollout.confirmed(MODEL)
+    system.as_gateway(MODEL)
+    assert rollout.confirmed(MODEL)
+    rollout.set_route(MODEL, Route({1: 100}, {"phase": "steady"}))
+    assert rollout.confirmed(MODEL), "only the state has changed"
+    rollout.set_route(MODEL, Route({1: 50, 2: 50}))
+    assert not rollout.confirmed(MODEL)
+    rollout.serve(MODEL, 3)
+    with pytest.raises(PlatformError, match="has not taken over"):
+        rollout.retire(MODEL, 3)
+    system.as_gateway(MODEL)
+    assert rollout.confirmed(MODEL)
+
+
+def test_weights_that_somebody_changed_for_one_protocol_are_not_confirmed(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    rollout.serve(MODEL, 1)
+    rollout.serve(MODEL, 2)
+    rollout.set_route(MODEL, Route({1: 100}))
+    change = {
+        "op": "replace",
+        "path": "/spec/rules/0/backendRefs/0/name",
+        "value": f"{MODEL}-v2-predictor",
+    }
+    system.here.patch(api.HTTP_ROUTE, MODEL, [change], patch_type=PatchType.JSON)
+    system.as_gateway(MODEL)
+    assert rollout.route(MODEL) == Route({1: 100})
+    assert not rollout.confirmed(MODEL)
+    rollout.set_route(MODEL, Route({1: 100}))
+    system.as_gateway(MODEL)
+    assert rollout.confirmed(MODEL)
+
+
+def test_a_route_that_nobody_can_mean_is_an_error_that_says_so(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    rollout.serve(MODEL, 1)
+    rollout.set_route(MODEL, Route({1: 100}))
+    weight = {"op": "replace", "path": "/spec/rules/1/backendRefs/0/weight", "value": 7}
+    system.here.patch(api.HTTP_ROUTE, MODEL, [weight], patch_type=PatchType.JSON)
+    with pytest.raises(PlatformError, match="must add up to 100"):
+        rollout.route(MODEL)
+    name = {"op": "replace", "path": "/spec/rules/1/backendRefs/0/name", "value": "web"}
+    system.here.patch(api.HTTP_ROUTE, MODEL, [name], patch_type=PatchType.JSON)
+    with pytest.raises(PlatformError, match=f"put {MODEL}-v<n>-predictor"):
+        rollout.route(MODEL)
+
+
+def test_a_controller_that_lost_its_lease_overwrites_nothing(system: KubeSystem) -> None:
+    late, new = system.open("rollout"), system.open("rollout")
+    for version in (1, 2):
+        new.serve(MODEL, version)
+    new.set_route(MODEL, Route({1: 100}, {"phase": "steady"}))
+    assert late.route(MODEL) == new.route(MODEL)
+    new.set_route(MODEL, Route({2: 100}, {"phase": "promoting"}))
+    with pytest.raises(PlatformError, match="somebody else"):
+        late.set_route(MODEL, Route({1: 90, 2: 10}, {"phase": "canary"}))
+    system.as_gateway(MODEL)  # a status is no reason to refuse
+    assert late.route(MODEL) == Route({2: 100}, {"phase": "promoting"})
+    late.set_route(MODEL, Route({2: 100}, {"phase": "watching"}))
+
+
+def test_a_job_is_made_from_the_template_with_the_runs_arguments(
+    system: KubeSystem, sidecar: KubePlatform
+) -> None:
+    run = Run("once", MODEL, 'it\'s "drift"; $(HOME) $$ \n', parameters={"a": "$b"})
+    assert sidecar.create_run(run)
+    assert not sidecar.create_run(run)
+    job = system.there.get(api.JOB, "once")
+    pod = job["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    # as kubelet expands them: $$ is $
+    assert [word.replace("$$", "$") for word in container["args"]] == run.arguments()
+    assert "$$(HOME)" in container["args"][4]
+    assert container["command"] == ["python", "-m", "watchkeeper.training"]
+    assert container["image"] == "training:1"
+    assert pod["spec"]["serviceAccountName"] == "training"
+    assert job["spec"]["backoffLimit"] == 3
+    assert (
+        job["metadata"]["labels"].items() >= {"tier": "batch", "watchkeeper/model": MODEL}.items()
+    )
+    assert "ownerReferences" not in job["metadata"]
+
+
+def test_a_jobs_conditions_tell_its_state(system: KubeSystem, sidecar: KubePlatform) -> None:
+    for name in ("runs", "succeeds", "fails"):
+        sidecar.create_run(Run(name, MODEL, "test"))
+    times = {"startTime": "2026-11-21T00:00:00Z"}
+    done = {"status": "True", "lastTransitionTime": "2026-11-21T00:00:01Z"}
+    ready = [{"type": "SuccessCriteriaMet", **done}, {"type": "Complete", **done}]
+    ended = {"completionTime": "2026-11-21T00:00:01Z", "succeeded": 1}
+    system.say(api.JOB, "succeeds", {**times, **ended, "conditions": ready})
+    target = {"type": "FailureTarget", **done}
+    system.say(api.JOB, "fails", {**times, "conditions": [target]})
+    assert sidecar.runs(MODEL)["fails"] == "running"
+    failed = [target, {"type": "Failed", **done}]
+    system.say(api.JOB, "fails", {**times, "conditions": failed})
+    assert sidecar.runs(MODEL) == {"runs": "running", "succeeds": "succeeded", "fails": "failed"}
+    assert sidecar.runs(OTHER) == {}
+
+
+def test_a_model_without_a_cron_job_is_told(sidecar: KubePlatform, system: KubeSystem) -> None:
+    system.there.delete(api.CRON_JOB, f"{MODEL}-training")
+    with pytest.raises(PlatformError, match=f"no CronJob {MODEL}-training"):
+        sidecar.create_run(Run("none", MODEL, "test"))
+
+
+def test_the_containers_of_the_system_are_shown(system: KubeSystem) -> None:
+    status = {"image": "", "imageID": "", "restartCount": 0}
+    running = {"name": "kserve-container", "ready": True, "state": {"running": {}}, **status}
+    ended = {"terminated": {"exitCode": 0}}
+    fetched = {"name": "storage-initializer", "ready": True, "state": ended, **status}
+    system.as_kubelet(MODEL, 1, containerStatuses=[running], initContainerStatuses=[fetched])
+    shown = system.open("person").processes()
+    assert [(p.name, p.state) for p in shown] == [
+        (f"{SERVICE}-predictor-0/storage-initializer", "succeeded"),
+        (f"{SERVICE}-predictor-0/kserve-container", "running"),
+    ]
+    assert shown[1].log == (
+        f"kubectl logs -n {system.namespace} {SERVICE}-predictor-0 -c kserve-container"
+    )
+
+
+def test_a_lease_is_taken_over_only_from_one_who_stopped_renewing(system: KubeSystem) -> None:
+    now = 0.0
+    mine, other = (Leases(system.open("sidecar")._api, lambda: now) for _ in range(2))
+    assert mine.acquire("watch")
+    assert not other.acquire("watch")
+    for _ in range(3):
+        now += RENEW_SECONDS
+        assert mine.acquire("watch")
+        now += RENEW_SECONDS
+        assert not other.acquire("watch"), "it was renewed since it was seen last"
+    now += DURATION_SECONDS + 1
+    assert other.acquire("watch")
+    assert not mine.acquire("watch")
+    spec = system.here.get(api.LEASE, "watch")["spec"]
+    assert spec["holderIdentity"] == other.holder
+    assert spec["leaseTransitions"] == 1
+
+
+def test_a_lease_is_given_to_one_of_many_who_ask_at_once(system: KubeSystem) -> None:
+    many = [system.open("sidecar") for _ in range(8)]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(lambda each: each.acquire("watch"), many)) == [False] * 7 + [True]
+
+
+def test_a_server_that_does_not_answer_is_an_error_in_time(
+    system: KubeSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "CALL_SECONDS", 0.5)
+    platform = system.open("rollout")
+    with system.server.frozen(), pytest.raises(PlatformError, match="does not answer"):
+        platform.route(MODEL)
+    assert platform.route(MODEL) is None
+
+
+def test_each_component_may_do_no_more_than_it_needs(system: KubeSystem) -> None:
+    system.open("admin").serve(MODEL, 1)
+    sidecar, rollout, person = (system.open(user) for user in ("sidecar", "rollout", "person"))
+    for call in (
+        lambda: sidecar.serve(MODEL, 2),
+        lambda: sidecar.retire(MODEL, 1),
+        lambda: sidecar.set_route(MODEL, Route({1: 100})),
+        lambda: sidecar.ask(MODEL, lambda _: Asks(promote=1)),
+        lambda: sidecar.create_run(Run("other", OTHER, "the template of another model")),
+        lambda: rollout.create_run(Run("mine", MODEL, "test")),
+        lambda: rollout.acquire("watch-something"),
+        lambda: person.set_route(MODEL, Route({1: 100})),
+        lambda: person.serve(MODEL, 2),
+    ):
+        with pytest.raises(PlatformError, match=r"forbidden.*Role"):
+            call()
+    person.ask(MODEL, lambda _: Asks(promote=1))
+    assert rollout.asks(MODEL) == Asks(promote=1)
+    assert person.create_run(Run("by-hand", MODEL, "by hand"))
+    assert person.route(MODEL) is None
+    assert person.serving(MODEL)[1].state == "starting"
+    assert rollout.acquire(f"rollout-{MODEL}")
+    assert rollout.acquire(f"rollout-{MODEL}")
