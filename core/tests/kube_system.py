@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from api_server import ApiServer
+from api_server import POLICY, POLICY_BINDING, ApiServer
 from lightkube.types import PatchType
 
 from watchkeeper.contracts.names import serving_name
@@ -21,6 +21,7 @@ Json = dict[str, Any]
 MODEL = "pump-failure"
 OTHER = "warranty-risk"
 ROLES = Path(platform.__file__).with_name("roles.yaml")
+POLICY_FILE = ROLES.with_name("policy.yaml")
 GATEWAY = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gateway"}
 
 
@@ -52,6 +53,20 @@ class KubeSystem:
             place = {"system": self.namespace, "training": self.training}[role["namespace"]]
             self.server.allow(role["kind"], place, role["rules"])
 
+    @contextlib.contextmanager
+    def pinned(self) -> Iterator[None]:
+        """Have the policy on training Jobs in force for a block."""
+        text = POLICY_FILE.read_text().replace("${NAME}", self.training)
+        text = text.replace("${TRAINING}", self.training).replace("${MODEL}", MODEL)
+        policy, binding = yaml.safe_load_all(text)
+        self.here.create(POLICY(policy))
+        self.here.create(POLICY_BINDING(binding))
+        try:
+            yield
+        finally:
+            self.here.delete(POLICY_BINDING, self.training)
+            self.here.delete(POLICY, self.training)
+
     def as_helm(self) -> None:
         installation = {
             "models": {
@@ -76,7 +91,11 @@ class KubeSystem:
             self.here.create(api.CONFIG_MAP({"metadata": {"name": name}, "data": data}))
         for name in (MODEL, OTHER):
             spec = {"schedule": "0 0 1 1 *", "suspend": True, "jobTemplate": job_template()}
-            metadata = {"name": f"{name}-training"}
+            metadata = {
+                "name": f"{name}-training",
+                "labels": {MODEL_LABEL: name},
+                "annotations": {"watchkeeper/sidecar": "sidecar" if name == MODEL else "other"},
+            }
             self.there.create(api.CRON_JOB({"metadata": metadata, "spec": spec}))
 
     def as_kserve(

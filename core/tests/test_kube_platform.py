@@ -4,17 +4,19 @@ Status that no controller writes here is written by the tests, through ``as_...`
 """
 
 import concurrent.futures
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from api_server import ApiServer
 from kube_system import MODEL, OTHER, KubeSystem, installed
 from lightkube.types import PatchType
+from local_system import wait_for
 
 from watchkeeper.platforms import Asks, Platform, PlatformError, Route, Run, open_platform
-from watchkeeper.platforms.kube import KubePlatform, api
+from watchkeeper.platforms.kube import KubePlatform, api, runs
 from watchkeeper.platforms.kube.leases import DURATION_SECONDS, RENEW_SECONDS, Leases
+from watchkeeper.platforms.kube.runs import job
 
 UNREACHABLE = 75
 SERVICE = f"{MODEL}-v1"
@@ -428,3 +430,63 @@ def test_each_component_may_do_no_more_than_it_needs(system: KubeSystem) -> None
     assert person.serving(MODEL)[1].state == "starting"
     assert rollout.acquire(f"rollout-{MODEL}")
     assert rollout.acquire(f"rollout-{MODEL}")
+
+
+def test_a_sidecar_can_start_nothing_but_its_models_training(
+    system: KubeSystem, sidecar: KubePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(name: str, change: Callable[[dict[str, Any]], object]) -> bool:
+        def changed(template: dict[str, Any], run: Run, namespace: str) -> dict[str, Any]:
+            made = job(template, run, namespace)
+            change(made)
+            return made
+
+        monkeypatch.setattr(runs, "job", changed)
+        return sidecar.create_run(Run(name, MODEL, "test"))
+
+    def first(made: dict[str, Any]) -> dict[str, Any]:
+        container: dict[str, Any] = pod(made)["containers"][0]
+        return container
+
+    def pod(made: dict[str, Any]) -> dict[str, Any]:
+        spec: dict[str, Any] = made["spec"]["template"]["spec"]
+        return spec
+
+    tries = 0
+
+    def is_pinned() -> bool:
+        nonlocal tries
+        tries += 1
+        try:
+            return not ask(f"early-{tries}", lambda made: pod(made).update(hostNetwork=True))
+        except PlatformError as error:
+            return "pod differs from the template" in str(error)
+
+    stranger = {"name": "stranger", "image": "training:1"}
+    secret = {"name": "secret", "secret": {"secretName": "gateway-keys"}}
+    arguments, other = "only the arguments", "pod differs"
+    refused: tuple[tuple[str, Callable[[dict[str, Any]], object]], ...] = (
+        (arguments, lambda made: first(made).update(image="training:2")),
+        (arguments, lambda made: first(made).update(command=["sh", "-c"])),
+        (arguments, lambda made: first(made).update(name="another")),
+        (arguments, lambda made: first(made)["env"].append({"name": "X", "value": "/x"})),
+        (arguments, lambda made: first(made).update(envFrom=[{"secretRef": {"name": "keys"}}])),
+        (arguments, lambda made: first(made).update(securityContext={"runAsUser": 0})),
+        (arguments, lambda made: pod(made)["containers"].append(stranger)),
+        (other, lambda made: pod(made).update(serviceAccountName="rollout")),
+        (other, lambda made: pod(made).update(automountServiceAccountToken=True)),
+        (other, lambda made: pod(made).update(volumes=[secret])),
+        (other, lambda made: pod(made).update(nodeName="control-plane")),
+        (other, lambda made: pod(made).update(initContainers=[stranger])),
+        ("Job differs", lambda made: made["spec"].update(parallelism=9)),
+        ("own model", lambda made: made["metadata"]["labels"].pop("watchkeeper/model")),
+        ("own model", lambda made: first(made).update(args=[OTHER])),
+        ("own model", lambda made: first(made).pop("args")),
+    )
+    with system.pinned():
+        wait_for(is_pinned)
+        for number, (why, change) in enumerate(refused):
+            with pytest.raises(PlatformError, match=why):
+                ask(f"refused-{number}", change)
+        assert ask("good", lambda _: None)
+        assert system.open("person").create_run(Run("by-hand", MODEL, "by hand"))

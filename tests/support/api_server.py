@@ -47,6 +47,13 @@ DEFINITION = create_global_resource(
     "apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions"
 )
 ROLE = create_namespaced_resource("rbac.authorization.k8s.io", "v1", "Role", "roles")
+POLICY, POLICY_BINDING = (
+    create_global_resource("admissionregistration.k8s.io", "v1", kind, plural)
+    for kind, plural in (
+        ("ValidatingAdmissionPolicy", "validatingadmissionpolicies"),
+        ("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings"),
+    )
+)
 BINDING = create_namespaced_resource(
     "rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings"
 )

@@ -48,7 +48,7 @@ class Api:
             self._client = Client(
                 namespace=namespace, field_manager=MANAGER, timeout=httpx2.Timeout(CALL_SECONDS)
             )
-        except (ConfigError, OSError, ValueError) as error:
+        except (ConfigError, KeyError, OSError, ValueError) as error:
             raise PlatformError(
                 f"no way to a cluster ({error}): run in a pod with a token, or set KUBECONFIG"
             ) from error

@@ -54,7 +54,7 @@ class InferenceServices:
         if not services:
             return {}
         deployments = {d["metadata"]["name"]: d for d in self._api.all(DEPLOYMENT, {MODEL: model})}
-        pods = self._api.all(POD, {MODEL: model})
+        pods = [pod for pod in self._api.all(POD, {MODEL: model}) if not _is_leaving(pod)]
         found: dict[int, Serving] = {}
         for service in services:
             name, version = service["metadata"]["name"], _version(service)
@@ -166,5 +166,5 @@ def _version(service: Json) -> int:
     return int(text)
 
 
-def _is_leaving(service: Json) -> bool:
-    return "deletionTimestamp" in service["metadata"]
+def _is_leaving(found: Json) -> bool:
+    return "deletionTimestamp" in found["metadata"]
