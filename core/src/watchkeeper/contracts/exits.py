@@ -1,4 +1,4 @@
-"""What the exit code of a training run says to whoever started it, be it a Job or a shell.
+"""What the exit code of a program that ends says to whoever started it, be it a Job or a shell.
 
 Any other code means what ``TRY_AGAIN`` does: the process broke, or was killed.
 """

@@ -38,7 +38,10 @@ class Ledger:
 
 
 def migrate(url: str) -> None:
-    """Bring the tables of the database at ``url`` to this release; harmless when they are."""
+    """Bring the tables of the database at ``url`` to this release; harmless when they are.
+
+    Several may do so at once: one works, and the others find it done.
+    """
     engine = open_engine(url, patient=True)
     if engine.dialect.name == "sqlite" and engine.url.database:
         make_private(Path(engine.url.database).parent)

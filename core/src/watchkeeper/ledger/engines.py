@@ -38,7 +38,7 @@ def open_engine(url: str, *, patient: bool = False) -> Engine:
         raise SettingsError(f"the ledger's URL is none: {error}; it is one of {URLS}") from error
     match parsed.drivername:
         case "sqlite" | "sqlite+pysqlite":
-            return _sqlite(parsed)
+            return _sqlite(parsed, patient)
         case "postgresql" | "postgresql+psycopg":
             return _postgresql(parsed, patient)
         case "mysql+pymysql" | "mariadb+pymysql":
@@ -48,9 +48,26 @@ def open_engine(url: str, *, patient: bool = False) -> Engine:
             raise SettingsError(f"{told}: no ledger is kept in {other}; its URL is one of {URLS}")
 
 
-def _sqlite(url: URL) -> Engine:
+def wait_for_other_migrations(connection: Connection) -> None:
+    """Let one migration at a time be at work on a database, until its transaction ends.
+
+    SQLite has taken its lock when the transaction began.
+    """
+    match connection.dialect.name:
+        case "postgresql":
+            connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('watchkeeper'))")
+            # Who waits for a table keeps all others from it who come later.
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
+        case "mysql" | "mariadb":  # held by the connection, which migrations do not return
+            name = "LEFT(CONCAT('watchkeeper.', DATABASE()), 64)"
+            connection.exec_driver_sql(f"SELECT GET_LOCK({name}, {PATIENT_SECONDS - 10})")
+
+
+def _sqlite(url: URL, patient: bool) -> Engine:
+    seconds = PATIENT_SECONDS if patient else LOCK_SECONDS
     # A connection stays open: closing the last one makes SQLite write its whole log back.
-    engine = create_engine(url, pool_size=1, connect_args={"timeout": LOCK_SECONDS}, **_common())
+    engine = create_engine(url, pool_size=1, connect_args={"timeout": seconds}, **_common())
 
     @event.listens_for(engine, "connect")
     def on_connect(connection: Any, _record: object) -> None:

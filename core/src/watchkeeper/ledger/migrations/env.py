@@ -1,10 +1,11 @@
-"""Alembic's entry: run the migrations on the engine that the caller gives."""
+"""Alembic's entry: run the migrations on the engine that the caller gives, one caller at a time."""
 
 from alembic import context
 
+from watchkeeper.ledger.engines import wait_for_other_migrations
 from watchkeeper.ledger.tables import metadata
 
-with context.config.attributes["engine"].connect() as connection:
+with context.config.attributes["engine"].begin() as connection:
+    wait_for_other_migrations(connection)
     context.configure(connection=connection, target_metadata=metadata)
-    with context.begin_transaction():
-        context.run_migrations()
+    context.run_migrations()

@@ -1,0 +1,70 @@
+"""``python -m watchkeeper.ledger``: bring the ledger's tables to this release.
+
+Waits for a database that is still starting. Exit code 0: the tables are as this release needs
+them. 1: the database did not answer in time, or refused; run it again. 2: a setting is wrong.
+"""
+
+import logging
+import sys
+import time
+
+import msgspec
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+from watchkeeper.contracts.exits import DONE, GIVE_UP, TRY_AGAIN
+from watchkeeper.contracts.settings import SettingsError, read_settings
+from watchkeeper.ledger.database import Ledger, migrate
+
+POLL_SECONDS = 1.0
+
+log = logging.getLogger("watchkeeper.ledger")
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """``wait_seconds``: how long a database may take until it answers."""
+
+    ledger_url: str
+    wait_seconds: float = 300.0
+
+
+def main() -> int:
+    """Migrate once; return the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        settings = read_settings(Settings)
+        _wait(settings)
+        migrate(settings.ledger_url)
+    except SettingsError as error:
+        log.error("%s", error)  # noqa: TRY400 - the message is for a user, not for a developer
+        return GIVE_UP
+    except SQLAlchemyError as error:
+        log.error("%s", _words(error))  # noqa: TRY400
+        return TRY_AGAIN
+    log.info("the ledger's tables are as this release needs them")
+    return DONE
+
+
+def _wait(settings: Settings) -> None:
+    ledger, said = Ledger(settings.ledger_url), ""
+    deadline = time.monotonic() + settings.wait_seconds
+    try:
+        while True:
+            try:
+                with ledger.read():
+                    return
+            except OperationalError as error:
+                if time.monotonic() > deadline:
+                    raise
+                if said != (said := _words(error)):
+                    log.info("waits for the database: %s", said)
+            time.sleep(POLL_SECONDS)
+    finally:
+        ledger.close()
+
+
+def _words(error: SQLAlchemyError) -> str:
+    return " ".join(str(getattr(error, "orig", None) or error).split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

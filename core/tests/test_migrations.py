@@ -1,0 +1,73 @@
+"""The command that brings a ledger's tables up to date, as a hook of an installation runs it."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from databases import Server
+from local_system import wait_for
+from sqlalchemy import inspect
+
+from watchkeeper.ledger import Ledger, tables
+
+COMMAND = (sys.executable, "-m", "watchkeeper.ledger")
+
+
+def migrate(url: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        COMMAND,
+        env={**os.environ, "WATCHKEEPER_LEDGER_URL": url, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def has_tables(url: str) -> bool:
+    ledger = Ledger(url)
+    found = {*inspect(ledger.engine).get_table_names()}
+    ledger.close()
+    return found == {*tables.metadata.tables, "alembic_version"}
+
+
+def test_several_at_once_bring_the_tables_up_to_date(database_url: str) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        done = list(pool.map(migrate, [database_url] * 6))
+    assert [each.returncode for each in done] == [0] * 6, [each.stderr for each in done]
+    assert has_tables(database_url)
+    assert migrate(database_url).returncode == 0
+
+
+def test_a_database_that_still_starts_is_waited_for(server: Server) -> None:
+    url = server.create()
+    server.kill()
+    waiting = subprocess.Popen(
+        COMMAND, env={**os.environ, "WATCHKEEPER_LEDGER_URL": url}, stderr=subprocess.PIPE, text=True
+    )
+    assert waiting.stderr is not None
+    assert "waits for the database" in waiting.stderr.readline()
+    assert waiting.poll() is None
+    server.start()
+    wait_for(lambda: waiting.poll() is not None)
+    assert waiting.returncode == 0, waiting.stderr.read()
+    waiting.stderr.close()
+    assert has_tables(url)
+
+
+def test_a_database_that_never_answers_is_told_without_its_password() -> None:
+    url = "postgresql+psycopg://me:secret@127.0.0.1:1/ledger"
+    done = migrate(url, WATCHKEEPER_WAIT_SECONDS="0.1")
+    assert done.returncode == 1
+    assert "refused" in done.stderr
+    assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize("url", ["", "oracle://me:secret@host/ledger"])
+def test_a_url_that_cannot_be_is_given_up(url: str) -> None:
+    done = migrate(url)
+    assert done.returncode == 2
+    assert "secret" not in done.stderr
+    assert "Traceback" not in done.stderr
