@@ -70,7 +70,7 @@ def test_a_spool_that_was_silent_while_listened_to_holds_nobody_any_more(ledger:
     ship(ledger, [], [], spool("alive", NOW + 9))
     keeper.turn()
     assert shipped_until(ledger, MODEL, [1]) == NOW + 9
-    assert [e.kind for e in history(ledger, MODEL)] == ["spool-abandoned"]
+    assert [e.kind for e in history(ledger, MODEL)] == ["spool-abandoned", "spool-lost"]
 
 
 def test_neither_an_outage_nor_a_clock_that_is_set_gives_up_a_spool(ledger: Ledger) -> None:

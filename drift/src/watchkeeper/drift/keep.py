@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from watchkeeper.contracts.policies import RetentionPolicy
+from watchkeeper.drift.lost import LostTails
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.deletions import carry_out
 from watchkeeper.ledger.newest import Newest
@@ -15,7 +16,8 @@ from watchkeeper.ledger.spools import abandon, open_spools
 from watchkeeper.ledger.store import SpoolState
 
 LOOK_SECONDS = 60.0  # how often old rows and silent spools are looked for
-SILENT_SECONDS = 300.0  # a living sidecar writes every second, or every 30 s while it is in trouble
+SILENT_SECONDS = 300.0
+PAUSE_SECONDS = 30.0  # a living sidecar writes every second, or so often while it is in trouble
 JUMP_SECONDS = 60.0  # a clock that differs so much from one look to the next was set
 DISTRUST_SECONDS = 86400.0  # how long a clock that was set says nothing about age
 LATE_SECONDS = 60.0  # what is so old is in the ledger, nearly always: it is counted once
@@ -59,6 +61,7 @@ class Keeper:
         self._trusted = steady()
         self._before: float | None = None
         self._newest = Newest(ledger, model, policy.predictions)
+        self._lost = LostTails(ledger, model)
 
     def turn(self) -> bool:
         """Do one batch of what is due; True when there is more to do at once.
@@ -70,6 +73,7 @@ class Keeper:
         now = self._steady()
         if self._looked is None or now - self._looked >= LOOK_SECONDS:
             self._listen(now)
+            self._lost.turn(self._silent_seconds, PAUSE_SECONDS)
             self._before = self._cut(now)
             tell_removals(self._ledger, self._model, self._policy, self._clock())
             self._looked = now

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from watchkeeper.contracts.policies import DriftPolicy, P, RetentionPolicy, override
 from watchkeeper.contracts.settings import SettingsError
 from watchkeeper.contracts.version import BrokenVersionError, read_manifest
-from watchkeeper.drift.keep import Keeper
+from watchkeeper.drift.keep import PAUSE_SECONDS, Keeper
 from watchkeeper.drift.lease import Lease
 from watchkeeper.drift.server import Server
 from watchkeeper.drift.settings import Settings
@@ -27,7 +27,7 @@ from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.events import production_version
 from watchkeeper.platforms import Platform, PlatformError
 
-LONGEST_PAUSE = 30.0  # seconds between two tries while the ledger is down
+LONGEST_PAUSE = PAUSE_SECONDS  # between two tries while the ledger is down
 STOP_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
