@@ -1,0 +1,1 @@
+"""Building the images of all components and bringing them to a cluster."""

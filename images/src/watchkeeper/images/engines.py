@@ -1,0 +1,80 @@
+"""The programs that build images and keep them: buildah, or Docker where there is kind."""
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+from watchkeeper.cluster.asking import ask
+
+BUILD_SECONDS = 1800.0
+
+
+class Engine(Protocol):
+    """Builds images, names them, and forgets them."""
+
+    def images(self) -> dict[str, str]:
+        """Return the images that have a name: the name, and the size in words."""
+
+    def build(self, root: Path, folder: str, reference: str, words: list[str]) -> None:
+        """Build the Dockerfile in ``folder`` with ``root`` as its context."""
+
+    def tag(self, reference: str, another: str) -> None:
+        """Give an image another name."""
+
+    def remove(self, references: list[str]) -> None:
+        """Forget names, and the images that have no other."""
+
+
+class Buildah:
+    """buildah, as root: no daemon."""
+
+    def images(self) -> dict[str, str]:
+        """Return the images that have a name: the name, and the size in words."""
+        listed = _run("buildah", "images", "--format", "{{.Name}}:{{.Tag}}={{.Size}}")
+        return _sizes(listed)
+
+    def build(self, root: Path, folder: str, reference: str, words: list[str]) -> None:
+        """Build in the machine's network: there is no bridge without a daemon."""
+        start = ("buildah", "build", "--layers", "--isolation", "chroot", "--network", "host")
+        file = ("--file", f"{root}/{folder}/Dockerfile", "--tag", reference)
+        _run(*start, *file, *words, str(root))
+
+    def tag(self, reference: str, another: str) -> None:
+        """Give an image another name."""
+        _run("buildah", "tag", reference, another)
+
+    def remove(self, references: list[str]) -> None:
+        """Forget names, and the images that have no other."""
+        _run("buildah", "rmi", *references)
+
+
+class Docker:
+    """Docker with BuildKit."""
+
+    def images(self) -> dict[str, str]:
+        """Return the images that have a name: the name, and the size in words."""
+        return _sizes(_run("docker", "images", "--format", "{{.Repository}}:{{.Tag}}={{.Size}}"))
+
+    def build(self, root: Path, folder: str, reference: str, words: list[str]) -> None:
+        """Build with BuildKit, which knows mounts."""
+        file = ("--file", f"{root}/{folder}/Dockerfile", "--tag", reference)
+        _run("docker", "build", *file, *words, str(root))
+
+    def tag(self, reference: str, another: str) -> None:
+        """Give an image another name."""
+        _run("docker", "tag", reference, another)
+
+    def remove(self, references: list[str]) -> None:
+        """Forget names, and the images that have no other."""
+        _run("docker", "rmi", *references)
+
+
+def _sizes(listed: str) -> dict[str, str]:
+    pairs = (line.partition("=") for line in listed.splitlines())
+    return {name: size for name, _, size in pairs if "<none>" not in name}
+
+
+def _run(*words: str) -> str:
+    # the proxies too: a build fetches packages
+    environment = {"DOCKER_BUILDKIT": "1", **os.environ}
+    return ask(words, seconds=BUILD_SECONDS, environment=environment)

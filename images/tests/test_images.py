@@ -1,0 +1,150 @@
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from watchkeeper.cluster.layout import ClusterError
+from watchkeeper.images import indexes
+from watchkeeper.images.making import Images
+from watchkeeper.images.sources import IMAGES, REGISTRY, digests, tag_of
+
+ROOT = Path(__file__).parents[2]
+
+
+class Store:
+    """Remembers images as an engine and as a cluster does, and what was asked of it."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, str] = {}
+        self.built: list[str] = []
+        self.loaded: list[str] = []
+
+    def images(self) -> dict[str, str]:
+        return dict(self.names)
+
+    def build(self, _root: Path, folder: str, reference: str, _words: list[str]) -> None:
+        self.built.append(folder)
+        self.names[reference] = "1 MB"
+
+    def load(self, reference: str) -> None:
+        self.loaded.append(reference)
+        self.names[reference] = "1 MB"
+
+    def remove(self, references: list[str]) -> None:
+        for reference in references:
+            del self.names[reference]
+
+
+class Engine(Store):
+    def tag(self, reference: str, another: str) -> None:
+        self.names[another] = self.names[reference]
+
+
+class Place(Store):
+    def images(self) -> frozenset[str]:  # type: ignore[override]
+        return frozenset(self.names)
+
+    def tag(self, names: Mapping[str, str]) -> None:
+        for old, new in names.items():
+            self.names[new] = self.names[old]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    for folder in ("core", *IMAGES.values()):
+        (tmp_path / folder / "src").mkdir(parents=True)
+        (tmp_path / folder / "src" / "one.py").write_text("1")
+        (tmp_path / folder / "Dockerfile").write_text(folder)
+    return tmp_path
+
+
+def test_every_image_has_a_dockerfile_in_the_project() -> None:
+    for folder in IMAGES.values():
+        assert (ROOT / folder / "Dockerfile").is_file()
+
+
+def test_a_component_s_source_changes_its_own_image_and_the_tag(project: Path) -> None:
+    before = digests(project, "base")
+    (project / "drift" / "src" / "one.py").write_text("2")
+    after = digests(project, "base")
+    assert [name for name in IMAGES if before[name] != after[name]] == ["watchkeeper-drift"]
+    assert tag_of(before) != tag_of(after)
+
+
+def test_bytecode_and_tests_change_nothing(project: Path) -> None:
+    before = digests(project, "base")
+    for folder in ("drift/src/__pycache__", "drift/tests"):
+        (project / folder).mkdir()
+        (project / folder / "one.pyc").write_text("2")
+    assert digests(project, "base") == before
+
+
+def test_core_and_the_base_change_every_image(project: Path) -> None:
+    before = digests(project, "base")
+    assert all(before[name] != digests(project, "another")[name] for name in IMAGES)
+    (project / "core" / "src" / "one.py").write_text("2")
+    assert all(before[name] != digests(project, "base")[name] for name in IMAGES)
+
+
+def test_only_what_changed_is_built_and_loaded(project: Path) -> None:
+    engine, place = Engine(), Place()
+    Images(project, engine, "base").make(place)
+    assert sorted(engine.built) == sorted(IMAGES.values())
+    engine.built.clear()
+    place.loaded.clear()
+    (project / "cli" / "src" / "one.py").write_text("2")
+    images = Images(project, engine, "base")
+    images.make(place)
+    assert engine.built == ["cli"]
+    assert len(place.loaded) == 1
+    assert all(f"{REGISTRY}/{name}:{images.tag}" in place.names for name in IMAGES)
+    assert (project / ".images" / "tag").read_text().strip() == images.tag
+    assert images.tag in (project / ".images" / "values.yaml").read_text()
+
+
+def test_the_last_two_tags_stay_and_older_ones_go(project: Path) -> None:
+    engine, place = Engine(), Place()
+    engine.names["localhost/others:1"] = "1 MB"
+    tags = []
+    for content in ("a", "b", "c"):
+        (project / "cli" / "src" / "one.py").write_text(content)
+        images = Images(project, engine, "base")
+        images.make(place)
+        tags.append(images.tag)
+    for store in (engine, place):
+        found = {name.rpartition(":")[2] for name in store.names if "cli:" in name}
+        assert {tags[1], tags[2]} < found
+        assert tags[0] not in found
+        assert len([name for name in store.names if "cli:made-" in name]) == 2
+    assert "localhost/others:1" in engine.names
+    assert list(json.loads((project / ".images" / "history.json").read_text())) == tags[1:]
+
+
+def test_a_build_that_fails_leaves_the_chart_the_tag_before(project: Path) -> None:
+    engine = Engine()
+    first = Images(project, engine, "base")
+    first.make(None)
+    (project / "cli" / "src" / "one.py").write_text("2")
+
+    class Failing(Engine):
+        def build(self, _root: Path, _folder: str, _reference: str, _words: list[str]) -> None:
+            raise ClusterError("no")
+
+    with pytest.raises(ClusterError, match="no"):
+        Images(project, Failing(), "base").make(None)
+    assert (project / ".images" / "tag").read_text().strip() == first.tag
+
+
+def test_uv_is_told_the_index_that_pip_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexes, "UV_FILES", (tmp_path / "uv.toml",))
+    pip = {"index-url": "https://one/simple", "extra-index-url": "https://two https://three"}
+    assert indexes.uv_settings(pip, {}).splitlines() == [
+        "native-tls = true",
+        'index-url = "https://one/simple"',
+        'extra-index-url = ["https://two", "https://three"]',
+    ]
+    (tmp_path / "uv.toml").write_text("offline = true\n")
+    assert indexes.uv_settings(pip, {}) == "offline = true\n"
