@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from watchkeeper.demo import sender
-from watchkeeper.demo.clients import Reply, Row
+from watchkeeper.demo.clients import Reply, Row, Target
 from watchkeeper.demo.sender import Cases, Plan, Sender
 from watchkeeper.demo.worlds import Case
 
@@ -46,7 +46,7 @@ def test_time_without_a_case_is_no_lateness(monkeypatch: pytest.MonkeyPatch) -> 
 
     async def asked() -> int:
         labels: Any = Labels()
-        plan = Plan("", "", "", "", (), "", "", rate=RATE)
+        plan = Plan("", Target("", "", "", ()), "", "", rate=RATE)
         clock = Clock()
         asking = Sender([Client()], labels, plan, clock=clock)
         lines, cases = asyncio.StreamReader(), Cases(most=1000)

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Final
 import msgspec
 
 from watchkeeper.contracts.spool import replace_file
-from watchkeeper.demo.clients import Client, Columns, open_clients
+from watchkeeper.demo.clients import Client, Target, open_clients
 from watchkeeper.demo.labels import LateLabels
 from watchkeeper.demo.worlds import Case
 
@@ -90,10 +90,7 @@ class Plan(msgspec.Struct, frozen=True):
     """
 
     kit: str
-    address: str
-    host: str
-    model: str
-    columns: Columns
+    target: Target
     token: str
     progress_file: str
     answers_file: str = ""
@@ -245,10 +242,10 @@ async def send(lines: asyncio.StreamReader) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     plan = msgspec.json.decode(await lines.readline(), type=Plan)
-    clients = open_clients(plan.kit, plan.address, plan.host, plan.model, plan.columns)
+    clients = open_clients(plan.kit, plan.target)
     labels = LateLabels(
-        f"http://{plan.address}/v2/models/{plan.model}/feedback",
-        {"Host": plan.host, "Authorization": f"Bearer {plan.token}"},
+        f"http://{plan.target.address}/v2/models/{plan.target.model}/feedback",
+        {"Host": plan.target.host, "Authorization": f"Bearer {plan.token}"},
         delay=plan.label_delay,
         lost_share=plan.labels_lost,
         seed=plan.seed,

@@ -12,7 +12,7 @@ import msgspec
 from watchkeeper.contracts.folders import make_private
 from watchkeeper.contracts.spool import replace_file
 from watchkeeper.demo import system
-from watchkeeper.demo.clients import KITS
+from watchkeeper.demo.clients import KITS, Target
 from watchkeeper.demo.feeder import Feeder
 from watchkeeper.demo.sender import DRAIN_SECONDS, Counts, Plan, Progress
 from watchkeeper.demo.worlds import STEADY, Live, World, scenario_of, source_url
@@ -45,6 +45,7 @@ class Traffic:
         endpoints: system.Endpoints,
         token: str,
         *,
+        key: str = "",
         source: str = "",
         rate: float = 100.0,
         label_delay: float = 20.0,
@@ -54,7 +55,8 @@ class Traffic:
     ) -> None:
         """Start the senders; their output goes to ``<kit>.log``.
 
-        ``source`` is the URL of the operational database, by default the settings' one.
+        ``token`` is the credential for labels, ``key`` that for requests where the gateway asks for
+        one; ``source`` is the URL of the operational database, by default the settings' one.
         """
         model = self._world.model
         self._live = await asyncio.to_thread(
@@ -65,13 +67,17 @@ class Traffic:
             label_delay=label_delay,
             log=self.log("plant"),
         )
+        target = Target(
+            endpoints.address,
+            endpoints.hosts.get(model, model),
+            model,
+            self._world.columns,
+            key,
+        )
         for number, kit in enumerate(KITS):
             plan = Plan(
                 kit=kit,
-                address=endpoints.address,
-                host=endpoints.hosts.get(model, model),
-                model=model,
-                columns=self._world.columns,
+                target=target,
                 token=token,
                 progress_file=str(self._progress_file(kit)),
                 answers_file=str(self.answers_file(kit)) if keep_answers else "",

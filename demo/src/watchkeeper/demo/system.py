@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from watchkeeper.contracts.settings import read_settings
+
 ROOT: Final = Path(__file__).resolve().parents[4]
 WATCHKEEPER: Final = ROOT / "cli" / ".venv" / "bin" / "watchkeeper"
 COMMAND_SECONDS: Final = 60.0
@@ -19,13 +21,16 @@ class UnavailableError(RuntimeError):
 
 
 class Endpoints(msgspec.Struct, frozen=True):
-    """What ``watchkeeper status`` tells of addresses."""
+    """What ``watchkeeper status`` tells of addresses; senders need no more than the first.
+
+    ``hosts`` is the host by which each model is reached at ``v2``, where it is not its name.
+    """
 
     v2: str
-    mlflow: str
-    drift: str
-    metrics: str
-    ledger: str
+    mlflow: str = ""
+    drift: str = ""
+    metrics: str = ""
+    ledger: str = ""
     hosts: dict[str, str] = {}
 
     @property
@@ -37,6 +42,19 @@ class Endpoints(msgspec.Struct, frozen=True):
 def home() -> Path:
     """Return the folder that holds the local system's state."""
     return Path(os.environ.get("WATCHKEEPER_HOME") or ".watchkeeper").resolve()
+
+
+class _Client(msgspec.Struct, frozen=True):
+    api_key: str = ""
+
+
+def api_key() -> str:
+    """Return the credential for requests, WATCHKEEPER_API_KEY or what is in its file, if any.
+
+    Raises:
+        SettingsError: the file cannot be read.
+    """
+    return read_settings(_Client).api_key
 
 
 def feedback_token(folder: Path) -> str:

@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
 from watchkeeper.contracts.settings import SettingsError
-from watchkeeper.demo import system
+from watchkeeper.demo import entrance, system
 from watchkeeper.demo.sender import Progress
 from watchkeeper.demo.senders import Traffic, switch
 from watchkeeper.demo.worlds import STEADY, WORLDS, World, WorldError, find, scenario_of, tables
@@ -51,6 +51,9 @@ async def _main(arguments: argparse.Namespace) -> int:
         return 0
     data = tables([world.model for world in worlds], arguments.data)  # its errors belong here
     await _first_versions([world.model for world in worlds], found)
+    key = system.api_key()
+    for world in worlds:
+        await entrance.check(endpoints, world.model, key)
     traffics = {w.model: Traffic(_folder(w), w, wanted[w.model]) for w in worlds}
     async with contextlib.AsyncExitStack() as stack:
         for model, traffic in traffics.items():
@@ -58,6 +61,7 @@ async def _main(arguments: argparse.Namespace) -> int:
             await traffic.start(
                 endpoints,
                 system.feedback_token(system.home()),
+                key=key,
                 rate=arguments.rate / len(traffics),
                 label_delay=arguments.label_delay,
                 seed=arguments.seed,

@@ -13,11 +13,29 @@ from numpy.typing import NDArray
 
 TIMEOUT: Final = 30.0  # seconds; as long as the gateway tries
 CLIENT_HEADER: Final = "x-watchkeeper-client"
+KEY_HEADER: Final = "x-api-key"
 KITS: Final = ("triton", "kserve")
 
 Row = dict[str, Any]
 Columns = tuple[tuple[str, str], ...]  # names in order, with their V2 datatypes
 KINDS: Final = {"BYTES": object, "FP64": np.float64, "INT64": np.int64}
+
+
+class Target(msgspec.Struct, frozen=True):
+    """What is asked and where: any gateway, by host and port; ``host`` says which model is meant.
+
+    ``key`` is what the gateway lets this client in for, if it asks for one.
+    """
+
+    address: str
+    host: str
+    model: str
+    columns: Columns
+    key: str = ""
+
+    def headers(self, client: str) -> dict[str, str]:
+        """Return what goes with each request of a client, as headers or metadata."""
+        return {CLIENT_HEADER: client, **({KEY_HEADER: self.key} if self.key else {})}
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -41,10 +59,10 @@ class Client(Protocol):
         """Close the connections."""
 
 
-def open_clients(kit: str, address: str, host: str, model: str, columns: Columns) -> list[Client]:
-    """Return the HTTP and the gRPC client of a kit, for the model behind ``host``."""
+def open_clients(kit: str, target: Target) -> list[Client]:
+    """Return the HTTP and the gRPC client of a kit."""
     module = importlib.import_module(f"{__name__}.{kit}")
-    return [kind(address, host, model, columns) for kind in module.CLIENTS]
+    return [kind(target) for kind in module.CLIENTS]
 
 
 def tensors(kind: Any, columns: Columns, row: Row) -> list[Any]:

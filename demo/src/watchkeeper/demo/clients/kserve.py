@@ -6,11 +6,10 @@ import kserve
 from kserve.inference_client import RESTConfig
 
 from watchkeeper.demo.clients import (
-    CLIENT_HEADER,
     TIMEOUT,
-    Columns,
     Reply,
     Row,
+    Target,
     first_value,
     from_messages,
     tensors,
@@ -23,12 +22,12 @@ class KServeHttp:
     name = "kserve-rest"
     protocol = "http"
 
-    def __init__(self, address: str, host: str, model: str, columns: Columns) -> None:
+    def __init__(self, target: Target) -> None:
         self._client = kserve.InferenceRESTClient(RESTConfig(protocol="v2", timeout=TIMEOUT))
-        self._url = f"http://{address}"
-        self._model = model
-        self._columns = columns
-        self._headers = {"Host": host, CLIENT_HEADER: self.name}
+        self._url = f"http://{target.address}"
+        self._model = target.model
+        self._columns = target.columns
+        self._headers = {"Host": target.host, **target.headers(self.name)}
 
     async def infer(self, row: Row, subject: str) -> Reply:
         """Ask for one row."""
@@ -58,16 +57,16 @@ class KServeGrpc:
     name = "kserve-grpc"
     protocol = "grpc"
 
-    def __init__(self, address: str, host: str, model: str, columns: Columns) -> None:
+    def __init__(self, target: Target) -> None:
         self._client = kserve.InferenceGRPCClient(
-            address,
+            target.address,
             timeout=TIMEOUT,
             retries=0,
-            channel_args=[("grpc.default_authority", host)],
+            channel_args=[("grpc.default_authority", target.host)],
         )
-        self._model = model
-        self._columns = columns
-        self._headers = ((CLIENT_HEADER, self.name),)
+        self._model = target.model
+        self._columns = target.columns
+        self._headers = tuple(target.headers(self.name).items())
 
     async def infer(self, row: Row, subject: str) -> Reply:
         """Ask for one row."""

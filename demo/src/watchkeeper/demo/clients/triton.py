@@ -7,11 +7,10 @@ import tritonclient.grpc.aio as triton_grpc
 import tritonclient.http.aio as triton_http
 
 from watchkeeper.demo.clients import (
-    CLIENT_HEADER,
     TIMEOUT,
-    Columns,
     Reply,
     Row,
+    Target,
     first_value,
     from_messages,
     tensors,
@@ -24,11 +23,11 @@ class TritonHttp:
     name = "tritonclient-http"
     protocol = "http"
 
-    def __init__(self, address: str, host: str, model: str, columns: Columns) -> None:
-        self._client = triton_http.InferenceServerClient(address)
-        self._model = model
-        self._columns = columns
-        self._headers = {"Host": host, CLIENT_HEADER: self.name}
+    def __init__(self, target: Target) -> None:
+        self._client = triton_http.InferenceServerClient(target.address)
+        self._model = target.model
+        self._columns = target.columns
+        self._headers = {"Host": target.host, **target.headers(self.name)}
 
     async def infer(self, row: Row, subject: str) -> Reply:
         """Ask for one row."""
@@ -59,13 +58,13 @@ class TritonGrpc:
     name = "tritonclient-grpc"
     protocol = "grpc"
 
-    def __init__(self, address: str, host: str, model: str, columns: Columns) -> None:
+    def __init__(self, target: Target) -> None:
         self._client = triton_grpc.InferenceServerClient(
-            address, channel_args=[("grpc.default_authority", host)]
+            target.address, channel_args=[("grpc.default_authority", target.host)]
         )
-        self._model = model
-        self._columns = columns
-        self._headers = {CLIENT_HEADER: self.name}
+        self._model = target.model
+        self._columns = target.columns
+        self._headers = target.headers(self.name)
 
     async def infer(self, row: Row, subject: str) -> Reply:
         """Ask for one row."""
