@@ -272,6 +272,50 @@ def test_a_typo_in_a_parameter_is_refused_before_there_is_a_run(
     assert up(home, [MODEL]) == endpoints
 
 
+def test_a_version_of_the_code_is_a_reason_to_train_once(
+    home: Path, endpoints: Endpoints, components: Path
+) -> None:
+    def ask(code: str, which: str = "--every-model") -> dict[str, Any]:
+        done, (told,), _ = watchkeeper(home, "train", which, "--for-code", code, "--wait", "60")
+        assert done == 0
+        return dict(told)
+
+    first = ask("Tag_1.0+x")
+    assert first["started"]
+    assert first["said"].endswith("started: first version, by code Tag_1.0+x")
+    assert not ask("Tag_1.0+x", MODEL)["started"]
+    wait_for(lambda: LocalPlatform(home).runs(MODEL)[first["run"]] == "succeeded")
+    trained = (components / "trainings").read_text().splitlines()
+    assert len([line for line in trained if first["run"] in line]) == 1
+    tags = {"watchkeeper.run": "any", "watchkeeper.code_version": "2.0"}
+    client = Registry(endpoints.mlflow).client
+    client.create_registered_model(MODEL)
+    run = client.create_run(client.create_experiment("by code"))
+    client.create_model_version(
+        MODEL, f"{run.info.artifact_uri}/model", run.info.run_id, tags, await_creation_for=0
+    )
+    assert ask("2.0")["said"] == f"{MODEL}: version 1 is by code 2.0: nothing to do"
+    third = ask("3.0")
+    assert third["said"].endswith("started: new code: 3.0")
+    assert third["run"] != first["run"]
+    wait_for(lambda: LocalPlatform(home).runs(MODEL)[third["run"]] == "succeeded")
+    client.delete_registered_model(MODEL)
+    ledger = Ledger(endpoints.ledger)
+    assert {first["run"], third["run"]} <= {attempt.run for attempt in attempts(ledger, MODEL)}
+    ledger.close()
+
+
+def test_up_and_down_are_for_the_local_system_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHKEEPER_PLATFORM", "kube:watch/training")
+    for command in ("up", "down"):
+        code, _, said = watchkeeper(tmp_path / "home", command)
+        assert code == 1
+        assert "WATCHKEEPER_PLATFORM is kube:watch/training" in json.loads(said)["error"]
+    assert not (tmp_path / "home").exists()
+
+
 def test_a_plain_up_goes_on_with_what_was_given_last_and_says_so(
     home: Path, endpoints: Endpoints, environment: pytest.MonkeyPatch
 ) -> None:
@@ -336,6 +380,7 @@ def test_the_version_is_told(tmp_path: Path) -> None:
 def test_after_a_crash_of_supervisord_status_says_so_and_up_goes_on_in_the_same_place(
     home: Path, endpoints: Endpoints, components: Path
 ) -> None:
+    trained = (components / "trainings").read_text()
     left = crash_supervisord(home)
     assert len(left) >= 3, "what it kept alive goes on"
     code, status, _ = watchkeeper(home, "status")
@@ -348,7 +393,7 @@ def test_after_a_crash_of_supervisord_status_says_so_and_up_goes_on_in_the_same_
     assert (code, status["down"]) == (0, {})
     commands = [tuple(process.cmdline()) for process in marked(home)]
     assert len(set(commands)) == len(commands)
-    assert len((components / "trainings").read_text().splitlines()) == 2  # one a model
+    assert (components / "trainings").read_text() == trained
 
 
 def test_after_a_crash_of_supervisord_ports_that_were_not_the_wished_ones_stay(

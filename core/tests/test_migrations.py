@@ -44,9 +44,8 @@ def test_several_at_once_bring_the_tables_up_to_date(database_url: str) -> None:
 def test_a_database_that_still_starts_is_waited_for(server: Server) -> None:
     url = server.create()
     server.kill()
-    waiting = subprocess.Popen(
-        COMMAND, env={**os.environ, "WATCHKEEPER_LEDGER_URL": url}, stderr=subprocess.PIPE, text=True
-    )
+    environment = {**os.environ, "WATCHKEEPER_LEDGER_URL": url}
+    waiting = subprocess.Popen(COMMAND, env=environment, stderr=subprocess.PIPE, text=True)
     assert waiting.stderr is not None
     assert "waits for the database" in waiting.stderr.readline()
     assert waiting.poll() is None

@@ -7,17 +7,19 @@ import msgspec
 
 from watchkeeper.contracts.settings import read_settings
 from watchkeeper.ledger import Ledger
-from watchkeeper.platforms import Endpoints, Platform, open_platform
+from watchkeeper.platforms import Endpoints, Platform, PlatformError, open_platform
 from watchkeeper.registry import Registry
 
 
 class Settings(msgspec.Struct, frozen=True):
     """``WATCHKEEPER_HOME`` holds the state of a local system; ``WATCHKEEPER_PLATFORM`` names
-    another platform than that one; ``WATCHKEEPER_MODELS`` lists the models, as JSON.
+    another platform than that one; ``WATCHKEEPER_MODELS`` lists the models, as JSON;
+    ``WATCHKEEPER_LEDGER_URL`` names the ledger where the platform does not.
     """
 
     home: Path = Path(".watchkeeper")
     platform: str = ""
+    ledger_url: str = ""
     models: tuple[str, ...] = ("ai4i-failure", "warranty-risk")
 
 
@@ -38,6 +40,21 @@ def read_cli_settings() -> Settings:
     return msgspec.structs.replace(settings, home=settings.home.resolve())
 
 
+def local_home() -> Path:
+    """Return the home of the local system, for what is done with that one only.
+
+    Raises:
+        PlatformError: the environment names another platform.
+    """
+    settings = read_cli_settings()
+    if settings.platform and settings.platform != f"local:{settings.home}":
+        raise PlatformError(
+            f"this is for the local system, and WATCHKEEPER_PLATFORM is {settings.platform}; what "
+            "is on a cluster comes and goes with 'helm install', 'upgrade' and 'uninstall'"
+        )
+    return settings.home
+
+
 def open_installation() -> Installation:
     """Connect to the system that the environment names.
 
@@ -49,7 +66,7 @@ def open_installation() -> Installation:
     endpoints = platform.endpoints()
     return Installation(
         platform=platform,
-        ledger=Ledger(os.environ.get("WATCHKEEPER_LEDGER_URL", endpoints.ledger)),
+        ledger=Ledger(settings.ledger_url or endpoints.ledger),
         registry=Registry(endpoints.mlflow),  # whatever MLflow the user's shell may name
         endpoints=endpoints,
         models=tuple(endpoints.hosts) or settings.models,

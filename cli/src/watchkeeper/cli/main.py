@@ -9,10 +9,11 @@ import typer
 from rich.console import Console
 
 from watchkeeper.cli import orders
+from watchkeeper.cli.code import train_for_code
 from watchkeeper.cli.down import down as stop_system
 from watchkeeper.cli.explain import print_chain, read_chain
 from watchkeeper.cli.history import print_history
-from watchkeeper.cli.installation import Installation, open_installation, read_cli_settings
+from watchkeeper.cli.installation import Installation, local_home, open_installation
 from watchkeeper.cli.status import (
     print_endpoints,
     print_status,
@@ -106,13 +107,32 @@ def explain(prediction_id: str, json: Json = False) -> None:
 @app.command()
 def train(
     model: Model = "",
+    *,
     parameter: Annotated[
         list[str] | None, typer.Option("--set", help="A parameter of the model, as key=value.")
     ] = None,
+    every_model: Annotated[bool, typer.Option("--every-model", help="Train all models.")] = False,
+    for_code: Annotated[
+        str, typer.Option(help="Only what has no version of this version of the code; once.")
+    ] = "",
+    wait: Annotated[
+        float, typer.Option(help="With --for-code: seconds that the system may take to answer.")
+    ] = 0.0,
     json: Json = False,
 ) -> None:
-    """Start a training run by hand."""
+    """Start a training run by hand, or because the code is new."""
     with clear_errors(json):
+        if for_code:
+            if parameter:
+                raise orders.OrderError("--set is for runs by hand, --for-code is not one")
+            if every_model == bool(model):
+                raise orders.OrderError("--for-code goes with a model, or with --every-model")
+            named = (model,) if model else ()
+            told = train_for_code(for_code, named, wait)
+            _show(told, json, lambda: console.print("\n".join(each.said for each in told)))
+            return
+        if every_model:
+            raise orders.OrderError("--every-model goes with --for-code")
         installation, model = _open(model)
         name = orders.train(installation, model, _pairs(parameter or []))
         _show({"run": name}, json, lambda: console.print(f"training run {name} started"))
@@ -196,7 +216,7 @@ def up(models: Models = None, json: Json = False) -> None:
     Models and settings that are not given now are as they were given last.
     """
     with clear_errors(json, steps=True):
-        started = start_system(read_cli_settings().home, tuple(models or ()))
+        started = start_system(local_home(), tuple(models or ()))
         endpoints = without_passwords(started)
         _show(endpoints, json, lambda: print_endpoints(console, endpoints))
 
@@ -205,5 +225,5 @@ def up(models: Models = None, json: Json = False) -> None:
 def down(json: Json = False) -> None:
     """Stop the local system; its data stays."""
     with clear_errors(json, steps=True):
-        stop_system(read_cli_settings().home)
+        stop_system(local_home())
         _tell("everything is stopped", json)

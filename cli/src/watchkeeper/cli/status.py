@@ -137,6 +137,8 @@ def print_status(console: Console, status: Status) -> None:
 
 def without_passwords(endpoints: Endpoints) -> Endpoints:
     """Return the endpoints as they may be shown: a ledger's URL can hold a password."""
+    if not endpoints.ledger:  # a cluster's is a secret
+        return endpoints
     ledger = make_url(endpoints.ledger).render_as_string(hide_password=True)
     return msgspec.structs.replace(endpoints, ledger=ledger)
 

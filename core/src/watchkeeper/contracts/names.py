@@ -4,6 +4,7 @@ Names make things happen once: whoever computes the same name a second time find
 that the thing already exists.
 """
 
+import hashlib
 import re
 from typing import Final, Literal
 
@@ -50,6 +51,11 @@ def run_name(model: str, version: int, attempt: int) -> str:
     if len(name) > MAX_NAME:
         raise InvalidNameError(f"run name {name!r} is longer than the {MAX_NAME} a Job may have")
     return name
+
+
+def code_run_name(model: str, code_version: str) -> str:
+    """Name the training run that a version of the code is a reason for, which may be any text."""
+    return f"{model}-code-{hashlib.sha256(code_version.encode()).hexdigest()[:12]}"
 
 
 def model_uri(model: str, version: int) -> str:

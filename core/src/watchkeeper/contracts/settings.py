@@ -31,7 +31,7 @@ def read_settings(kind: type[S], environ: Mapping[str, str] | None = None) -> S:
         variable = PREFIX + field.name.upper()
         if path := source.get(f"{variable}_FILE"):
             told = f"{variable}_FILE={path}"
-            given[field.name] = _parse(told, _read_secret(told, path), field.type)
+            given[field.name] = _parse(told, read_secret(told, path), field.type)
         elif variable in source:
             told = f"{variable}={source[variable]!r}"
             given[field.name] = _parse(told, source[variable], field.type)
@@ -40,7 +40,12 @@ def read_settings(kind: type[S], environ: Mapping[str, str] | None = None) -> S:
     return kind(**given)
 
 
-def _read_secret(told: str, path: str) -> str:
+def read_secret(told: str, path: str) -> str:
+    """Return what is in a file; ``told`` says in an error which one it is.
+
+    Raises:
+        SettingsError: there is none, or it is no text.
+    """
     try:
         return Path(path).read_text(encoding="utf-8").strip()
     except OSError as error:

@@ -15,18 +15,23 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from watchkeeper.contracts.names import Alias, model_uri, parse_model_uri
+from watchkeeper.contracts.settings import read_secret
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
 
 RUN_TAG = "watchkeeper.run"
+CODE_TAG = "watchkeeper.code_version"
 GATE_TAG = "watchkeeper.gate"  # "passed" or "rejected"
 ROLLOUT_TAG = "watchkeeper.rollout"  # "promoted", or "rolled-back: <why>"
 
 # MLflow's own defaults wait for minutes; our callers come back in their next turn.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+
+
+PASSWORD = "MLFLOW_TRACKING_PASSWORD"  # noqa: S105  (the name of a variable)
 
 
 class RegistryError(RuntimeError):
@@ -50,16 +55,22 @@ class RegisteredVersion(msgspec.Struct, frozen=True):
 
 
 class Registry:
-    """A client of one MLflow server; without ``uri`` MLFLOW_TRACKING_URI is taken."""
+    """A client of one MLflow server; without ``uri`` MLFLOW_TRACKING_URI is taken.
+
+    Its user is MLFLOW_TRACKING_USERNAME, with MLFLOW_TRACKING_PASSWORD, as MLflow reads them; the
+    password may be given as a file, too, which MLFLOW_TRACKING_PASSWORD_FILE names.
+    """
 
     def __init__(self, uri: str | None = None) -> None:
         self._uri = uri
 
     @cached_property
     def client(self) -> "MlflowClient":
-        """MLflow's own client."""
+        """MLflow's own client; SettingsError when the password's file cannot be read."""
         from mlflow.tracking import MlflowClient  # noqa: PLC0415  (see the module's docstring)
 
+        if path := os.environ.get(f"{PASSWORD}_FILE"):
+            os.environ[PASSWORD] = read_secret(f"{PASSWORD}_FILE={path}", path)
         return MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
 
     def aliases(self, model: str) -> dict[str, int]:

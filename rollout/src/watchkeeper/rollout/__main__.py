@@ -37,6 +37,7 @@ def main() -> int:
     try:
         settings = read_settings(Settings)
         settings.check()
+        _ = Registry().client  # imports MLflow here, and not in several threads at once
         health = Health(settings.models, HEALTHY_SECONDS + 10 * settings.turn_seconds)
         server = serve(metrics, health, settings.host, settings.port)
     except (SettingsError, ValueError, OSError) as error:
@@ -55,14 +56,13 @@ def main() -> int:
 def _controller(model: str, settings: Settings, metrics: Metrics, cache: Path) -> Controller:
     """Make a controller with connections of its own: a model waits for no other one's."""
     registry = Registry()
-    _ = registry.client  # imports MLflow here, and not in several threads at once
     return Controller(
         model,
         open_platform(settings.platform),
         registry,
         Ledger(settings.ledger_url),
         Versions(registry, model, cache / model),
-        overrides=settings.rollout_policy,
+        overrides=settings.policy_of(model),
         metrics=metrics,
     )
 

@@ -1,0 +1,86 @@
+"""Training because the code is new: one run for each model and version of the code, however often
+it is asked for. A hook of an installation asks, so that a first version comes by itself.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+
+import msgspec
+from sqlalchemy.exc import SQLAlchemyError
+
+from watchkeeper.cli.installation import Installation, open_installation
+from watchkeeper.cli.orders import OrderError
+from watchkeeper.contracts.names import PRODUCTION, code_run_name
+from watchkeeper.ledger.episodes import Attempt, save_attempt
+from watchkeeper.platforms import PlatformError, Run
+from watchkeeper.registry import CODE_TAG, RUN_TAG, RegistryError
+
+POLL_SECONDS = 2.0
+MOST_TRIGGER = 255  # characters that the ledger keeps
+
+log = logging.getLogger(__name__)
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What became of one model: ``said`` in words, ``started`` when a run was started now."""
+
+    model: str
+    run: str
+    started: bool
+    said: str
+
+
+def train_for_code(code_version: str, models: Sequence[str] = (), wait: float = 0.0) -> list[Told]:
+    """Start what is missing for some models, or for all; try for ``wait`` seconds.
+
+    Raises:
+        OrderError: a model is none of this installation.
+        PlatformError, RegistryError, SQLAlchemyError: a part did not answer in that time.
+    """
+    deadline, said = time.monotonic() + wait, ""
+    while True:
+        try:
+            installation = open_installation()
+            for model in models:
+                if model not in installation.models:
+                    there = ", ".join(installation.models)
+                    raise OrderError(f"no model {model!r} here; there is {there}")
+            wanted = models or installation.models
+            return [train_model(installation, model, code_version) for model in wanted]
+        except (PlatformError, RegistryError, SQLAlchemyError) as error:
+            if time.monotonic() > deadline:
+                raise
+            if said != (said := " ".join(str(error).split())):
+                log.warning("waits: %s", said)
+            time.sleep(POLL_SECONDS)
+
+
+def train_model(installation: Installation, model: str, code_version: str) -> Told:
+    """Start the run of a model and a version of the code, unless there is or was one.
+
+    A run that failed is there as long as the platform keeps it: no second one until then.
+    """
+    name = code_run_name(model, code_version)
+    versions = installation.registry.versions(model)
+    made = [
+        version.version
+        for version in versions
+        if version.tags.get(RUN_TAG) == name or version.tags.get(CODE_TAG) == code_version
+    ]
+    if made:
+        said = f"{model}: version {made[-1]} is by code {code_version}: nothing to do"
+        return Told(model, name, started=False, said=said)
+    state = installation.platform.runs(model).get(name)
+    if state is not None:
+        said = f"{model}: run {name} for code {code_version} is there, {state}"
+        if state == "failed":
+            said += f"; look at its log, and start another one: watchkeeper train {model}"
+        return Told(model, name, started=False, said=said)
+    why = f"new code: {code_version}" if versions else f"first version, by code {code_version}"
+    production = installation.registry.aliases(model).get(PRODUCTION)
+    run = Run(name=name, model=model, trigger=why[:MOST_TRIGGER], replaces=production)
+    save_attempt(installation.ledger, Attempt(name, None, model, run.trigger, time.time()))
+    started = installation.platform.create_run(run)
+    said = f"{model}: run {name} {'started' if started else 'is there'}: {why}"
+    return Told(model, name, started=started, said=said)
