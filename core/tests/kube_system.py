@@ -21,7 +21,7 @@ Json = dict[str, Any]
 MODEL = "pump-failure"
 OTHER = "warranty-risk"
 ROLES = Path(platform.__file__).with_name("roles.yaml")
-POLICY_FILE = ROLES.with_name("policy.yaml")
+POLICY_FILE, LEASES_FILE = ROLES.with_name("policy.yaml"), ROLES.with_name("leases.yaml")
 GATEWAY = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gateway"}
 
 
@@ -55,17 +55,17 @@ class KubeSystem:
 
     @contextlib.contextmanager
     def pinned(self) -> Iterator[None]:
-        """Have the policy on training Jobs in force for a block."""
-        text = POLICY_FILE.read_text().replace("${NAME}", self.training)
-        text = text.replace("${TRAINING}", self.training).replace("${MODEL}", MODEL)
-        policy, binding = yaml.safe_load_all(text)
-        self.here.create(POLICY(policy))
-        self.here.create(POLICY_BINDING(binding))
-        try:
+        """Have the policies on what sidecars ask for in force for a block."""
+        with contextlib.ExitStack() as stack:
+            for name, file in ((self.training, POLICY_FILE), (self.namespace, LEASES_FILE)):
+                text = file.read_text().replace("${NAME}", name).replace("${MODEL}", MODEL)
+                text = text.replace("${TRAINING}", self.training)
+                text = text.replace("${NAMESPACE}", self.namespace).replace("${SIDECAR}", "sidecar")
+                policy, binding = yaml.safe_load_all(text)
+                for kind, value in ((POLICY, policy), (POLICY_BINDING, binding)):
+                    self.here.create(kind(value))
+                    stack.callback(self.here.delete, kind, name)
             yield
-        finally:
-            self.here.delete(POLICY_BINDING, self.training)
-            self.here.delete(POLICY, self.training)
 
     def as_helm(self) -> None:
         installation = {

@@ -432,6 +432,36 @@ def test_each_component_may_do_no_more_than_it_needs(system: KubeSystem) -> None
     assert rollout.acquire(f"rollout-{MODEL}")
 
 
+def test_a_sidecar_holds_no_lease_but_those_of_its_models_versions(system: KubeSystem) -> None:
+    sidecar, rollout = system.open("sidecar"), system.open("rollout")
+    assert rollout.acquire(f"rollout-{MODEL}")
+    tries = 0
+
+    def is_pinned() -> bool:
+        nonlocal tries
+        tries += 1
+        try:
+            sidecar.acquire(f"early-{tries}")
+        except PlatformError as error:
+            return "its own model's versions only" in str(error)
+        return False
+
+    with system.pinned():
+        wait_for(is_pinned)
+        for name in (f"rollout-{OTHER}", f"watch-{OTHER}-v1", f"watch-{MODEL}", "rollout"):
+            with pytest.raises(PlatformError, match="its own model's versions only"):
+                sidecar.acquire(name)
+        lease = sidecar._api.find(api.LEASE, f"rollout-{MODEL}")
+        assert lease is not None
+        lease["spec"]["holderIdentity"] = "sidecar"
+        with pytest.raises(PlatformError, match="its own model's versions only"):
+            sidecar._api.replace(api.LEASE, lease)
+        for _ in range(2):
+            assert sidecar.acquire(f"watch-{MODEL}-v1")
+        assert rollout.acquire(f"rollout-{MODEL}")
+        assert system.open("admin").acquire("anything")
+
+
 def test_a_sidecar_can_start_nothing_but_its_models_training(
     system: KubeSystem, sidecar: KubePlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
