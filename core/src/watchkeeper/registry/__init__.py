@@ -133,8 +133,10 @@ class Registry:
         if folder.exists() and any(folder.iterdir()):
             return
         folder.parent.mkdir(parents=True, exist_ok=True)
+        # One that is there may be a volume, beside which nothing can be written or moved from.
+        beside = folder if folder.exists() else folder.parent
         with (
-            tempfile.TemporaryDirectory(dir=folder.parent, prefix=".download-") as draft,
+            tempfile.TemporaryDirectory(dir=beside, prefix=".download-") as draft,
             _asking(model_uri(model, version)),
         ):
             from mlflow.artifacts import download_artifacts  # noqa: PLC0415  (see above)
