@@ -1,12 +1,12 @@
 """The sidecar that watches keeps the ledger; clocks that are set mislead nobody."""
 
 import math
-import threading
 import time
 from pathlib import Path
 
 import msgspec
 import pytest
+from sidecars import running
 from test_outages import LONG
 from test_sidecar import Process
 from world import MODEL, Runs, append, labels_for, make_version, predictions, rows, wait_until
@@ -16,7 +16,6 @@ from watchkeeper.drift.keep import LOOK_SECONDS, Keeper, steady_clock
 from watchkeeper.drift.lease import Lease
 from watchkeeper.drift.settings import Settings
 from watchkeeper.drift.ship import Shipper
-from watchkeeper.drift.sidecar import Sidecar
 from watchkeeper.drift.watch import Watch
 from watchkeeper.drift.window import next_window
 from watchkeeper.ledger import Ledger
@@ -161,33 +160,15 @@ def test_the_watching_sidecar_forgets_what_is_asked_for_also_from_the_spool(
         for n, p in enumerate(data)
     ]
     emit(ledger, Event("promoted", MODEL, 1, "promoted", 1.0, "first"))
-    settings = Settings(
-        model=MODEL,
-        version=1,
-        model_folder=tmp_path / "version",
-        spool=tmp_path / "spool",
-        ledger_url=url,
-        platform="",
-        port=0,
-        poll_seconds=0.02,
-        watch_seconds=0.02,
-    )
-    platform, stop = Runs(), threading.Event()
-    sidecar = Sidecar(settings, lambda: platform, stop)  # type: ignore[arg-type,return-value]
-    running = threading.Thread(target=sidecar.run)
     ship(ledger, data[:50], labels_for(data[:50]), spool("other", start))
-    append(settings.spool, [*data[50:], *labels_for(data[50:])])
+    append(tmp_path / "spool", [*data[50:], *labels_for(data[50:])])
     request_deletion(ledger, MODEL, "press-7", time.time() - 100)
-    running.start()
-    try:
+    with running(tmp_path, url) as sidecar:
         wait_until(lambda: sidecar.state.shipped >= 100, LONG)
         wait_until(lambda: kept(ledger) == 90, LONG)
         assert history(ledger, MODEL, kind="forgotten") == [], "the other spool may hold some"
         ship(ledger, [], [], spool("other", time.time()))
         wait_until(lambda: history(ledger, MODEL, kind="forgotten"), LONG)
-    finally:
-        stop.set()
-        running.join(LONG)
     assert kept(ledger) == 90
     assert count_labels(ledger, MODEL, since=0.0)[0] == 90
     (told,) = history(ledger, MODEL, kind="forgotten")

@@ -12,12 +12,12 @@ from pathlib import Path
 import msgspec
 import pytest
 from databases import Server
+from sidecars import running
 from sqlalchemy import func, select
 from test_sidecar import Process
 from world import MODEL, append, labels_for, predictions, rows, wait_until
 
 from watchkeeper.contracts.record import Gap, Line, Prediction, Shed
-from watchkeeper.drift.settings import Settings
 from watchkeeper.drift.sidecar import Sidecar
 from watchkeeper.ledger import Ledger, migrate, tables
 from watchkeeper.ledger.gaps import count_gaps
@@ -32,30 +32,13 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("watchkeeper.drift.sidecar.LONGEST_PAUSE", 0.2)
 
 
-@contextlib.contextmanager
-def shipping(folder: Path, url: str) -> Iterator[Sidecar]:
-    settings = Settings(
-        model=MODEL,
-        version=1,
-        model_folder=folder / "version",
-        spool=folder / "spool",
-        ledger_url=url,
-        platform="",
-        port=0,
-        poll_seconds=0.02,
-        watch_seconds=60.0,
-        drain_seconds=LONG,
-    )
-    stop = threading.Event()
-    sidecar = Sidecar(settings, lambda: pytest.fail("nothing is watched"), stop)  # type: ignore[arg-type,return-value]
-    running = threading.Thread(target=sidecar.run)
-    running.start()
-    try:
-        yield sidecar
-    finally:
-        stop.set()
-        running.join(2 * LONG)
-    assert not running.is_alive()
+def shipping(folder: Path, url: str) -> contextlib.AbstractContextManager[Sidecar]:
+    """A sidecar that only ships."""
+    return running(folder, url, unwatched, watch_seconds=60.0, drain_seconds=LONG)
+
+
+def unwatched() -> None:
+    pytest.fail("nothing is watched")
 
 
 @contextlib.contextmanager

@@ -1,23 +1,20 @@
 """Shipping, the watch and the keeper: none of them ends because another one fails."""
 
-import contextlib
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import msgspec
 import pytest
+from sidecars import running
 from sqlalchemy import select
 from test_sidecar import free_port
 from world import MODEL, Runs, append, labels_for, make_version, predictions, rows, wait_until
 
 from watchkeeper.contracts.policies import DriftPolicy
 from watchkeeper.contracts.spool import CHECKPOINT
-from watchkeeper.drift.settings import Settings
 from watchkeeper.drift.ship import Shipper
-from watchkeeper.drift.sidecar import Sidecar
 from watchkeeper.ledger import Ledger, tables
 from watchkeeper.ledger.deletions import request_deletion
 from watchkeeper.ledger.events import Event, emit, history
@@ -38,47 +35,22 @@ def defective() -> Platform:
     raise RuntimeError("a defect")
 
 
-@contextlib.contextmanager
-def running(folder: Path, url: str, platform: object = None) -> Iterator[Sidecar]:
-    settings = Settings(
-        model=MODEL,
-        version=1,
-        model_folder=folder / "version",
-        spool=folder / "spool",
-        ledger_url=url,
-        platform="",
-        port=free_port(),
-        poll_seconds=0.02,
-        watch_seconds=0.02,
-    )
-    stop, runs = threading.Event(), Runs()
-    sidecar = Sidecar(settings, platform or (lambda: runs), stop)  # type: ignore[arg-type]
-    thread = threading.Thread(target=sidecar.run)
-    thread.start()
-    try:
-        yield sidecar
-    finally:
-        stop.set()
-        thread.join(120.0)
-    assert not thread.is_alive()
-
-
 def kept(ledger: Ledger) -> int:
     return len(observations(ledger, MODEL, 1, since=0.0))
 
 
-@pytest.mark.parametrize("platform", [None, unreachable, defective])
+@pytest.mark.parametrize("platform", [Runs, unreachable, defective])
 def test_a_watch_that_fails_stops_neither_the_keeper_nor_the_shipping(
-    tmp_path: Path, url: str, ledger: Ledger, platform: object
+    tmp_path: Path, url: str, ledger: Ledger, platform: Callable[[], Platform]
 ) -> None:
-    if platform:  # otherwise the version is broken: its folder is not there
+    if platform is not Runs:  # otherwise the version is broken: its folder is not there
         make_version(tmp_path / "version", rows(2000, 1))
     emit(ledger, Event("promoted", MODEL, 1, "promoted", 1.0, "first"))
     now = time.time()
     old = predictions(rows(50, 1), start=now - 100 * DAY)
     ship(ledger, old, [], SpoolState("gone", MODEL, 1, now, closed=True))
     request_deletion(ledger, MODEL, "press-7", now - 200)
-    with running(tmp_path, url, platform) as sidecar:
+    with running(tmp_path, url, platform, port=free_port()) as sidecar:
         fresh = predictions(rows(70, 1), start=now - 1090, first=1000)
         append(sidecar.settings.spool, list(fresh))
         wait_until(lambda: sidecar.state.shipped == 70)

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,14 +12,13 @@ from pathlib import Path
 import httpx
 import msgspec
 import pytest
+from sidecars import running
 from sqlalchemy import select
 from world import MODEL, Runs, append, labels_for, make_version, predictions, rows, wait_until
 
 from watchkeeper.contracts.policies import DriftPolicy
 from watchkeeper.contracts.record import Gap, Line
 from watchkeeper.contracts.spool import segments
-from watchkeeper.drift.settings import Settings
-from watchkeeper.drift.sidecar import Sidecar
 from watchkeeper.ledger import Ledger, migrate, tables
 from watchkeeper.ledger.episodes import attempts
 from watchkeeper.ledger.events import Event, emit, history
@@ -222,34 +220,21 @@ def test_drift_in_the_spool_becomes_a_training_run(
     emit(ledger, Event("promoted", MODEL, 1, "promoted", 1.0, "the first"))
     calm = predictions(rows(500, 2))
     drifted = predictions(rows(600, 3, stronger=15.0), first=500)
-    settings = Settings(
-        model=MODEL,
-        version=1,
-        model_folder=tmp_path / "version",
-        spool=tmp_path / "spool",
-        ledger_url=url,
-        platform="",
-        port=0,
+    platform = Runs()
+    with running(
+        tmp_path,
+        url,
+        lambda: platform,
         drift_policy=msgspec.to_builtins(policy),
         retention={"days": 1e6},  # these machines ran in 1970
-        poll_seconds=0.05,
-        watch_seconds=0.05,
-    )
-    platform, stop = Runs(), threading.Event()
-    sidecar = Sidecar(settings, lambda: platform, stop)  # type: ignore[arg-type,return-value]
-    running = threading.Thread(target=sidecar.run)
-    running.start()
-    try:
-        append(settings.spool, [*calm, *drifted])
+    ) as sidecar:
+        append(tmp_path / "spool", [*calm, *drifted])
         wait_until(lambda: (sidecar.state.view.get("episode") or {}).get("state"))
         view = sidecar.state.view
         assert view["episode"]["state"] == "waiting-for-labels"
         assert platform.started == []
-        append(settings.spool, [*labels_for(drifted[:560], 1.0), *labels_for(calm)])
+        append(tmp_path / "spool", [*labels_for(drifted[:560], 1.0), *labels_for(calm)])
         wait_until(lambda: platform.started)
-    finally:
-        stop.set()
-        running.join(30)
     (run,) = platform.started
     assert run.name == f"{MODEL}-v1-a1"
     assert run.arguments()[:3] == [MODEL, "--run", f"{MODEL}-v1-a1"]
