@@ -209,7 +209,9 @@ def test_what_serves_a_model_stops_while_it_is_not_named(home: Path, endpoints: 
     assert not served & states(home).keys()
     up(home, [MODEL, "warranty-risk"])
     assert served <= states(home).keys()
-    LocalPlatform(home).retire("warranty-risk", 1)
+    platform = LocalPlatform(home)
+    while platform.serving("warranty-risk"):
+        platform.retire("warranty-risk", 1)
     assert up(home, [MODEL]) == endpoints
 
 

@@ -82,3 +82,13 @@ def serve(platform: LocalPlatform, *versions: int, model: str = MODEL) -> None:
     for version in versions:
         platform.serve(model, version)
     wait_for(lambda: all(s.state == "ready" for s in platform.serving(model).values()))
+
+
+def retire(platform: LocalPlatform, version: int, model: str = MODEL) -> None:
+    """Ask for a version to be retired until it is gone."""
+
+    def gone() -> bool:
+        platform.retire(model, version)
+        return version not in platform.serving(model)
+
+    wait_for(gone)

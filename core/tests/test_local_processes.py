@@ -16,7 +16,7 @@ from pathlib import Path
 import local_system
 import psutil
 import pytest
-from local_system import MODEL, OTHER, install, serve, wait_for
+from local_system import MODEL, OTHER, install, retire, serve, wait_for
 
 from watchkeeper.contracts.exits import GIVE_UP
 from watchkeeper.platforms import Asks, Platform, PlatformError, Run, open_platform
@@ -105,7 +105,7 @@ def test_what_a_kill_left_half_made_or_half_removed_is_no_run_and_no_pod(tmp_pat
 def test_a_version_that_cannot_serve_fails_with_the_reason(platform: LocalPlatform) -> None:
     wait_for(lambda: platform.serving(MODEL)[13].state == "failed")
     assert "its example was answered wrong" in platform.serving(MODEL)[13].reason
-    platform.retire(MODEL, 13)
+    retire(platform, 13)
     assert 13 not in platform.serving(MODEL)
 
 
@@ -121,7 +121,7 @@ def test_a_version_whose_registry_is_away_waits_and_has_not_failed(
     assert not (platform.pods.folder(MODEL, 14) / "starts").exists()
     away.unlink()
     wait_for(lambda: platform.serving(MODEL)[14].state == "ready")
-    platform.retire(MODEL, 14)
+    retire(platform, 14)
     assert 14 not in platform.serving(MODEL)
 
 
@@ -129,7 +129,7 @@ def test_a_model_whose_server_drains_keeps_no_other_waiting(platform: LocalPlatf
     with locked(platform.home.serving / f".{MODEL}.lock", 0) as mine:  # as a retirement does
         assert mine
         serve(platform, 1, model=OTHER)
-        platform.retire(OTHER, 1)
+        retire(platform, 1, model=OTHER)
 
 
 def test_a_run_that_fails_is_tried_four_times(platform: LocalPlatform, trained: Path) -> None:
@@ -228,18 +228,35 @@ def test_only_the_program_whose_definition_changed_is_restarted(platform: LocalP
 def test_a_retired_version_leaves_nothing(platform: LocalPlatform) -> None:
     serve(platform, 3)
     pids = [s.pid for name, s in platform.supervisor.states().items() if name.endswith("-v3")]
-    platform.retire(MODEL, 3)
+    retire(platform, 3)
     assert 3 not in platform.serving(MODEL)
     assert not any(psutil.pid_exists(pid) for pid in pids)
     assert not platform.pods.folder(MODEL, 3).exists()
-    platform.retire(MODEL, 3)
+    retire(platform, 3)
+
+
+def test_a_server_that_drains_keeps_nobody_waiting(platform: LocalPlatform) -> None:
+    serve(platform, 5)
+    server = psutil.Process(platform.supervisor.states()[f"server.{MODEL}-v5"].pid)
+    server.suspend()  # it drains, and does not end
+    try:
+        platform.retire(MODEL, 5)
+        assert server.is_running()
+        assert platform.serving(MODEL)[5].state == "retiring"
+        states = platform.supervisor.states()
+        assert states[f"server.{MODEL}-v5"].state == "STOPPING"
+        assert states[f"sidecar.{MODEL}-v5"].state in ("STARTING", "RUNNING"), "it ships till then"
+    finally:
+        server.kill()
+    retire(platform, 5)
+    assert not platform.pods.folder(MODEL, 5).exists()
 
 
 def test_records_that_were_not_shipped_outlive_their_version(platform: LocalPlatform) -> None:
     serve(platform, 4)
     spool = platform.pods.folder(MODEL, 4) / "spool"
     (spool / "00000001.jsonl").write_text("a record\n")
-    platform.retire(MODEL, 4)
+    retire(platform, 4)
     assert 4 not in platform.serving(MODEL)
     assert (spool / "00000001.jsonl").exists()
     assert (spool / "sidecar-ended").exists(), "the sidecar must be asked to end, not killed"
@@ -251,7 +268,7 @@ def test_a_torn_last_line_does_not_keep_a_retired_version(platform: LocalPlatfor
     (spool / "00000001.jsonl").write_text("a record\nhalf of ano")
     (spool / "00000002.jsonl").write_text("half of a record")
     (spool / "checkpoint.json").write_text('{"segment": 1, "offset": 9}')
-    platform.retire(MODEL, 16)
+    retire(platform, 16)
     assert not platform.pods.folder(MODEL, 16).exists()
 
 
@@ -265,9 +282,14 @@ def test_a_retirement_that_was_cut_off_is_not_undone(platform: LocalPlatform) ->
     platform.supervisor.remove(pod.server)
     assert platform.serving(MODEL)[6].state == "retiring"
     assert pod.server not in platform.supervisor.states()
-    platform.serve(MODEL, 6)
-    wait_for(lambda: platform.serving(MODEL)[6].state == "ready")
-    platform.retire(MODEL, 6)
+
+    def back() -> bool:
+        platform.serve(MODEL, 6)
+        found = platform.serving(MODEL).get(6)
+        return found is not None and found.state == "ready"
+
+    wait_for(back)
+    retire(platform, 6)
 
 
 def test_a_port_that_was_taken_while_nothing_ran_is_replaced(tmp_path: Path) -> None:
@@ -364,7 +386,7 @@ def test_a_version_whose_port_was_lost_to_a_stranger_moves_and_never_takes_him_f
     assert after.http != before.http
     server = platform.supervisor.states()["server.pump-failure-v14"].pid
     assert {after.http, after.grpc} <= ports_of(server)
-    platform.retire(MODEL, 14)
+    retire(platform, 14)
 
 
 def test_a_sidecar_whose_port_was_lost_gets_another_and_ships_on(platform: LocalPlatform) -> None:
@@ -380,7 +402,7 @@ def test_a_sidecar_whose_port_was_lost_gets_another_and_ships_on(platform: Local
         assert after is not None
         wait_for(lambda: is_listening(after.sidecar))
     assert (after.http, after.grpc) == (before.http, before.grpc)
-    platform.retire(MODEL, 15)
+    retire(platform, 15)
 
 
 def moved(platform: LocalPlatform, before: Pod) -> bool:

@@ -157,8 +157,13 @@ def test_a_version_with_traffic_is_not_retired_and_one_without_goes(system: Syst
     system.route(Route({1: 100}))
     with pytest.raises(PlatformError, match="100 % of the traffic"):
         system.platform.retire(MODEL, 1)
-    system.platform.retire(MODEL, 2)
-    wait_for(lambda: (system.settle(), 2 not in system.platform.serving(MODEL))[1])
+
+    def gone() -> bool:
+        system.platform.retire(MODEL, 2)
+        system.settle()
+        return 2 not in system.platform.serving(MODEL)
+
+    wait_for(gone)
     assert system.platform.serving(MODEL)[1].state == "ready"
 
 

@@ -56,8 +56,11 @@ class MemoryRegistry:
 class MemoryPlatform:
     """Serving that takes some turns to be ready, and a gateway that confirms some turns late."""
 
-    def __init__(self, turns_to_ready: int = 2, turns_to_confirm: int = 1) -> None:
+    def __init__(
+        self, turns_to_ready: int = 2, turns_to_confirm: int = 1, turns_to_drain: int = 0
+    ) -> None:
         self.pods: dict[int, int] = {}
+        self.draining: dict[int, int] = {}
         self.broken: set[int] = set()
         self.fetching = False
         self.written: Route | None = None
@@ -65,6 +68,7 @@ class MemoryPlatform:
         self.up = True
         self._turns_to_ready = turns_to_ready
         self._turns_to_confirm = turns_to_confirm
+        self._turns_to_drain = turns_to_drain
         self._unconfirmed = 0
 
     def serving(self, _model: str) -> dict[int, Serving]:
@@ -73,13 +77,17 @@ class MemoryPlatform:
 
     def serve(self, _model: str, version: int) -> None:
         self._check()
-        self.pods.setdefault(version, self._turns_to_ready)
+        if version in self.draining:
+            self.retire(_model, version)
+        else:
+            self.pods.setdefault(version, self._turns_to_ready)
 
     def retire(self, _model: str, version: int) -> None:
         self._check()
         assert version not in (self.written.weights if self.written else {}), "it has traffic"
         assert self.confirmed(MODEL) or self.written is None, "the gateway may still send to it"
-        self.pods.pop(version, None)
+        if version in self.pods and self.draining.setdefault(version, self._turns_to_drain) == 0:
+            del self.pods[version], self.draining[version]
 
     def route(self, _model: str) -> Route | None:
         self._check()
@@ -114,12 +122,15 @@ class MemoryPlatform:
         passed = 0 if self.fetching else 1
         self.pods = {v: max(0, turns - passed) for v, turns in self.pods.items()}
         self._unconfirmed = max(0, self._unconfirmed - 1)
+        self.draining = {v: max(0, turns - 1) for v, turns in self.draining.items()}
 
     def crash(self, version: int) -> None:
         if version in self.pods:
             self.pods[version] = 2 + self._turns_to_ready
 
     def _condition(self, version: int) -> Serving:
+        if version in self.draining:
+            return Serving(version, "retiring", "it is on its way out")
         if version in self.broken:
             return Serving(version, "failed", "its example is answered otherwise")
         if self.pods.get(version) == 0:

@@ -34,8 +34,10 @@ def said(simulation: Simulation) -> list[str]:
     return found
 
 
-def second_version(quality: str = "good", policy: RolloutPolicy = POLICY) -> Simulation:
-    simulation = first_version(policy=policy)
+def second_version(
+    quality: str = "good", policy: RolloutPolicy = POLICY, **platform: int
+) -> Simulation:
+    simulation = first_version(policy=policy, **platform)
     simulation.forget()
     simulation.quality[2] = quality
     simulation.registry.register(2)
@@ -271,6 +273,27 @@ def test_a_ledger_that_is_down_holds_the_step_and_loses_no_event() -> None:
     assert [kind for kind, _ in simulation.kinds()][1:] == [
         *("watched", "begun", "step", "step", "step", "promoted", "watched")
     ]
+
+
+def test_a_version_that_drains_holds_no_decision_about_another() -> None:
+    simulation = second_version("slow", turns_to_drain=50)
+    simulation.run(lambda s: s.platform.draining)
+    simulation.registry.register(3)
+    simulation.run(lambda s: s.weights.get(3))
+    assert 2 in simulation.platform.draining
+    simulation.settle()
+    assert simulation.registry.alias == {"production": 3, "previous": 1}
+    simulation.run(lambda s: not s.platform.draining)
+    assert set(simulation.platform.pods) == {3}
+
+
+def test_a_version_that_drains_and_is_wanted_again_is_served_anew() -> None:
+    simulation = second_version("slow", turns_to_drain=20)
+    simulation.run(lambda s: s.platform.draining)
+    simulation.quality[2] = "good"
+    simulation.registry.register(2)
+    simulation.settle()
+    assert simulation.registry.alias == {"production": 2, "previous": 1}
 
 
 def emptied(serving: int) -> Simulation:

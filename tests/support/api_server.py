@@ -142,6 +142,7 @@ class ApiServer:
         """Have the server answer nothing for a block."""
         server = self._processes[-1]
         server.send_signal(signal.SIGSTOP)
+        os.waitpid(server.pid, os.WUNTRACED)  # until then a thread of it may still answer
         try:
             yield
         finally:

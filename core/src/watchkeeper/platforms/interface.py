@@ -131,10 +131,16 @@ class Platform(Protocol):
         """Return what serves the model now, by version."""
 
     def serve(self, model: str, version: int) -> None:
-        """Have a version served; returns at once, :meth:`serving` tells when it is ready."""
+        """Have a version served; returns at once, :meth:`serving` tells when it is ready.
+
+        One that is retiring is first gone, and then begins anew: ask again until it is not.
+        """
 
     def retire(self, model: str, version: int) -> None:
-        """Stop serving a version: the server drains first, then its sidecar ships the tail."""
+        """Stop serving a version: the server drains first, then its sidecar ships the tail.
+
+        Returns at once; ask again until :meth:`serving` has it no more.
+        """
 
     def route(self, model: str) -> Route | None:
         """Return the route as it was written last, None before the first."""

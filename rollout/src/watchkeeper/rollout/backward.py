@@ -56,7 +56,7 @@ def go_back(world: World, now: float, target: int, why: str) -> Step:
         if world.failed(target):
             return Retire(target, "left over from an earlier try; it gets a new start")
         state = State(production=leaving, version=leaving, stable=target, started=now)
-    if target not in world.serving:
+    if not world.served(target):
         return Serve(target, why)
     if not world.ready(target):
         return Wait(f"v{leaving} must go ({why}), but {world.condition(target)}", "back")

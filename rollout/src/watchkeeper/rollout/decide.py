@@ -73,7 +73,7 @@ def _first(world: World, now: float) -> Step:
         return _refuse(world, version, why)
     if world.asks.paused:
         return Wait("paused by a person", "paused")
-    if version not in world.serving:
+    if not world.served(version):
         return Serve(version, "nothing else serves")
     if not world.ready(version):
         return Wait(world.condition(version), "starting")
@@ -202,7 +202,7 @@ def _upkeep(world: World, now: float) -> Step | None:
     if world.route is None and world.aliases is None:
         return None
     needed = _needed(world)
-    for version in sorted(needed - set(world.serving)):
+    for version in sorted(v for v in needed if not world.served(v)):
         return Serve(version, "it is needed and not served")
     if world.route is not None and not world.confirmed:
         if now - world.state.changed > REPEAT_SECONDS:

@@ -52,9 +52,12 @@ def run(
 
 
 def _turns(controller: Turns, turn_seconds: float, health: Health, ended: threading.Event) -> None:
+    before: Step | None = None
     while not ended.is_set():
         step = controller.turn()
         health.beat(controller.model)
-        # After a change the next step is often known: no need to wait for it.
-        changed = step is not None and not isinstance(step, Wait)
+        # After a change the next step is often known: no need to wait for it. One that is asked for
+        # again, such as retiring a server that drains, is no change.
+        changed = step is not None and not isinstance(step, Wait) and step != before
+        before = step
         ended.wait(min(AFTER_CHANGE, turn_seconds) if changed else turn_seconds)

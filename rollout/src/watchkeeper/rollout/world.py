@@ -40,6 +40,10 @@ class World(msgspec.Struct, frozen=True):
         """A version's tag, "" where there is none."""
         return self.tags.get(version, {}).get(key, "") if version is not None else ""
 
+    def served(self, version: int) -> bool:
+        """Tell whether a version is served, or about to be; one that is retiring is not."""
+        return version in self.serving and self.serving[version].state != "retiring"
+
     def ready(self, version: int | None) -> bool:
         """Tell whether a version has answered its own example and can take traffic."""
         found = self.serving.get(version) if version is not None else None

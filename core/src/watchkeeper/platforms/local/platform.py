@@ -63,7 +63,7 @@ class LocalPlatform:
         self.pods.add(check_model_name(model), version)
 
     def retire(self, model: str, version: int) -> None:
-        """Stop serving a version; returns when its server has drained and its tail is shipped."""
+        """Take the next step of stopping to serve a version, and return at once."""
         pod = self.pods.find(model, version)
         if pod is None:
             return

@@ -111,11 +111,12 @@ class Pods:
         return sorted((pod for pod in found if pod), key=lambda pod: (pod.model, pod.version))
 
     def add(self, model: str, version: int) -> None:
-        """Have a version served."""
+        """Have a version served; one that is retiring comes back when it is gone: ask again."""
         with self._changing(model):
             pod = self.find(model, version)
             if pod is not None and pod.retiring:
-                self._end(pod)
+                if not self._end(pod):
+                    return
                 pod = None
             if pod is None:
                 pod = self._place(model, version)
@@ -167,10 +168,13 @@ class Pods:
             return Serving(pod.version, "waiting", f"for its files: {why}")
         return Serving(pod.version, "starting", why)
 
-    def retire(self, pod: Pod) -> None:
-        """Stop a pod, server before sidecar, and remove its folder if all of it is shipped."""
+    def retire(self, pod: Pod) -> bool:
+        """Take the next step of stopping a pod, server before sidecar; True when it is gone.
+
+        Its folder goes with it if all of its records are shipped.
+        """
         with self._changing(pod.model):
-            self._end(pod)
+            return self._end(pod)
 
     def _start(self, pod: Pod, lost: Collection[int] = ()) -> None:
         """Have a pod's processes run, on other ports for those that it lost.
@@ -211,11 +215,11 @@ class Pods:
         log.warning("%s: other programs have its ports %s; now on %s", pod.name, lost, ports)
         return moved
 
-    def _end(self, pod: Pod) -> None:
+    def _end(self, pod: Pod) -> bool:
         folder = self.folder(pod.model, pod.version)
         write_struct(folder / "pod.json", msgspec.structs.replace(pod, retiring=True))
-        self.supervisor.remove(pod.server)
-        self.supervisor.remove(pod.shipper)
+        if not (self.supervisor.end(pod.server) and self.supervisor.end(pod.shipper)):
+            return False
         if unshipped := _unshipped_bytes(folder / "spool"):
             log.error(
                 "%s: %d bytes of records not shipped, kept in %s",
@@ -232,6 +236,7 @@ class Pods:
             shutil.rmtree(gone, ignore_errors=True)
             folder.rename(gone)
             shutil.rmtree(gone)
+        return True
 
     def _place(self, model: str, version: int) -> Pod:
         folder = self.folder(model, version)

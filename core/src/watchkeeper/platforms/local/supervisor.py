@@ -138,6 +138,14 @@ class Supervisor:
         self.forget(*names)
         self.apply(names)
 
+    def end(self, name: str) -> bool:
+        """Ask a program to end and return at once; when it has, forget it and return True."""
+        self.forget(name)
+        if self._ask_to_end({name}):
+            return False
+        self.apply([name])
+        return True
+
     def forget(self, *names: str) -> None:
         """Remove the files of programs."""
         for name in names:
@@ -154,18 +162,20 @@ class Supervisor:
         """
         wanted = set(names)
         deadline = time.monotonic() + STOP_SECONDS
-        while wanted:
-            states = self.states()
-            waiting = [states[name] for name in wanted & set(states) if _lives(states[name])]
-            for state in waiting:
-                if state.state != "STOPPING":
-                    self._call("stopProcess", state.name, False, ignore=(NOT_RUNNING, BAD_NAME))
-            if not waiting:
-                return
+        while waiting := self._ask_to_end(wanted):
             if time.monotonic() > deadline:
-                late = ", ".join(sorted(state.name for state in waiting))
+                late = ", ".join(sorted(waiting))
                 raise PlatformError(f"{late}: does not end, even when killed")
             time.sleep(POLL_SECONDS)
+
+    def _ask_to_end(self, names: Collection[str]) -> list[str]:
+        """Ask programs to end, those that were not asked yet; return those that still live."""
+        states = [state for name, state in self.states().items() if name in names] if names else []
+        waiting = [state for state in states if _lives(state)]
+        for state in waiting:
+            if state.state != "STOPPING":
+                self._call("stopProcess", state.name, False, ignore=(NOT_RUNNING, BAD_NAME))
+        return [state.name for state in waiting]
 
     def states(self) -> dict[str, State]:
         """Return all programs that supervisord knows, by name."""
