@@ -223,10 +223,12 @@ def test_both_protocols_have_the_same_weights_and_the_state_is_in_the_same_write
     rollout.serve(MODEL, 2)
     rollout.set_route(MODEL, Route({1: 90, 2: 10, 3: 0}, {"phase": "canary", "reason": "é\n"}))
     found = system.here.get(api.HTTP_ROUTE, MODEL)
-    grpc, http = found["spec"]["rules"]
+    open_grpc, open_http, grpc, http = found["spec"]["rules"]
+    names = ["open-grpc", "open-http", "grpc", "http"]
+    assert [rule["name"] for rule in found["spec"]["rules"]] == names
     assert grpc["matches"][0]["headers"][0]["value"] == "application/grpc.*"
     assert "headers" not in http["matches"][0]
-    for rule, port in ((grpc, 9000), (http, 80)):
+    for rule, port in ((open_grpc, 9000), (open_http, 80), (grpc, 9000), (http, 80)):
         assert [(b["name"], b["port"], b["weight"]) for b in rule["backendRefs"]] == [
             (f"{MODEL}-v1-predictor", port, 90),
             (f"{MODEL}-v2-predictor", port, 10),
@@ -283,16 +285,60 @@ def test_weights_that_somebody_changed_for_one_protocol_are_not_confirmed(
     assert rollout.confirmed(MODEL)
 
 
+def test_nobody_but_the_gateway_says_who_calls(system: KubeSystem, rollout: KubePlatform) -> None:
+    def forgeable() -> list[str]:
+        removed = {"remove": ["x-watchkeeper-client"]}
+        return [
+            rule["name"]
+            for rule in system.here.get(api.HTTP_ROUTE, MODEL)["spec"]["rules"]
+            if removed not in [f["requestHeaderModifier"] for f in rule.get("filters", [])]
+        ]
+
+    rollout.serve(MODEL, 1)
+    rollout.set_route(MODEL, Route({1: 100}))
+    assert forgeable() == []
+    upgrade(system, '"retries": true', '"retries": true, "clients": true')
+    rollout.set_route(MODEL, Route({1: 100}))
+    assert forgeable() == ["grpc", "http"]
+
+
+def test_a_route_that_an_upgrade_describes_otherwise_is_not_confirmed(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    rollout.serve(MODEL, 1)
+    rollout.set_route(MODEL, Route({1: 100}))
+    system.as_gateway(MODEL)
+    assert rollout.confirmed(MODEL)
+    for old, new in (
+        (f"{MODEL}.example.com", f"{MODEL}.example.org"),
+        ('"retries": true', '"retries": true, "clients": true'),
+    ):
+        upgrade(system, old, new)
+        assert not rollout.confirmed(MODEL)
+        rollout.set_route(MODEL, Route({1: 100}))
+        system.as_gateway(MODEL)
+        assert rollout.confirmed(MODEL)
+
+
+def upgrade(system: KubeSystem, old: str, new: str) -> None:
+    """Change the installation's text, as an upgrade of the release does."""
+    found = system.here.get(api.CONFIG_MAP, "watchkeeper")
+    text = found["data"]["installation.json"]
+    assert old in text
+    changed = {"installation.json": text.replace(old, new)}
+    system.here.replace(api.CONFIG_MAP({**found, "data": changed}))
+
+
 def test_a_route_that_nobody_can_mean_is_an_error_that_says_so(
     system: KubeSystem, rollout: KubePlatform
 ) -> None:
     rollout.serve(MODEL, 1)
     rollout.set_route(MODEL, Route({1: 100}))
-    weight = {"op": "replace", "path": "/spec/rules/1/backendRefs/0/weight", "value": 7}
+    weight = {"op": "replace", "path": "/spec/rules/3/backendRefs/0/weight", "value": 7}
     system.here.patch(api.HTTP_ROUTE, MODEL, [weight], patch_type=PatchType.JSON)
     with pytest.raises(PlatformError, match="must add up to 100"):
         rollout.route(MODEL)
-    name = {"op": "replace", "path": "/spec/rules/1/backendRefs/0/name", "value": "web"}
+    name = {"op": "replace", "path": "/spec/rules/3/backendRefs/0/name", "value": "web"}
     system.here.patch(api.HTTP_ROUTE, MODEL, [name], patch_type=PatchType.JSON)
     with pytest.raises(PlatformError, match=f"put {MODEL}-v<n>-predictor"):
         rollout.route(MODEL)

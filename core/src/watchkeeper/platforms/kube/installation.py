@@ -24,13 +24,15 @@ class Model(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=T
 
 class Installation(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """``gateway`` is the parentRef of every route. ``retries``: the gateway is Envoy Gateway, and
-    repeats on another endpoint what was cut off.
+    repeats on another endpoint what was cut off. ``clients``: it asks for keys, and tells the
+    server by a header who calls.
     """
 
     models: dict[str, Model]
     gateway: dict[str, str | int]
     endpoints: Endpoints
     retries: bool = False
+    clients: bool = False
 
     def model(self, name: str) -> Model:
         """Return a model.

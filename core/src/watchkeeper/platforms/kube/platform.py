@@ -90,7 +90,7 @@ class KubePlatform:
 
     def confirmed(self, model: str) -> bool:
         """Tell whether the gateway now routes by exactly the weights of the route."""
-        return self._routes.accepted(model)
+        return self._routes.accepted(model, read_installation(self._api))
 
     def asks(self, model: str) -> Asks:
         """Return what a person wants."""

@@ -1,8 +1,9 @@
 """Routes: an HTTPRoute for each model, its weights and the rollout's state in one write.
 
-Two rules with the same weights: gRPC, told by its content type, goes to the h2c port, all else to
-HTTP. Retries on Envoy Gateway are a policy beside it: there it excludes by itself the endpoints
-that were tried before.
+All rules have the same weights: gRPC, told by its content type, goes to the h2c port, all else to
+HTTP. What is open to everybody has rules of its own, for policies of the chart to name: health and
+readiness, and feedback, which the server itself asks a credential for. Retries on Envoy Gateway
+are a policy beside it: there it excludes by itself the endpoints that were tried before.
 """
 
 from collections.abc import Mapping
@@ -19,6 +20,14 @@ from watchkeeper.platforms.kube.labels import MODEL, PART_OF, WATCHKEEPER, check
 STATE: Final = "watchkeeper/rollout"
 # The Services are KServe's: a container's first port becomes 80, others keep their number.
 GRPC_PORT, HTTP_PORT = 9000, 80
+OPEN_CALLS: Final = ("ServerLive", "ServerReady", "ModelReady")
+OPEN_PATHS: Final = (
+    "/v2/models/{model}/feedback",
+    "/v2/models/{model}/ready",
+    "/v2/health/live",
+    "/v2/health/ready",
+)
+CLIENT: Final = "x-watchkeeper-client"  # by which the gateway names who calls
 REQUEST_SECONDS = 30
 ATTEMPT_SECONDS = 10
 TRIES = 5  # a status that is written in between is no reason to wait for the next turn
@@ -54,11 +63,7 @@ class Routes:
             self._api.apply(BACKEND_TRAFFIC_POLICY, policy)
         state = msgspec.json.encode(route.state).decode()
         metadata = {**metadata, "annotations": {STATE: state}}
-        spec = {
-            "parentRefs": [installation.gateway],
-            "hostnames": list(installation.model(model).hostnames),
-            "rules": rules(model, route.weights),
-        }
+        spec = _spec(model, route.weights, installation)
         for _ in range(TRIES):
             found = self._api.find(HTTP_ROUTE, model)
             now = None if found is None else parse(check_ours(found, model), model)
@@ -72,17 +77,14 @@ class Routes:
                 return
         raise PlatformError(f"HTTPRoute {model}: it changes all the time; try again")
 
-    def accepted(self, model: str) -> bool:
-        """Tell by its status whether the gateway has taken over the route as it is now."""
+    def accepted(self, model: str, installation: Installation) -> bool:
+        """Tell by its status whether the gateway has taken over the route as it should be."""
         found = self._api.find(HTTP_ROUTE, model)
         if found is None:
             return False
         route = parse(check_ours(found, model), model)
-        if [rule.get("backendRefs") for rule in found["spec"]["rules"]] != [
-            [_full(backend) for backend in rule["backendRefs"]]
-            for rule in rules(model, route.weights)
-        ]:
-            return False  # somebody has changed one rule alone
+        if not _holds(found["spec"], _spec(model, route.weights, installation)):
+            return False  # somebody has changed one rule alone, or an upgrade the hosts
         said = found.get("status", {}).get("parents", [])
         generation = found["metadata"]["generation"]
         return all(
@@ -91,22 +93,55 @@ class Routes:
         )
 
 
-def rules(model: str, weights: Mapping[int, int]) -> list[Json]:
-    """Return the rules: gRPC first, being the narrower."""
-    place = {"path": {"type": "PathPrefix", "value": "/"}}
+def rules(model: str, weights: Mapping[int, int], *, clients: bool = False) -> list[Json]:
+    """Return the rules, from the narrowest; the last one takes what is left.
+
+    With ``clients`` the gateway tells the server who calls, where a key is asked for; nobody else
+    may.
+    """
     grpc = {"type": "RegularExpression", "name": "content-type", "value": "application/grpc.*"}
+    open_grpc = [f"/inference.GRPCInferenceService/{call}" for call in OPEN_CALLS]
+    open_http = [path.format(model=model) for path in OPEN_PATHS]
+    anything: Json = {"path": {"type": "PathPrefix", "value": "/"}}
+    found: dict[str, tuple[list[Json], int]] = {
+        "open-grpc": ([{**_exactly(path), "headers": [grpc]} for path in open_grpc], GRPC_PORT),
+        "open-http": ([_exactly(path) for path in open_http], HTTP_PORT),
+        "grpc": ([{**anything, "headers": [grpc]}], GRPC_PORT),
+        "http": ([anything], HTTP_PORT),
+    }
+    unforged = {"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": [CLIENT]}}
     return [
         {
-            "matches": [match],
+            "name": name,
+            "matches": matches,
+            "filters": [] if clients and name in ("grpc", "http") else [unforged],
             "backendRefs": [
-                {"name": _service(model, version), "port": port, "weight": weight}
+                {
+                    "group": "",
+                    "kind": "Service",
+                    "name": _service(model, version),
+                    "port": port,
+                    "weight": weight,
+                }
                 for version, weight in sorted(weights.items())
                 if weight > 0
             ],
             "timeouts": {"request": f"{REQUEST_SECONDS}s"},
         }
-        for match, port in (({**place, "headers": [grpc]}, GRPC_PORT), (place, HTTP_PORT))
+        for name, (matches, port) in found.items()
     ]
+
+
+def _exactly(path: str) -> Json:
+    return {"path": {"type": "Exact", "value": path}}
+
+
+def _spec(model: str, weights: Mapping[int, int], installation: Installation) -> Json:
+    return {
+        "parentRefs": [installation.gateway],
+        "hostnames": list(installation.model(model).hostnames),
+        "rules": rules(model, weights, clients=installation.clients),
+    }
 
 
 def retries(model: str) -> Json:
@@ -172,9 +207,13 @@ def _service(model: str, version: int) -> str:
     return f"{serving_name(model, version)}-predictor"
 
 
-def _full(backend: Json) -> Json:
-    """Return a backend as the API server completes it."""
-    return {"group": "", "kind": "Service", **backend}
+def _holds(found: object, wanted: object) -> bool:
+    """Tell whether an object says all that is wanted; what the API server adds does not count."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        return all(_holds(found.get(key, []), wanted[key]) for key in wanted)
+    if isinstance(found, list) and isinstance(wanted, list):
+        return len(found) == len(wanted) and all(map(_holds, found, wanted))
+    return found == wanted
 
 
 def _accepts(parent: Json, ours: Json, route: Json, generation: int) -> bool:
