@@ -37,6 +37,9 @@ class Store:
 
 
 class Engine(Store):
+    def trim(self) -> None:
+        pass
+
     def tag(self, reference: str, another: str) -> None:
         self.names[another] = self.names[reference]
 

@@ -7,6 +7,7 @@ from typing import Protocol
 from watchkeeper.cluster.asking import ask
 
 BUILD_SECONDS = 1800.0
+STAGES = 14  # that are kept to build on: two of every image
 
 
 class Engine(Protocol):
@@ -23,6 +24,9 @@ class Engine(Protocol):
 
     def remove(self, references: list[str]) -> None:
         """Forget names, and the images that have no other."""
+
+    def trim(self) -> None:
+        """Forget stages of builds long past, so that the disk does not fill."""
 
 
 class Buildah:
@@ -47,6 +51,13 @@ class Buildah:
         """Forget names, and the images that have no other."""
         _run("buildah", "rmi", *references)
 
+    def trim(self) -> None:
+        """Forget all stages but the newest, with the layers that only they had."""
+        # without names, the newest first
+        command = ("buildah", "images", "--filter", "dangling=true", "--format", "{{.ID}}")
+        if old := _run(*command).split()[STAGES:]:
+            _run("buildah", "rmi", *old)
+
 
 class Docker:
     """Docker with BuildKit."""
@@ -67,6 +78,9 @@ class Docker:
     def remove(self, references: list[str]) -> None:
         """Forget names, and the images that have no other."""
         _run("docker", "rmi", *references)
+
+    def trim(self) -> None:
+        """Leave it to Docker, which trims its own."""
 
 
 def _sizes(listed: str) -> dict[str, str]:

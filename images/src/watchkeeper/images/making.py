@@ -40,6 +40,7 @@ class Images:
             self._load(place)
         kept = self._remember()
         _forget(self._engine, self._engine.images(), kept)
+        self._engine.trim()
         if place is not None:
             _forget(place, place.images(), kept)
         sizes = self._engine.images()
