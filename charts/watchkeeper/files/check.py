@@ -1,0 +1,76 @@
+"""What `helm test` runs: production answers its own example, over HTTP and over gRPC."""
+
+import json
+import math
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import grpc
+from mlserver.grpc import converters
+from mlserver.grpc.dataplane_pb2_grpc import GRPCInferenceServiceStub
+from mlserver.types import InferenceRequest, InferenceResponse
+
+from watchkeeper.contracts.names import model_uri, serving_name
+from watchkeeper.contracts.version import read_example, read_manifest
+from watchkeeper.registry import Registry
+
+
+def check(model):
+    version = Registry().aliases(model).get("production")
+    if version is None:
+        sys.exit(f"{model}: no version is in production yet; wait for the first training run")
+    folder = Path("/tmp") / model
+    fetch = [sys.executable, "-m", "watchkeeper.serving.initialize", model_uri(model, version)]
+    subprocess.run([*fetch, folder], check=True)
+    example, signature = read_example(folder), read_manifest(folder).signature
+    inputs = [
+        {
+            "name": column.name,
+            "datatype": column.datatype,
+            "shape": [len(example.inputs[column.name])],
+            "data": example.inputs[column.name],
+        }
+        for column in signature.inputs
+    ]
+    host = f"{serving_name(model, version)}-predictor"
+    for protocol, ask in (("HTTP", over_http), ("gRPC", over_grpc)):
+        answer = ask(host, model, {"inputs": inputs})
+        for output in answer:
+            if not same(output["data"], example.outputs[output["name"]]):
+                sys.exit(f"{model} version {version}, {protocol}: {output} is not the example's")
+        print(f"{model} version {version} answers over {protocol}: {answer[0]['data'][:3]} ...")
+
+
+def over_http(host, model, body):
+    request = urllib.request.Request(
+        f"http://{host}/v2/models/{model}/infer",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)["outputs"]
+
+
+def over_grpc(host, model, body):
+    request = converters.ModelInferRequestConverter.from_types(
+        InferenceRequest.model_validate(body), model_name=model, model_version=None
+    )
+    with grpc.insecure_channel(f"{host}:9000") as channel:
+        answer = GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=30)
+    typed: InferenceResponse = converters.ModelInferResponseConverter.to_types(answer)
+    return [{"name": output.name, "data": list(output.data)} for output in typed.outputs]
+
+
+def same(got, wanted):
+    def equal(one, other):
+        if isinstance(other, float):
+            return math.isclose(one, other, abs_tol=1e-5)
+        return (one.decode() if isinstance(one, bytes) else one) == other
+
+    return len(got) == len(wanted) and all(map(equal, got, wanted))
+
+
+for name in sys.argv[1:]:
+    check(name)
