@@ -17,6 +17,7 @@ from watchkeeper.platforms import Asks, Platform, PlatformError, Route, Run, ope
 from watchkeeper.platforms.kube import KubePlatform, api, runs
 from watchkeeper.platforms.kube.leases import DURATION_SECONDS, RENEW_SECONDS, Leases
 from watchkeeper.platforms.kube.runs import job
+from watchkeeper.platforms.kube.serving import check_host
 
 UNREACHABLE = 75
 SERVICE = f"{MODEL}-v1"
@@ -92,6 +93,12 @@ def test_a_version_that_is_served_is_never_changed_but_for_its_replicas(
     rollout.serve(MODEL, 1)
     before["spec"]["predictor"]["maxReplicas"] = 5
     assert spec_of(system, SERVICE) == before["spec"]
+
+
+def test_a_name_that_is_too_long_for_kserve_is_told_before_it_is_used() -> None:
+    check_host("m" * 30 + "-v99", "n" * 18)
+    with pytest.raises(PlatformError, match="namespace of at most 18 letters"):
+        check_host("m" * 30 + "-v99", "n" * 19)
 
 
 def test_somebody_elses_object_is_not_taken_over(system: KubeSystem, rollout: KubePlatform) -> None:

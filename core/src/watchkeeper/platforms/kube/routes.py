@@ -78,7 +78,12 @@ class Routes:
         raise PlatformError(f"HTTPRoute {model}: it changes all the time; try again")
 
     def accepted(self, model: str, installation: Installation) -> bool:
-        """Tell by its status whether the gateway has taken over the route as it should be."""
+        """Tell by its status whether the gateway has taken over the route as it should be.
+
+        A status says that this generation was accepted, and no more: nothing in the Gateway API
+        tells when the proxies route by it, which is a moment later. So a version without traffic
+        may still get some requests; it answers them while it drains.
+        """
         found = self._api.find(HTTP_ROUTE, model)
         if found is None:
             return False

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from watchkeeper.contracts.names import model_uri, serving_name
+from watchkeeper.contracts.names import MAX_NAME, model_uri, serving_name
 from watchkeeper.platforms.interface import PlatformError, Serving
 from watchkeeper.platforms.kube import pods as pods_of
 from watchkeeper.platforms.kube.api import DEPLOYMENT, INFERENCE_SERVICE, POD, Api, Json
@@ -29,6 +29,7 @@ class InferenceServices:
     def add(self, model: str, version: int, template: Model) -> None:
         """Have a version served; of one that is served already only the replicas are changed."""
         name = serving_name(model, version)
+        check_host(name, self._api.namespace)
         wanted = inference_service(template.inference_service, model, version, self._api.namespace)
         found = self._api.find(INFERENCE_SERVICE, name)
         if found is None:
@@ -66,6 +67,21 @@ class InferenceServices:
         """Return the versions that are served, ready or not, and not on their way out."""
         services = self._api.all(INFERENCE_SERVICE, {MODEL: model})
         return {_version(service) for service in services if not _is_leaving(service)}
+
+
+def check_host(name: str, namespace: str) -> None:
+    """Check what KServe makes a host's first label from; it serves nothing by one that is too long.
+
+    Raises:
+        PlatformError: it is; the message says how long the namespace may be.
+    """
+    host = f"{name}-predictor-{namespace}"
+    if len(host) > MAX_NAME:
+        most = MAX_NAME - len(host) + len(namespace)
+        raise PlatformError(
+            f"KServe names a host {host}, which is longer than {MAX_NAME}: install in a namespace "
+            f"of at most {most} letters, or name the model in fewer"
+        )
 
 
 def inference_service(template: Json, model: str, version: int, namespace: str) -> Json:
