@@ -24,6 +24,7 @@ from watchkeeper.ledger.observations import observations
 from watchkeeper.ledger.store import SpoolState, ship
 from watchkeeper.platforms import Asks
 from watchkeeper.registry import ROLLOUT_TAG, Registry
+from watchkeeper.rollout import observe
 from watchkeeper.rollout.metrics import Health, Metrics, serve
 from watchkeeper.rollout.observe import Collected
 from watchkeeper.rollout.state import State, Window, parse
@@ -146,6 +147,30 @@ def test_a_clock_that_goes_back_leaves_no_request_out_and_counts_none_twice(plan
     for until in (0.0, 1037.0, 1045.0, 1120.0):
         collected.extend(plant.ledger, plant.model, (), until)
     assert collected.sample(np.empty((0, 2))).asked("http") == 14
+
+
+def test_a_turn_reads_so_many_rows_the_newest_however_few_requests_they_are(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observe, "READ_ROWS", 5000)
+    one = plant.request(1)
+    many = [
+        msgspec.structs.replace(
+            one,
+            id=f"{number:032x}",
+            time=1001.0 + number,
+            rows=1000,
+            inputs={name: values * 1000 for name, values in one.inputs.items()},
+            outputs={"score": [float(number)] * 1000},
+        )
+        for number in range(20)
+    ]
+    ship(plant.ledger, many, [], SpoolState("a", plant.model, 1, 0.0))
+    collected = Collected(Window(1, 1000.0, float("inf")))
+    collected.extend(plant.ledger, plant.model, ("score",), 1100.0)
+    sample = collected.sample(np.empty((0, 2)))
+    assert sample.asked("http") == 5
+    assert {*sample.scores["score"]} == {15.0, 16.0, 17.0, 18.0, 19.0}
 
 
 def test_labels_are_joined_with_what_both_versions_answered(plant: Plant) -> None:

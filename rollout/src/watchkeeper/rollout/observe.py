@@ -16,7 +16,12 @@ import numpy as np
 from watchkeeper.contracts.policies import RolloutPolicy
 from watchkeeper.contracts.record import OK
 from watchkeeper.ledger import Ledger
-from watchkeeper.ledger.observations import Observation, labelled_rows, observations
+from watchkeeper.ledger.observations import (
+    Observation,
+    labelled_rows,
+    observations,
+    request_sizes,
+)
 from watchkeeper.ledger.store import shipped_until
 from watchkeeper.rollout.evidence import Evidence, Numbers, Sample, Skew
 from watchkeeper.rollout.offline import Row, Versions
@@ -24,6 +29,7 @@ from watchkeeper.rollout.state import State, Window
 
 OVERLAP_SECONDS = 5.0
 READ = 5_000  # requests of one version in one turn
+READ_ROWS = 100_000  # and rows in them, but for the last request: one may have a thousand
 KEPT = 20_000  # latencies of a protocol, scores of an output
 SKEW_ROWS = 200
 LABELLED = 2_000
@@ -53,6 +59,7 @@ class Collected:
         if until <= self.read_until:
             return
         since = max(self.window.since, self.read_until - OVERLAP_SECONDS)
+        since = max(since, self._newest_since(ledger, model, since, until))
         found = observations(
             ledger,
             model,
@@ -67,6 +74,17 @@ class Collected:
                 self._add(observation, scores)
         self._recent = {(o.id, o.attempt) for o in found if o.time >= until - OVERLAP_SECONDS}
         self.read_until = until
+
+    def _newest_since(self, ledger: Ledger, model: str, since: float, until: float) -> float:
+        """Return when the requests with the newest rows begin, as many as one turn reads."""
+        left = READ_ROWS
+        for begin, rows in request_sizes(
+            ledger, model, self.window.version, READ, after=since, until=until, newest=True
+        ):
+            left -= rows
+            if left <= 0:
+                return begin
+        return since
 
     def sample(self, labelled: Numbers) -> Sample:
         """What was read, for the analysis."""
