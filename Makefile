@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-COMPONENTS := core training serving drift rollout cli demo bench cluster
+COMPONENTS := core training serving drift rollout cli demo bench cluster images
 # The KServe SDK has one of its own, because it excludes MLServer's and tritonclient's.
 ENVIRONMENTS := registry $(COMPONENTS) serving/tests/kserve_sdk
 
@@ -56,9 +56,21 @@ cluster: cluster/.venv/.locked ## a Kubernetes with KServe, without Docker (agai
 cluster-down: cluster/.venv/.locked ## end that cluster and leave nothing of it but kept builds
 	@cluster/.venv/bin/python -m watchkeeper.cluster down
 
+.PHONY: images
+images: images/.venv/.locked ## build every component's image and load it into the cluster, where one runs; needs root
+	@images/.venv/bin/python -m watchkeeper.images
+
+.PHONY: chart-test
+chart-test: cluster ## the tests of the Helm chart
+	PATH=$(CURDIR)/.cluster/bin:$$PATH cluster/.venv/bin/python -m pytest -q -c cluster/pyproject.toml charts/watchkeeper/tests
+
 .PHONY: cluster-test
 cluster-test: cluster ## the tests on that cluster
 	cluster/.venv/bin/python -m pytest -q -c cluster/pyproject.toml cluster/tests/running
+
+.PHONY: kind
+kind: images/.venv/.locked ## a cluster by Docker and kind instead, with KServe and the images; needs docker, kind, kubectl, helm
+	@images/kind
 
 ## the checks
 .PHONY: test
