@@ -122,6 +122,11 @@ def _known_forgotten(
 
 
 def _digest(model: str, subject: str) -> str:
+    """Return what is kept of a subject that was forgotten: enough to know it again, no more.
+
+    Whoever reads the database can find out by trying whether a name was forgotten.
+    A key would not keep him from it: every sidecar needs it, so it would stand beside the digests.
+    """
     return hashlib.sha256(f"{model}\0{clean(subject, 255)}".encode()).hexdigest()
 
 

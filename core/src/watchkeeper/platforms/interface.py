@@ -4,7 +4,7 @@ Every call is idempotent and may be cut off at any line: the caller reads the wo
 next turn and takes the step that is missing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Literal, Protocol
 
 import msgspec
@@ -39,6 +39,18 @@ class Route(msgspec.Struct, frozen=True):
 
     weights: dict[int, int]
     state: dict[str, str] = {}
+
+    def check(self, model: str, served: Collection[int]) -> None:
+        """Check that a model whose versions ``served`` can take traffic may be routed so.
+
+        Raises:
+            PlatformError: it may not.
+        """
+        if sum(self.weights.values()) != 100 or min(self.weights.values()) < 0:
+            raise PlatformError(f"{model}: weights {self.weights} must add up to 100")
+        for version, weight in sorted(self.weights.items()):
+            if weight > 0 and version not in served:
+                raise PlatformError(f"{model} version {version}: not served, so it gets no traffic")
 
 
 class Asks(msgspec.Struct, frozen=True):

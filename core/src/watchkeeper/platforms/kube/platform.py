@@ -81,11 +81,7 @@ class KubePlatform:
         """Write weights and state in one step; the gateway reads them there."""
         installation = read_installation(self._api)
         installation.model(model)
-        if sum(route.weights.values()) != 100 or min(route.weights.values()) < 0:
-            raise PlatformError(f"{model}: weights {route.weights} must add up to 100")
-        asked = {version for version, weight in route.weights.items() if weight > 0}
-        for version in sorted(asked - self._services.served(model)):
-            raise PlatformError(f"{model} version {version}: not served, so it gets no traffic")
+        route.check(model, self._services.served(model))
         self._routes.write(model, route, installation)
 
     def confirmed(self, model: str) -> bool:

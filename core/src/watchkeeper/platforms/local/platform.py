@@ -19,7 +19,7 @@ from watchkeeper.platforms.interface import (
 from watchkeeper.platforms.local.clusters import KINDS, Endpoint, Kind
 from watchkeeper.platforms.local.gateway import Gateway
 from watchkeeper.platforms.local.home import Home, locked, read_struct, write_struct
-from watchkeeper.platforms.local.pods import Pod, Pods
+from watchkeeper.platforms.local.pods import Pods
 from watchkeeper.platforms.local.runs import Runs
 from watchkeeper.platforms.local.supervisor import Supervisor
 
@@ -82,9 +82,7 @@ class LocalPlatform:
         """Write weights and state in one step, and hand the weights to the gateway."""
         if model not in self.home.read_installation().models:
             raise PlatformError(f"{model}: not a model of this system; name it in 'watchkeeper up'")
-        if sum(route.weights.values()) != 100 or min(route.weights.values()) < 0:
-            raise PlatformError(f"{model}: weights {route.weights} must add up to 100")
-        parts = self._parts(model, route)  # first, for it refuses a version without a pod
+        parts = self._parts(model, route)  # first, for it refuses what cannot be
         with self._route_lock(model):
             write_struct(self.home.routes / f"{model}.json", route)
             self._hand_over(model, parts)
@@ -137,13 +135,9 @@ class LocalPlatform:
         return True
 
     def _parts(self, model: str, route: Route) -> dict[Kind, list[Endpoint]]:
-        pods: dict[Pod, int] = {}
-        for version, weight in sorted(route.weights.items()):
-            pod = self.pods.find(model, version)
-            if weight > 0 and (pod is None or pod.retiring):
-                raise PlatformError(f"{model} version {version}: not served, so it gets no traffic")
-            if pod is not None and weight > 0:
-                pods[pod] = weight
+        served = {p.version: p for p in self.pods.all() if p.model == model and not p.retiring}
+        route.check(model, served)
+        pods = {served[version]: w for version, w in sorted(route.weights.items()) if w > 0}
         # At equal shares the older one is stable.
         stable = max(pods, key=lambda pod: (pods[pod], -pod.version))
         return {
