@@ -1,0 +1,41 @@
+"""The fixtures of the story: one installation for all chapters. A pytest plugin."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from installation import Installation
+from kube import ROOT
+
+FOLDER = Path(os.environ.get("WATCHKEEPER_E2E") or ROOT / ".watchkeeper/e2e")
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Keep in mind that a test has failed: then there is something to be looked at."""
+    outcome = yield
+    if outcome.get_result().failed:  # type: ignore[attr-defined]
+        item.session.stash[FAILED] = True
+
+
+@pytest.fixture(scope="session")
+def installation(request: pytest.FixtureRequest) -> Iterator[Installation]:
+    """The chart, installed and removed again; a failure leaves what to look at in a folder."""
+    FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
+    made = Installation(FOLDER)
+    try:
+        try:
+            made.make_plant()
+            made.install()
+            made.connect()
+            yield made
+        except BaseException:
+            request.session.stash[FAILED] = True
+            raise
+        finally:
+            if request.session.stash.get(FAILED, False):
+                print(f"what to look at: {made.evidence()}")
+    finally:
+        made.remove()
