@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from pathlib import Path
 
@@ -17,11 +18,11 @@ from watchkeeper.contracts.version import read_example, read_manifest
 from watchkeeper.registry import Registry
 
 
-def check(model):
+def _check(model):
     version = Registry().aliases(model).get("production")
     if version is None:
         sys.exit(f"{model}: no version is in production yet; wait for the first training run")
-    folder = Path("/tmp") / model
+    folder = Path(tempfile.mkdtemp()) / model
     fetch = [sys.executable, "-m", "watchkeeper.serving.initialize", model_uri(model, version)]
     subprocess.run([*fetch, folder], check=True)
     example, signature = read_example(folder), read_manifest(folder).signature
@@ -35,35 +36,39 @@ def check(model):
         for column in signature.inputs
     ]
     host = f"{serving_name(model, version)}-predictor"
-    for protocol, ask in (("HTTP", over_http), ("gRPC", over_grpc)):
+    for protocol, ask in (("HTTP", _over_http), ("gRPC", _over_grpc)):
         answer = ask(host, model, {"inputs": inputs})
         for output in answer:
-            if not same(output["data"], example.outputs[output["name"]]):
+            if not _same(output["data"], example.outputs[output["name"]]):
                 sys.exit(f"{model} version {version}, {protocol}: {output} is not the example's")
         print(f"{model} version {version} answers over {protocol}: {answer[0]['data'][:3]} ...")
 
 
-def over_http(host, model, body):
+def _over_http(host, model, body):
     request = urllib.request.Request(
         f"http://{host}/v2/models/{model}/infer",
         json.dumps(body).encode(),
         {"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
         return json.load(answer)["outputs"]
 
 
-def over_grpc(host, model, body):
+def _over_grpc(host, model, body):
+    typed = InferenceRequest.model_validate(body)
+    for column in typed.inputs:
+        if column.datatype == "BYTES":
+            column.data.root = [value.encode() for value in column.data.root]
     request = converters.ModelInferRequestConverter.from_types(
-        InferenceRequest.model_validate(body), model_name=model, model_version=None
+        typed, model_name=model, model_version=None
     )
     with grpc.insecure_channel(f"{host}:9000") as channel:
         answer = GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=30)
-    typed: InferenceResponse = converters.ModelInferResponseConverter.to_types(answer)
-    return [{"name": output.name, "data": list(output.data)} for output in typed.outputs]
+    said: InferenceResponse = converters.ModelInferResponseConverter.to_types(answer)
+    return [{"name": output.name, "data": list(output.data)} for output in said.outputs]
 
 
-def same(got, wanted):
+def _same(got, wanted):
     def equal(one, other):
         if isinstance(other, float):
             return math.isclose(one, other, abs_tol=1e-5)
@@ -73,4 +78,4 @@ def same(got, wanted):
 
 
 for name in sys.argv[1:]:
-    check(name)
+    _check(name)
