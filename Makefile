@@ -64,6 +64,10 @@ images: images/.venv/.locked ## build every component's image and load it into t
 chart-test: cluster ## the tests of the Helm chart
 	PATH=$(CURDIR)/.cluster/bin:$$PATH cluster/.venv/bin/python -m pytest -q -c cluster/pyproject.toml charts/watchkeeper/tests
 
+.PHONY: e2e
+e2e: environments ## the story on a cluster with the images: by KUBECONFIG, or the one of `make cluster`
+	PYTHONPATH=tests/e2e:tests/e2e/support demo/.venv/bin/python -m pytest -q -c tests/e2e/pytest.ini tests/e2e
+
 .PHONY: cluster-test
 cluster-test: cluster ## the tests on that cluster
 	cluster/.venv/bin/python -m pytest -q -c cluster/pyproject.toml cluster/tests/running
@@ -151,4 +155,4 @@ clean: ## remove the environments and the state of the local system
 .PHONY: help
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^## / {print "\n" substr($$0, 4)} \
-		/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+		/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

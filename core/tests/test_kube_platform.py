@@ -95,6 +95,17 @@ def test_a_version_that_is_served_is_never_changed_but_for_its_replicas(
     assert spec_of(system, SERVICE) == before["spec"]
 
 
+def test_what_a_newer_chart_has_written_is_read_by_pods_of_the_old_code(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    found = system.here.get(api.CONFIG_MAP, "watchkeeper")
+    text = found["data"]["installation.json"].replace('{"models"', '{"newer": 1, "models"', 1)
+    assert "newer" in text
+    system.here.replace(api.CONFIG_MAP({**found, "data": {"installation.json": text}}))
+    rollout.serve(MODEL, 1)
+    assert set(rollout.serving(MODEL)) == {1}
+
+
 def test_a_name_that_is_too_long_for_kserve_is_told_before_it_is_used() -> None:
     check_host("m" * 30 + "-v99", "n" * 18)
     with pytest.raises(PlatformError, match="namespace of at most 18 letters"):

@@ -1,4 +1,8 @@
-"""What the chart says about this installation: the ConfigMap ``watchkeeper``, written by Helm."""
+"""What the chart says about this installation: the ConfigMap ``watchkeeper``, written by Helm.
+
+Fields that are not known here are skipped: during an upgrade pods of the old code read what the
+new chart has written. What a person may write is checked by the chart's schema.
+"""
 
 from typing import Final
 
@@ -11,7 +15,7 @@ NAME: Final = "watchkeeper"
 KEY: Final = "installation.json"
 
 
-class Model(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+class Model(msgspec.Struct, frozen=True, rename="camel"):
     """One model: the template of its InferenceServices, and the hosts of its route.
 
     In the template's texts ``${MODEL}``, ``${VERSION}`` and ``${NAME}`` (the InferenceService's)
@@ -22,7 +26,7 @@ class Model(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=T
     hostnames: tuple[str, ...]
 
 
-class Installation(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+class Installation(msgspec.Struct, frozen=True, rename="camel"):
     """``gateway`` is the parentRef of every route. ``retries``: the gateway is Envoy Gateway, and
     repeats on another endpoint what was cut off. ``clients``: it asks for keys, and tells the
     server by a header who calls.
