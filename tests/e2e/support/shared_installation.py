@@ -1,5 +1,6 @@
 """The fixtures of the story: one installation for all chapters. A pytest plugin."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +31,8 @@ def installation(request: pytest.FixtureRequest) -> Iterator[Installation]:
             made.make_plant()
             made.install()
             made.connect()
-            yield made
+            with contextlib.closing(made.ledger):
+                yield made
         except BaseException:
             request.session.stash[FAILED] = True
             raise
