@@ -85,14 +85,40 @@ def test_a_version_that_is_served_is_never_changed_but_for_its_replicas(
     before = system.here.get(api.INFERENCE_SERVICE, SERVICE)
     rollout.serve(MODEL, 1)
     assert system.here.get(api.INFERENCE_SERVICE, SERVICE) == before
-    found = system.here.get(api.CONFIG_MAP, "watchkeeper")
-    text = found["data"]["installation.json"]
-    text = text.replace('"maxReplicas": 3', '"maxReplicas": 5')
-    text = text.replace('"runtime": "watchkeeper"', '"runtime": "another"')
-    system.here.replace(api.CONFIG_MAP({**found, "data": {"installation.json": text}}))
+    upgrade(system, '"maxReplicas": 3', '"maxReplicas": 5')
+    upgrade(system, '"runtime": "watchkeeper"', '"runtime": "another"')
     rollout.serve(MODEL, 1)
     before["spec"]["predictor"]["maxReplicas"] = 5
     assert spec_of(system, SERVICE) == before["spec"]
+
+
+def test_what_is_said_about_replicas_later_makes_a_served_version_outdated_until_it_has_them(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    def outdated() -> list[int]:
+        return [version for version, found in rollout.serving(MODEL).items() if found.outdated]
+
+    rollout.serve(MODEL, 1)
+    rollout.serve(MODEL, 2)
+    assert outdated() == []
+    upgrade(system, '"runtime": "watchkeeper"', '"runtime": "another"')
+    assert outdated() == [], "only new versions are served by another runtime"
+    bounds = '"minReplicas": 1, "maxReplicas": 3'
+    autoscaled = '"minReplicas": 2, "maxReplicas": 4, "scaleMetric": "cpu", "scaleTarget": 60'
+    for old, new in (
+        (bounds, autoscaled),
+        (autoscaled, autoscaled.replace("60", "70")),
+        (autoscaled.replace("60", "70"), bounds),
+    ):
+        upgrade(system, old, new)
+        assert outdated() == [1, 2]
+        rollout.serve(MODEL, 1)
+        assert outdated() == [2]
+        rollout.serve(MODEL, 2)
+        assert outdated() == []
+    upgrade(system, f'"{MODEL}": {{"inferenceService"', '"another": {"inferenceService"')
+    assert set(rollout.serving(MODEL)) == {1, 2}, "a model that the values name no more"
+    assert outdated() == []
 
 
 def test_what_a_newer_chart_has_written_is_read_by_pods_of_the_old_code(
@@ -125,6 +151,7 @@ def test_somebody_elses_object_is_not_taken_over(system: KubeSystem, rollout: Ku
 def test_a_version_is_ready_once_half_of_its_replicas_are_available(
     system: KubeSystem, rollout: KubePlatform
 ) -> None:
+    upgrade(system, '"minReplicas": 1', '"minReplicas": 3')
     rollout.serve(MODEL, 1)
     assert rollout.serving(MODEL)[1].state == "starting"
     for replicas, available, state in (
@@ -136,6 +163,18 @@ def test_a_version_is_ready_once_half_of_its_replicas_are_available(
     ):
         system.as_kserve(MODEL, 1, replicas=replicas, available=available)
         assert rollout.serving(MODEL)[1].state == state, (replicas, available)
+
+
+def test_the_replicas_that_an_autoscaler_adds_are_not_waited_for(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    upgrade(system, '"minReplicas": 1', '"minReplicas": 2')
+    rollout.serve(MODEL, 1)
+    system.as_kserve(MODEL, 1, replicas=2, available=2)
+    system.as_kserve(MODEL, 1, replicas=6, available=2)
+    assert rollout.serving(MODEL)[1].state == "ready"
+    system.as_kserve(MODEL, 1, replicas=6, available=0)
+    assert rollout.serving(MODEL)[1].state == "starting"
 
 
 def test_what_was_observed_of_an_older_generation_does_not_count(

@@ -62,6 +62,8 @@ class MemoryPlatform:
         self.pods: dict[int, int] = {}
         self.draining: dict[int, int] = {}
         self.broken: set[int] = set()
+        self.servers: dict[int, int] = {}
+        self.wanted_servers = 1
         self.fetching = False
         self.written: Route | None = None
         self.wants = Asks()
@@ -73,7 +75,12 @@ class MemoryPlatform:
 
     def serving(self, _model: str) -> dict[int, Serving]:
         self._check()
-        return {version: self._condition(version) for version in self.pods}
+        return {
+            version: msgspec.structs.replace(
+                self._condition(version), outdated=self.servers[version] != self.wanted_servers
+            )
+            for version in self.pods
+        }
 
     def serve(self, _model: str, version: int) -> None:
         self._check()
@@ -81,6 +88,7 @@ class MemoryPlatform:
             self.retire(_model, version)
         else:
             self.pods.setdefault(version, self._turns_to_ready)
+            self.servers[version] = self.wanted_servers
 
     def retire(self, _model: str, version: int) -> None:
         self._check()

@@ -47,14 +47,14 @@ def world(
     weights: dict[int, int] | None,
     state: dict[str, Any],
     aliases: dict[str, int] | None,
-    serving: dict[int, dict[str, str]],
+    serving: dict[int, dict[str, Any]],
     **fields: Any,
 ) -> World:
     return World(
         model=MODEL,
         aliases=aliases,
         tags=fields.pop("tags", {1: {ROLLOUT_TAG: "promoted"}, 2: {GATE_TAG: "passed"}}),
-        serving={v: Serving(v, **how) for v, how in serving.items()},  # type: ignore[arg-type]
+        serving={v: Serving(v, **how) for v, how in serving.items()},
         route=Route(weights) if weights is not None else None,
         state=State(**{"since": 1000.0, "changed": 1999.0, **state}),
         **{"confirmed": True, **fields},
@@ -116,6 +116,26 @@ CASES: dict[str, tuple[World, type[Step], dict[str, Any]]] = {
     "nothing to do": (steady(P1, {1: READY}), Wait, {"about": "steady"}),
     "production that nothing serves": (steady(P1, {}), Serve, {"version": 1}),
     "a version that nothing needs": (steady(P1, BOTH), Retire, {"version": 2}),
+    "a version that is wanted on other numbers of servers": (
+        steady(P1, {1: {**READY, "outdated": True}}),
+        Serve,
+        {"version": 1},
+    ),
+    "one whose weights are not confirmed": (
+        steady(P1, {1: {**READY, "outdated": True}}, confirmed=False),
+        Serve,
+        {"version": 1},
+    ),
+    "one that drains beside it": (
+        steady(P1, {1: {**READY, "outdated": True}, 2: READY}),
+        Retire,
+        {"version": 2},
+    ),
+    "a canary and its stable, both outdated": (
+        world({1: 90, 2: 10}, CANARY, C2, {v: {**READY, "outdated": True} for v in BOTH}),
+        Serve,
+        {"version": 1},
+    ),
     "one that nothing needs, but the gateway may": (
         steady(P1, BOTH, confirmed=False),
         Wait,

@@ -262,6 +262,19 @@ def test_a_canary_that_dies_once_begins_its_step_anew_and_one_that_keeps_dying_g
     assert "readiness 4 times" in simulation.registry.tags[2][ROLLOUT_TAG]
 
 
+def test_a_changed_number_of_servers_reaches_every_version_and_disturbs_no_rollout() -> None:
+    simulation = second_version()
+    simulation.run(lambda s: s.state.step == 10 and s.state.since)
+    simulation.platform.wanted_servers = 3
+    simulation.forget()
+    simulation.run(lambda s: s.platform.servers == {1: 3, 2: 3})
+    assert [s.version for s in simulation.steps if isinstance(s, Serve)] == [1, 2]
+    assert simulation.weights == {1: 90, 2: 10}
+    assert simulation.state.stumbles == 0
+    simulation.settle()
+    assert simulation.registry.alias == {"production": 2, "previous": 1}
+
+
 def test_a_ledger_that_is_down_holds_the_step_and_loses_no_event() -> None:
     simulation = second_version()
     simulation.ledger_up = False

@@ -22,11 +22,13 @@ class Serving(msgspec.Struct, frozen=True):
     """What serves one version. ``reason`` tells why it has failed, or what it waits for.
 
     "waiting" is for something outside of it, its files from the registry: no fault of its own.
+    ``outdated``: not by as many servers as are wanted by now; :meth:`Platform.serve` changes that.
     """
 
     version: int
     state: Literal["waiting", "starting", "ready", "failed", "retiring"]
     reason: str = ""
+    outdated: bool = False
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -145,6 +147,7 @@ class Platform(Protocol):
     def serve(self, model: str, version: int) -> None:
         """Have a version served; returns at once, :meth:`serving` tells when it is ready.
 
+        One that is served already gets as many servers as are wanted now, and goes on as it is.
         One that is retiring is first gone, and then begins anew: ask again until it is not.
         """
 

@@ -198,7 +198,9 @@ def _refuse(world: World, version: int, why: str) -> Step:
 
 
 def _upkeep(world: World, now: float) -> Step | None:
-    """While a decision waits: serve what is needed, retire what is not, repeat what got lost."""
+    """While a decision waits: serve what is needed and as it is wanted, retire what is not, repeat
+    what got lost.
+    """
     if world.route is None and world.aliases is None:
         return None
     needed = _needed(world)
@@ -207,9 +209,16 @@ def _upkeep(world: World, now: float) -> Step | None:
     if world.route is not None and not world.confirmed:
         if now - world.state.changed > REPEAT_SECONDS:
             return go_on(world, now, "the gateway has not confirmed the weights: written again")
-        return None
+        return _rescale(world, needed)
     for version in sorted(set(world.serving) - needed):
         return Retire(version, "nothing needs it any more")
+    return _rescale(world, needed)
+
+
+def _rescale(world: World, needed: set[int]) -> Step | None:
+    """Bring what was changed about the number of servers to a version that is served."""
+    for version in sorted(v for v in needed if world.outdated(v)):
+        return Serve(version, "its number of servers was changed")
     return None
 
 

@@ -16,7 +16,7 @@ class Wait(msgspec.Struct, frozen=True):
 
 
 class Serve(msgspec.Struct, frozen=True):
-    """Have a version served."""
+    """Have a version served, or one that is served by as many servers as are wanted now."""
 
     version: int
     why: str

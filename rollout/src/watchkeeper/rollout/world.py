@@ -44,6 +44,10 @@ class World(msgspec.Struct, frozen=True):
         """Tell whether a version is served, or about to be; one that is retiring is not."""
         return version in self.serving and self.serving[version].state != "retiring"
 
+    def outdated(self, version: int) -> bool:
+        """Tell whether a version is served by other numbers of servers than are wanted."""
+        return self.served(version) and self.serving[version].outdated
+
     def ready(self, version: int | None) -> bool:
         """Tell whether a version has answered its own example and can take traffic."""
         found = self.serving.get(version) if version is not None else None

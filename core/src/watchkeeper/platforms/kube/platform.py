@@ -54,7 +54,7 @@ class KubePlatform:
 
     def serving(self, model: str) -> dict[int, Serving]:
         """Return what serves the model now, by version."""
-        return self._services.states(model)
+        return self._services.states(model, read_installation(self._api).models.get(model))
 
     def serve(self, model: str, version: int) -> None:
         """Have a version served; returns at once."""

@@ -37,9 +37,7 @@ class InferenceServices:
             return
         if _is_leaving(check_ours(found, model)):
             raise PlatformError(f"{name} is still being retired; it is served again after that")
-        old, new = found["spec"]["predictor"], wanted["spec"]["predictor"]
-        change = {key: new.get(key) for key in SCALE if old.get(key) != new.get(key)}
-        if change:
+        if change := rescaling(found, wanted):
             self._api.merge(INFERENCE_SERVICE, name, {"spec": {"predictor": change}})
 
     def retire(self, model: str, version: int) -> None:
@@ -49,8 +47,8 @@ class InferenceServices:
         if found is not None and not _is_leaving(check_ours(found, model)):
             self._api.delete(INFERENCE_SERVICE, name)
 
-    def states(self, model: str) -> dict[int, Serving]:
-        """Return how each version does."""
+    def states(self, model: str, template: Model | None) -> dict[int, Serving]:
+        """Return how each version does; without a template none is outdated."""
         services = self._api.all(INFERENCE_SERVICE, {MODEL: model})
         if not services:
             return {}
@@ -60,7 +58,9 @@ class InferenceServices:
         for service in services:
             name, version = service["metadata"]["name"], _version(service)
             mine = [p for p in pods if p["metadata"]["labels"].get(VERSION) == str(version)]
-            found[version] = state(version, service, deployments.get(f"{name}-predictor"), mine)
+            told = state(version, service, deployments.get(f"{name}-predictor"), mine)
+            outdated = template is not None and bool(rescaling(service, template.inference_service))
+            found[version] = msgspec.structs.replace(told, outdated=outdated)
         return found
 
     def served(self, model: str) -> set[int]:
@@ -111,6 +111,15 @@ def inference_service(template: Json, model: str, version: int, namespace: str) 
     }
 
 
+def rescaling(found: Json, wanted: Json) -> Json:
+    """Return how an InferenceService's scale must change to be as wanted; None takes a field away.
+
+    KServe fills in none of these, so what was written is what is found.
+    """
+    old, new = found["spec"]["predictor"], wanted["spec"]["predictor"]
+    return {key: new.get(key) for key in SCALE if old.get(key) != new.get(key)}
+
+
 def state(version: int, service: Json, deployment: Json | None, pods: list[Json]) -> Serving:
     """Tell how a version does.
 
@@ -119,7 +128,7 @@ def state(version: int, service: Json, deployment: Json | None, pods: list[Json]
     """
     if _is_leaving(service):
         return Serving(version, "retiring", "its pods are draining")
-    if deployment is not None and _is_available(deployment, service["metadata"]["uid"]):
+    if deployment is not None and _is_available(deployment, service):
         return Serving(version, "ready")
     if why := pods_of.waits_for_files(pods):
         return Serving(version, "waiting", why)
@@ -130,14 +139,19 @@ def state(version: int, service: Json, deployment: Json | None, pods: list[Json]
     return Serving(version, "starting", _why(service, deployment, pods))
 
 
-def _is_available(deployment: Json, owner: str) -> bool:
-    """Tell whether half of the replicas are available: one that is lost is replaced, no more."""
+def _is_available(deployment: Json, service: Json) -> bool:
+    """Tell whether half of the replicas are available: one that is lost is replaced, no more.
+
+    Those that an autoscaler adds to the least there are do not count.
+    """
     metadata, status = deployment["metadata"], deployment.get("status", {})
-    if owner not in [o["uid"] for o in metadata.get("ownerReferences", [])]:
+    if service["metadata"]["uid"] not in [o["uid"] for o in metadata.get("ownerReferences", [])]:
         return False  # of an earlier InferenceService of the same name
     if status.get("observedGeneration", 0) < metadata["generation"]:
         return False
-    needed = max(1, (deployment["spec"].get("replicas", 1) + 1) // 2)
+    replicas = deployment["spec"].get("replicas", 1)
+    least = min(replicas, service["spec"]["predictor"].get("minReplicas", replicas))
+    needed = max(1, (least + 1) // 2)
     return bool(status.get("availableReplicas", 0) >= needed)
 
 
