@@ -1,5 +1,6 @@
 """kubectl and helm as a person uses them, and waiting for what they tell."""
 
+import base64
 import json
 import os
 import shutil
@@ -72,6 +73,18 @@ def items(*words: str) -> list[Json]:
 def apply(*objects: Json) -> None:
     many = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
     kubectl("apply", "--server-side", "--filename=-", given=json.dumps(many))
+
+
+def secret(namespace: str, name: str, key: str) -> str:
+    """Return a value of a Secret, nothing where there is none."""
+    data = get("secret", name, f"--namespace={namespace}").get("data", {})
+    return base64.b64decode(data.get(key, "")).decode()
+
+
+def secret_of(namespace: str, name: str, values: dict[str, str]) -> Json:
+    """Return a Secret to be applied."""
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": values}
 
 
 def until(what: str, condition: Callable[[], Any], seconds: float = 90.0) -> Any:

@@ -1,4 +1,8 @@
-"""The fixtures of the story: one installation for all chapters. A pytest plugin."""
+"""The fixtures of the story: one installation for all chapters. A pytest plugin.
+
+WATCHKEEPER_E2E_NAMESPACE names one that is taken over where it is there, and is left behind: for
+work on a single chapter.
+"""
 
 import contextlib
 import os
@@ -10,6 +14,7 @@ from installation import Installation
 from kube import ROOT
 
 FOLDER = Path(os.environ.get("WATCHKEEPER_E2E") or ROOT / ".watchkeeper/e2e")
+NAME = os.environ.get("WATCHKEEPER_E2E_NAMESPACE", "")
 FAILED = pytest.StashKey[bool]()
 
 
@@ -24,11 +29,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def installation(request: pytest.FixtureRequest) -> Iterator[Installation]:
     """The chart, installed and removed again; a failure leaves what to look at in a folder."""
-    FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
-    made = Installation(FOLDER)
+    made = Installation(FOLDER / (NAME or "last"), NAME)
+    made.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         try:
-            made.make_plant()
+            made.prepare()
             made.install()
             made.connect()
             with contextlib.closing(made.ledger):
@@ -40,4 +45,5 @@ def installation(request: pytest.FixtureRequest) -> Iterator[Installation]:
             if request.session.stash.get(FAILED, False):
                 print(f"what to look at: {made.evidence()}")
     finally:
-        made.remove()
+        if not made.lasting:
+            made.remove()
