@@ -4,13 +4,14 @@ it is asked for. A hook of an installation asks, so that a first version comes b
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
 from watchkeeper.cli.installation import Installation, open_installation
-from watchkeeper.cli.orders import OrderError
 from watchkeeper.contracts.names import PRODUCTION, code_run_name
 from watchkeeper.ledger.episodes import Attempt, save_attempt
 from watchkeeper.platforms import PlatformError, Run
@@ -18,6 +19,8 @@ from watchkeeper.registry import CODE_TAG, RUN_TAG, RegistryError
 
 POLL_SECONDS = 2.0
 MOST_TRIGGER = 255  # characters that the ledger keeps
+
+Answer = TypeVar("Answer")
 
 log = logging.getLogger(__name__)
 
@@ -31,23 +34,27 @@ class Told(msgspec.Struct, frozen=True):
     said: str
 
 
-def train_for_code(code_version: str, models: Sequence[str] = (), wait: float = 0.0) -> list[Told]:
-    """Start what is missing for some models, or for all; try for ``wait`` seconds.
+def train_for_code(code_version: str, model: str = "", wait: float = 0.0) -> list[Told]:
+    """Start what is missing for a model, or for all; try for ``wait`` seconds.
 
     Raises:
-        OrderError: a model is none of this installation.
+        UnknownModelError: the model is none of this installation.
         PlatformError, RegistryError, SQLAlchemyError: a part did not answer in that time.
     """
-    deadline, said = time.monotonic() + wait, ""
+    deadline = time.monotonic() + wait
+    installation = _answered(open_installation, deadline)
+    return [
+        _answered(partial(train_model, installation, each, code_version), deadline)
+        for each in installation.meant(model)
+    ]
+
+
+def _answered(ask: Callable[[], Answer], deadline: float) -> Answer:
+    """Ask until all parts answer; raises what the last try did."""
+    said = ""
     while True:
         try:
-            installation = open_installation()
-            for model in models:
-                if model not in installation.models:
-                    there = ", ".join(installation.models)
-                    raise OrderError(f"no model {model!r} here; there is {there}")
-            wanted = models or installation.models
-            return [train_model(installation, model, code_version) for model in wanted]
+            return ask()
         except (PlatformError, RegistryError, SQLAlchemyError) as error:
             if time.monotonic() > deadline:
                 raise

@@ -23,6 +23,10 @@ class Settings(msgspec.Struct, frozen=True):
     models: tuple[str, ...] = ("ai4i-failure", "warranty-risk")
 
 
+class UnknownModelError(ValueError):
+    """The installation has no model of that name."""
+
+
 class Installation(msgspec.Struct, frozen=True):
     """One installed system."""
 
@@ -31,6 +35,16 @@ class Installation(msgspec.Struct, frozen=True):
     registry: Registry
     endpoints: Endpoints
     models: tuple[str, ...]
+
+    def meant(self, name: str) -> tuple[str, ...]:
+        """Return the model of that name, or all where none is named.
+
+        Raises:
+            UnknownModelError: there is none of that name.
+        """
+        if name and name not in self.models:
+            raise UnknownModelError(f"no model {name!r} here; there is {', '.join(self.models)}")
+        return (name,) if name else self.models
 
 
 def read_cli_settings() -> Settings:

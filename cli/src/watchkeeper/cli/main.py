@@ -59,19 +59,10 @@ def _show(value: Any, as_json: bool, show: Callable[[], None]) -> None:
 def _open(model: str) -> tuple[Installation, str]:
     """Connect to the system, and settle which of its models is meant."""
     installation = open_installation()
-    models = installation.models
-    if model:
-        return installation, _known(installation, model)
-    if len(models) != 1:
-        raise orders.OrderError(f"which model? There are {', '.join(models)}")
-    return installation, models[0]
-
-
-def _known(installation: Installation, model: str) -> str:
-    if model not in installation.models:
-        there = ", ".join(installation.models)
-        raise orders.OrderError(f"no model {model!r} here; there is {there}")
-    return model
+    meant = installation.meant(model)
+    if len(meant) != 1:
+        raise orders.OrderError(f"which model? There are {', '.join(meant)}")
+    return installation, meant[0]
 
 
 @app.command()
@@ -90,7 +81,7 @@ def history(
     """Show every decision, oldest first."""
     with clear_errors(json):
         installation = open_installation()
-        models = (_known(installation, model),) if model else installation.models
+        models = installation.meant(model)
         found = [event for name in models for event in read_history(installation.ledger, name)]
         events = sorted(found, key=lambda event: event.time)
         _show(events, json, lambda: print_history(console, events))
@@ -127,8 +118,7 @@ def train(
                 raise orders.OrderError("--set is for runs by hand, --for-code is not one")
             if every_model == bool(model):
                 raise orders.OrderError("--for-code goes with a model, or with --every-model")
-            named = (model,) if model else ()
-            told = train_for_code(for_code, named, wait)
+            told = train_for_code(for_code, model, wait)
             _show(told, json, lambda: console.print("\n".join(each.said for each in told)))
             return
         if every_model:
@@ -201,8 +191,7 @@ def forget(
     """Delete what the ledger keeps of one subject up to now."""
     with clear_errors(json):
         installation = open_installation()
-        models = (_known(installation, model),) if model else installation.models
-        _tell(orders.forget(installation, models, subject), json)
+        _tell(orders.forget(installation, installation.meant(model), subject), json)
 
 
 def _tell(what: str, as_json: bool) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from typer.core import TyperGroup
 
 from watchkeeper.cli.explain import UnknownPredictionError
+from watchkeeper.cli.installation import UnknownModelError
 from watchkeeper.cli.orders import OrderError
 from watchkeeper.contracts.names import InvalidNameError
 from watchkeeper.contracts.settings import SettingsError
@@ -28,6 +29,7 @@ EXPECTED: Final = (
     RunRefusedError,
     SQLAlchemyError,
     SettingsError,
+    UnknownModelError,
     UnknownPredictionError,
 )
 # What a command line that cannot be understood raises; typer exports no name for it.
