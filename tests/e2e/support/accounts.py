@@ -15,6 +15,7 @@ from watchkeeper.ledger import Ledger
 from watchkeeper.ledger import tables as t
 
 SHIPPED_SECONDS = 60.0
+SKIPPED = 0.01  # the share of requests that a busy machine may be too late to send
 
 
 class Accounts(msgspec.Struct, frozen=True):
@@ -58,8 +59,10 @@ def check_accounts(installation: Installation, load: Load) -> None:
     progress = load.progress()
     for protocol, counts in progress.requests.items():
         assert counts.sent == counts.answered > 0, (protocol, counts, progress.errors)
-    assert (progress.skipped, progress.labels_lost) == (0, 0)
+    sent = sum(counts.sent for counts in progress.requests.values())
+    assert progress.skipped <= SKIPPED * sent, "the load was not steady"
     assert progress.labels > 0
+    assert progress.labels_lost == 0
     assert add_up(installation, load) == Accounts([], set(), set(), set(), 0)
 
 
