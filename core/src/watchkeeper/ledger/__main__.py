@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from watchkeeper.contracts.exits import DONE, GIVE_UP, TRY_AGAIN
+from watchkeeper.contracts.logs import set_up_log
 from watchkeeper.contracts.settings import SettingsError, read_settings
 from watchkeeper.ledger.database import Ledger, migrate
 
@@ -29,7 +30,7 @@ class Settings(msgspec.Struct, frozen=True):
 
 def main() -> int:
     """Migrate once; return the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    set_up_log()
     try:
         settings = read_settings(Settings)
         _wait(settings)

@@ -1,10 +1,10 @@
 """``python -m watchkeeper.drift``: the sidecar of one serving process."""
 
-import logging
 import signal
 import sys
 import threading
 
+from watchkeeper.contracts.logs import set_up_log
 from watchkeeper.contracts.settings import SettingsError, read_settings
 from watchkeeper.drift.settings import Settings
 from watchkeeper.drift.sidecar import Sidecar
@@ -13,9 +13,7 @@ from watchkeeper.platforms import Platform
 
 def main() -> int:
     """Run until SIGTERM or SIGINT; 0 when the tail is shipped, 1 when not, 2 for bad settings."""
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    set_up_log()
     try:
         settings = read_settings(Settings)
     except SettingsError as error:

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from types import FrameType
 
+from watchkeeper.contracts.logs import set_up_log
 from watchkeeper.contracts.settings import SettingsError, read_settings
 from watchkeeper.ledger import Ledger
 from watchkeeper.platforms import open_platform
@@ -25,7 +26,7 @@ log = logging.getLogger("watchkeeper.rollout")
 
 def main() -> int:
     """Run until SIGTERM or SIGINT; turns in progress are finished, unless they take too long."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    set_up_log()
     ended = threading.Event()
 
     def end(_signal: int, _frame: FrameType | None) -> None:

@@ -15,6 +15,7 @@ import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
 from watchkeeper.contracts.exits import DONE, GIVE_UP, TRY_AGAIN
+from watchkeeper.contracts.logs import set_up_log
 from watchkeeper.contracts.names import MAX_NAME
 from watchkeeper.contracts.settings import SettingsError, read_settings
 from watchkeeper.ledger import Ledger
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one training; return the exit code."""
     started = time.perf_counter()
     given = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    set_up_log()
     logging.getLogger("mlflow").setLevel(logging.ERROR)  # it warns of a pip that nobody needs
     try:
         settings = _settings()

@@ -17,6 +17,7 @@ import msgspec
 from sqlalchemy import inspect, text
 
 from watchkeeper.contracts.exits import DONE, GIVE_UP, TRY_AGAIN
+from watchkeeper.contracts.logs import set_up_log
 from watchkeeper.contracts.settings import SettingsError, read_settings
 from watchkeeper.training import CannotTrainError, SourceUnavailableError
 from watchkeeper.training.database import DisturbedError, transaction
@@ -69,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--each-line", action="store_true", help="refresh once for each line of the input"
     )
     given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    set_up_log()
     try:
         model, url = find(given.model), read_settings(Settings).source_url
         for _ in sys.stdin if given.each_line else [""]:

@@ -1,7 +1,6 @@
 """Calls to the API server: plain objects in and out, a time-out on each, errors in words."""
 
 import contextlib
-import logging
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any, Final
@@ -16,9 +15,6 @@ from watchkeeper.platforms.interface import PlatformError
 
 Json = dict[str, Any]
 Kind = type[GenericNamespacedResource]
-
-# It tells each call, which is several a second; what fails is told here.
-logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 MANAGER: Final = "watchkeeper"  # owns the fields that it applies
 CALL_SECONDS = 10.0
