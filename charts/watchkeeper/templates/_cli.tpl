@@ -21,5 +21,5 @@ volumeMounts:
 - name: secrets
   secret:
     secretName: {{ include "watchkeeper.secret" . }}
-    items: [{key: ledger-url, path: ledger-url}]
+    items: {{- include "watchkeeper.clientSecrets" . | nindent 6 }}
 {{- end }}

@@ -47,7 +47,16 @@ app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
 {{- define "watchkeeper.trainingSecret" -}}
-{{- .Values.secrets.existingTraining | default "watchkeeper" -}}
+{{- $here := eq (include "watchkeeper.trainingNamespace" .) .Release.Namespace -}}
+{{- .Values.secrets.existingTraining | default ($here | ternary (include "watchkeeper.secret" .) "watchkeeper") -}}
+{{- end }}
+
+{{/* What a client of ledger and MLflow has as files: items of a Secret's volume */}}
+{{- define "watchkeeper.clientSecrets" -}}
+- {key: ledger-url, path: ledger-url}
+{{- if .Values.mlflow.auth.enabled }}
+- {key: mlflow-password, path: mlflow-password}
+{{- end }}
 {{- end }}
 
 {{- define "watchkeeper.mlflowURL" -}}
@@ -71,9 +80,19 @@ http://watchkeeper-mlflow.{{ .Release.Namespace }}.svc:5000
 {{- $all | toYaml -}}
 {{- end }}
 
-{{/* What a client of MLflow is told */}}
+{{/* What a client of MLflow is told; its password is among its files */}}
 {{- define "watchkeeper.registryEnvironment" -}}
+{{ include "watchkeeper.registryPlace" . }}
+{{- if .Values.mlflow.auth.enabled }}
+- {name: MLFLOW_TRACKING_PASSWORD_FILE, value: /run/secrets/watchkeeper/mlflow-password}
+{{- end }}
+{{- end }}
+
+{{- define "watchkeeper.registryPlace" -}}
 - {name: MLFLOW_TRACKING_URI, value: {{ include "watchkeeper.mlflowURL" . | quote }}}
+{{- if .Values.mlflow.auth.enabled }}
+- {name: MLFLOW_TRACKING_USERNAME, value: {{ .Values.mlflow.auth.username | quote }}}
+{{- end }}
 - {name: MLFLOW_DISABLE_TELEMETRY, value: "true"}
 - {name: MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR, value: "false"}
 {{- end }}
