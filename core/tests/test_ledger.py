@@ -27,7 +27,7 @@ from watchkeeper.ledger.episodes import (
     save_episode,
 )
 from watchkeeper.ledger.events import Event, emit, history, production_version
-from watchkeeper.ledger.observations import count_labels, labelled_rows, observations
+from watchkeeper.ledger.observations import count_labels, labelled_rows, observations, reach
 from watchkeeper.ledger.reports import DriftReport, reports, save_report
 from watchkeeper.ledger.store import SpoolState, ship, shipped_until, store_labels
 
@@ -286,6 +286,27 @@ def test_windows_are_half_open_newest_and_in_order(ledger: Ledger) -> None:
     times = [o.time for o in observations(ledger, "m", 1, since=1005.0, until=1010.0)]
     assert times == [1005.0, 1006.0, 1007.0, 1008.0, 1009.0]
     assert [o.time for o in observations(ledger, "m", 1, since=0, newest=2)] == [1018.0, 1019.0]
+
+
+def test_rows_are_counted_from_either_end_and_a_refused_request_is_one(ledger: Ledger) -> None:
+    refused = prediction(3, status="INVALID", rows=0, inputs={}, outputs={})
+    made = [*(prediction(n, rows=n) for n in (1, 2, 4, 5)), refused, prediction(6, version=2)]
+    ship(ledger, made, [], spool())
+
+    def reached(rows: int, **bounds: Any) -> float | None:
+        return reach(ledger, "m", 1, rows, **bounds)
+
+    assert [reached(rows) for rows in (1, 2, 4, 5, 8, 9)] == [
+        *(1001.0, 1002.0, 1003.0, 1004.0, 1004.0, 1005.0)
+    ]
+    assert [reached(rows, newest=True) for rows in (1, 5, 6, 10, 13)] == [
+        *(1005.0, 1005.0, 1004.0, 1003.0, 1001.0)
+    ]
+    assert reached(14) is reached(14, newest=True) is None
+    assert reached(6, after=1001.0, until=1004.0) == 1004.0
+    assert reached(8, after=1001.0, until=1004.0) is None
+    assert reached(5, requests=3) is None, "the first three requests have four rows"
+    assert reached(4, requests=3) == 1003.0
 
 
 def test_the_ledger_is_known_only_up_to_its_slowest_open_spool(ledger: Ledger) -> None:

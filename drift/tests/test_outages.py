@@ -29,7 +29,7 @@ LONG = 120.0
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CONNECT_SECONDS", "LOCK_SECONDS", "STATEMENT_SECONDS", "ANSWER_SECONDS"):
         monkeypatch.setattr(f"watchkeeper.ledger.engines.{name}", 2)
-    monkeypatch.setattr("watchkeeper.drift.sidecar.LONGEST_PAUSE", 0.2)
+    monkeypatch.setattr("watchkeeper.drift.sidecar.PAUSE_SECONDS", 0.2)
 
 
 def shipping(folder: Path, url: str) -> contextlib.AbstractContextManager[Sidecar]:

@@ -21,7 +21,7 @@ POLICY = DriftPolicy(window=100, every=50)
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("watchkeeper.drift.sidecar.LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr("watchkeeper.drift.sidecar.PAUSE_SECONDS", 0.05)
 
 
 @pytest.fixture

@@ -98,6 +98,32 @@ def request_sizes(
     return [(row.time, row.rows) for row in rows]
 
 
+def reach(
+    ledger: Ledger,
+    model: str,
+    version: int,
+    rows: int,
+    *,
+    requests: int | None = None,
+    after: float = float("-inf"),
+    until: float = float("inf"),
+    newest: bool = False,
+) -> float | None:
+    """Return the time of the request with ``after < time <= until`` that makes ``rows`` rows full.
+
+    Counted from the oldest, with ``newest`` from the newest; a refused request counts as a row.
+    None where there are fewer rows, or fewer in the first ``requests`` of them.
+    """
+    most = rows if requests is None else requests
+    for time, size in request_sizes(
+        ledger, model, version, most, after=after, until=until, newest=newest
+    ):
+        rows -= max(size, 1)
+        if rows <= 0:
+            return time
+    return None
+
+
 def labelled_rows(
     ledger: Ledger,
     model: str,

@@ -27,7 +27,6 @@ from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.events import production_version
 from watchkeeper.platforms import Platform, PlatformError
 
-LONGEST_PAUSE = PAUSE_SECONDS  # between two tries while the ledger is down
 STOP_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
@@ -181,4 +180,4 @@ def _checked(name: str, policy: P, changes: dict[str, Any]) -> P:
 
 def _pause(seconds: float, failures: int) -> float:
     # A power that grows for hours would be too large a number for a float.
-    return min(LONGEST_PAUSE, seconds * 2.0 ** min(failures, 10))
+    return min(PAUSE_SECONDS, seconds * 2.0 ** min(failures, 10))

@@ -11,7 +11,7 @@ import math
 import msgspec
 
 from watchkeeper.ledger import Ledger
-from watchkeeper.ledger.observations import Observation, observations, request_sizes
+from watchkeeper.ledger.observations import Observation, observations, reach
 
 AHEAD_SECONDS = 5.0  # clocks of two machines may differ by so much
 
@@ -42,11 +42,10 @@ def next_window(
     """
     needed = rows if after is None else every
     since = float("-inf") if after is None else after
-    end = _reach(request_sizes(ledger, model, version, needed, after=since, until=until), needed)
+    end = reach(ledger, model, version, needed, after=since, until=until)
     if end is None:
         return None
-    newest = request_sizes(ledger, model, version, rows, until=end, newest=True)
-    start = _reach(newest, rows)
+    start = reach(ledger, model, version, rows, until=end, newest=True)
     if start is None:
         return None
     requests = observations(
@@ -57,14 +56,4 @@ def next_window(
 
 def newest_time(ledger: Ledger, model: str, version: int, until: float = math.inf) -> float | None:
     """Return the time of a version's newest request up to ``until``: the clock of its watch."""
-    newest = request_sizes(ledger, model, version, 1, newest=True, until=until)
-    return newest[0][0] if newest else None
-
-
-def _reach(sizes: list[tuple[float, int]], rows: int) -> float | None:
-    """Return the time at which so many rows have come together."""
-    for time, size in sizes:
-        rows -= max(size, 1)
-        if rows <= 0:
-            return time
-    return None
+    return reach(ledger, model, version, 1, newest=True, until=until)

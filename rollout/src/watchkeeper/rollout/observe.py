@@ -20,7 +20,7 @@ from watchkeeper.ledger.observations import (
     Observation,
     labelled_rows,
     observations,
-    request_sizes,
+    reach,
 )
 from watchkeeper.ledger.store import shipped_until
 from watchkeeper.rollout.evidence import Evidence, Numbers, Sample, Skew
@@ -59,12 +59,21 @@ class Collected:
         if until <= self.read_until:
             return
         since = max(self.window.since, self.read_until - OVERLAP_SECONDS)
-        since = max(since, self._newest_since(ledger, model, since, until))
+        newest = reach(
+            ledger,
+            model,
+            self.window.version,
+            READ_ROWS,
+            requests=READ,
+            after=since,
+            until=until,
+            newest=True,
+        )
         found = observations(
             ledger,
             model,
             self.window.version,
-            since=since,
+            since=since if newest is None else newest,
             until=until,
             newest=READ,
             superseded=True,
@@ -74,17 +83,6 @@ class Collected:
                 self._add(observation, scores)
         self._recent = {(o.id, o.attempt) for o in found if o.time >= until - OVERLAP_SECONDS}
         self.read_until = until
-
-    def _newest_since(self, ledger: Ledger, model: str, since: float, until: float) -> float:
-        """Return when the requests with the newest rows begin, as many as one turn reads."""
-        left = READ_ROWS
-        for begin, rows in request_sizes(
-            ledger, model, self.window.version, READ, after=since, until=until, newest=True
-        ):
-            left -= rows
-            if left <= 0:
-                return begin
-        return since
 
     def sample(self, labelled: Numbers) -> Sample:
         """What was read, for the analysis."""

@@ -10,7 +10,7 @@ import pandas as pd
 from watchkeeper.contracts.record import OK
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.episodes import Episode, episodes
-from watchkeeper.ledger.observations import labelled_rows, observations, request_sizes
+from watchkeeper.ledger.observations import labelled_rows, observations, reach
 from watchkeeper.training import CannotTrainError
 from watchkeeper.training.declaration import Model
 from watchkeeper.training.rows import Rows, usable
@@ -41,8 +41,8 @@ def read_recent(
     for row in labelled_rows(ledger, model.name, since=since, newest=model.split.recent_rows):
         found[row.prediction, row.row] = (row.time, {**row.inputs, model.target: row.label})
     for version in versions:
-        begin = max(since, _newest_since(ledger, model, version))
-        for seen in observations(ledger, model.name, version, since=begin):
+        begin = reach(ledger, model.name, version, model.split.reference_rows, newest=True)
+        for seen in observations(ledger, model.name, version, since=max(since, begin or 0.0)):
             if seen.status != OK:
                 continue
             for index in range(seen.rows):
@@ -54,17 +54,6 @@ def read_recent(
         columns=[*model.names, model.target, "key"],
     )
     return Recent(usable(_plausible(frame, model), model, f"predictions of {model.name}"), regime)
-
-
-def _newest_since(ledger: Ledger, model: Model, version: int) -> float:
-    """Return when the requests with the newest ``reference_rows`` rows of a version begin."""
-    wanted = model.split.reference_rows
-    newest = request_sizes(ledger, model.name, version, wanted, newest=True)
-    for time, rows in newest:
-        wanted -= rows
-        if wanted <= 0:
-            return time
-    return newest[-1][0] if newest else 0.0
 
 
 def _plausible(frame: pd.DataFrame, model: Model) -> pd.DataFrame:
