@@ -46,6 +46,7 @@ spec:
         - {name: WATCHKEEPER_SPOOL, value: /spool}
         - {name: WATCHKEEPER_HOST, value: 0.0.0.0}
         - {name: WATCHKEEPER_SPOOL_BYTES, value: {{ $serving.spoolBytes | int64 | quote }}}
+        - {name: WATCHKEEPER_QUEUE_SECONDS, value: {{ $serving.queueSeconds | quote }}}
         - {name: WATCHKEEPER_DRAIN_SECONDS, value: {{ $serving.drainSeconds | quote }}}
         - {name: WATCHKEEPER_STOP_SECONDS, value: {{ $serving.stopSeconds | quote }}}
         - {name: WATCHKEEPER_SIGNING_KEY_FILE, value: /run/secrets/watchkeeper/signing-key}
