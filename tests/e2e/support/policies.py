@@ -1,11 +1,14 @@
 """What NetworkPolicies allow, by the rules of their API: nothing here enforces them."""
 
 import ipaddress
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 Json = dict[str, Any]
+
+ALL: Json = {}  # the peers of a rule that names none
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -31,9 +34,13 @@ class Rules:
     def refusal(self, source: Place, target: Place, port: int, protocol: str) -> str:
         """Say which end refuses a connection, nothing when both allow it."""
         what = f"{source} -> {target}:{port}/{protocol}"
-        if not self._allows("Egress", source, target, target, port, protocol):
+
+        def fits(rule: Json) -> bool:
+            return _port_allowed(rule.get("ports"), target, port, protocol)
+
+        if not self._allows("Egress", source, target, fits):
             return f"{what}: the policies of the source do not allow it"
-        if not self._allows("Ingress", target, source, target, port, protocol):
+        if not self._allows("Ingress", target, source, fits):
             return f"{what}: the policies of the target do not allow it"
         return ""
 
@@ -49,20 +56,20 @@ class Rules:
         ]
 
     def _allows(
-        self, direction: str, mine: Place, other: Place, target: Place, port: int, protocol: str
+        self, direction: str, mine: Place, other: Place, fits: Callable[[Json], bool]
     ) -> bool:
         governing = self.governing(mine, direction)
         key, side = {"Egress": ("egress", "to"), "Ingress": ("ingress", "from")}[direction]
         return not governing or any(
-            _port_allowed(rule.get("ports"), target, port, protocol)
-            and (
-                not rule.get(side) or any(self._is_peer(peer, policy, other) for peer in rule[side])
-            )
+            fits(rule)
+            and any(self._is_peer(peer, policy, other) for peer in rule.get(side) or [ALL])
             for policy in governing
             for rule in policy["spec"].get(key) or []
         )
 
     def _is_peer(self, peer: Json, policy: Json, other: Place) -> bool:
+        if peer is ALL:
+            return True
         if block := peer.get("ipBlock"):
             address = ipaddress.ip_address(other.address)
             return address in ipaddress.ip_network(block["cidr"]) and not any(

@@ -1,7 +1,7 @@
 """The images under another tag: a new version of the code, as far as the cluster can tell."""
 
-from kube import CLUSTER, ask
 from installation import IMAGES
+from kube import CLUSTER, ask
 
 COMPONENTS = ("serving", "drift", "training", "rollout", "cli", "mlflow", "postgresql")
 

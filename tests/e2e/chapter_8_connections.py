@@ -1,0 +1,65 @@
+"""Every connection of the whole story is one that the chart's NetworkPolicies allow."""
+
+import pytest
+from installation import Installation
+from kube import items
+from policies import Place, Rules
+from recorder import Recorder
+
+COMPONENT = "app.kubernetes.io/component"
+# What must have been seen, or nothing was recorded: who, to whom, and by which port.
+SEEN = {
+    ("proxy", "server", 8080),
+    ("proxy", "server", 9000),
+    ("server", "mlflow", 5000),
+    ("server", "postgresql", 5432),
+    ("rollout", "mlflow", 5000),
+    ("rollout", "postgresql", 5432),
+    ("cli", "postgresql", 5432),
+    ("training", "mlflow", 5000),
+    ("training", "postgresql", 5432),
+    ("mlflow", "postgresql", 5432),
+}
+
+
+def test_all_connections_are_allowed(installation: Installation, recorder: Recorder | None) -> None:
+    if recorder is None:
+        pytest.skip("connections can be recorded on the node of `make cluster` only")
+    recorder.check()
+    rules = Rules(
+        items("networkpolicies", "--all-namespaces"),
+        {one["metadata"]["name"]: one["metadata"]["labels"] for one in items("namespaces")},
+    )
+    spaces = {installation.namespace, installation.training}
+    by_the_tests = ports_of_the_tests()
+    found = [
+        connection
+        for connection in recorder.connections()
+        if {connection.source.namespace, connection.target.namespace} & spaces
+        and connection.source.address not in recorder.node
+        and (connection.source.pod or connection.asked not in by_the_tests)
+    ]
+    seen = {
+        (component(connection.source), component(connection.target), connection.port)
+        for connection in found
+    }
+    assert seen >= SEEN
+    refused = {
+        rules.refusal(connection.source, connection.target, connection.port, connection.protocol)
+        for connection in found
+    }
+    assert sorted(refused - {""}) == []
+
+
+def ports_of_the_tests() -> set[int]:
+    """Return the node's ports by which these tests call databases from outside."""
+    return {
+        port["nodePort"]
+        for service in items("services", "--all-namespaces")
+        if service["metadata"]["name"].endswith("-outside")
+        for port in service["spec"]["ports"]
+    }
+
+
+def component(place: Place) -> str:
+    return place.labels.get(COMPONENT, "")

@@ -1,0 +1,65 @@
+"""What rollouts and plants of the story have in common."""
+
+from installation import ROLLOUT, Installation
+from kube import until
+
+from watchkeeper.demo.shares import LEVEL, p_value
+from watchkeeper.demo.worlds import STEADY, find
+
+
+def scenario(installation: Installation, model: str) -> str:
+    """Return how a model's plant works: as it drifted, if it did, and production learnt by now."""
+    return find(model).drift if installation.episodes(model) else STEADY
+
+
+def candidate(installation: Installation, model: str) -> int:
+    """Return the newest version that is past its gate; it must not be in production yet."""
+    version = max(installation.versions(model, "gate-passed"))
+    assert version not in installation.versions(model, "promoted")
+    return version
+
+
+def share(installation: Installation, model: str, version: int) -> int:
+    """Return the percent of the traffic that a version has, once the gateway has confirmed it."""
+    told = installation.model(model)
+    return int(told["weights"].get(str(version), 0)) if told["confirmed"] else 0
+
+
+def check_promotion(installation: Installation, model: str, version: int) -> None:
+    """Wait for the end of a rollout: the version passed each step once, with its share of the
+    traffic, and has all of it now, with as many pods as wanted.
+    """
+    until(
+        f"version {version} of {model} is promoted",
+        lambda: version in installation.versions(model, "promoted"),
+        300.0,
+    )
+    made = installation.steps(model, version)
+    assert [(step.percent, step.verdict) for step in made] == [
+        (percent, "pass") for percent in ROLLOUT["steps"]
+    ]
+    assert p_value(made) >= LEVEL, made
+    until(
+        f"its watch is over, and {model} has nothing else",
+        lambda: settled(installation, model, version),
+        120.0,
+    )
+
+
+def settled(installation: Installation, model: str, version: int) -> bool:
+    """Tell whether a version alone serves, and all of its pods are ready."""
+    told = installation.model(model)
+    (serving, *others) = told["serving"]
+    return (
+        told["weights"] == {str(version): 100}
+        and told["production"] == version
+        and told["confirmed"]
+        and not others
+        and (serving["version"], serving["state"]) == (version, "ready")
+        and all(
+            condition["status"] == "True"
+            for pod in installation.pods(model, version)
+            for condition in pod["status"]["conditions"]
+            if condition["type"] == "Ready"
+        )
+    )
