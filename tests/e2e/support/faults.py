@@ -45,9 +45,9 @@ def _first_process(container: str) -> int:
     raise AssertionError(f"no process of container {container} on this machine")
 
 
-def delete_pod(namespace: str, pod: str) -> None:
+def delete_pod(namespace: str, pod: str, *options: str) -> None:
     """Delete a pod as a person does, and do not wait for its end."""
-    kubectl("delete", "pod", pod, f"--namespace={namespace}", "--wait=false")
+    kubectl("delete", "pod", pod, f"--namespace={namespace}", "--wait=false", *options)
 
 
 def evict(namespace: str, pod: str) -> None:
