@@ -19,6 +19,15 @@ app.kubernetes.io/part-of: watchkeeper
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
+{{/* What a pod is known by: nothing of it changes with a release, or it would restart for that */}}
+{{- define "watchkeeper.podLabels" -}}
+app.kubernetes.io/name: watchkeeper
+{{ include "watchkeeper.selector" . }}
+{{- with .model }}
+watchkeeper/model: {{ . }}
+{{- end }}
+{{- end }}
+
 {{- define "watchkeeper.tag" -}}
 {{- .Values.images.tag | default .Chart.AppVersion -}}
 {{- end }}
