@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select
-from system import DEMO, models, seed, until, watchkeeper
+from system import DEMO, models, seed, watchkeeper
+from waiting import wait_for
 
 from watchkeeper.demo.clients import KITS
 from watchkeeper.demo.story import ROLLOUT_POLICY
@@ -32,7 +33,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     }
     try:
         watchkeeper(folder, "up", MODEL, **settings)
-        until(lambda: models(folder)[MODEL]["production"] == 1, 400.0)
+        wait_for(lambda: models(folder)[MODEL]["production"] == 1, 400.0)
         yield folder
     finally:
         watchkeeper(folder, "down")
@@ -76,7 +77,7 @@ def test_with_the_key_every_sender_is_let_in_and_labels_arrive(home: Path, tmp_p
     assert clients == {"tritonclient-http", "tritonclient-grpc", "kserve-rest", "kserve-grpc"}
     ledger = Ledger(watchkeeper(home, "status")["endpoints"]["ledger"])
     try:
-        until(lambda: count_labels(ledger, MODEL, since=0.0)[0])
+        wait_for(lambda: count_labels(ledger, MODEL, since=0.0)[0])
         with ledger.read() as connection:
             named = set(connection.execute(select(tables.predictions.c.client)).scalars())
     finally:

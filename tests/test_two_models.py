@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import tritonclient.grpc as triton
 from sqlalchemy import select
-from system import DEMO, WATCHKEEPER, models, post, running, seed, until, watchkeeper
+from system import DEMO, WATCHKEEPER, models, post, running, seed, watchkeeper
 from tritonclient.utils import InferenceServerException
+from waiting import wait_for
 
 from watchkeeper.contracts.prediction_id import request_of
 from watchkeeper.demo.checking import read_answers
@@ -68,7 +69,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def address(home: Path) -> str:
     """The V2 port of the system, both models in production."""
     found: str = watchkeeper(home, "up", MACHINES, VEHICLES, **SETTINGS)["v2"]
-    until(lambda: all(model["production"] == 1 for model in models(home).values()), 400.0)
+    wait_for(lambda: all(model["production"] == 1 for model in models(home).values()), 400.0)
     return found
 
 
@@ -127,7 +128,7 @@ def test_a_prediction_is_explained_back_to_the_data_it_was_learned_from(
         chain = json.loads(done.stdout) if done.returncode == 0 else None
         return chain if chain and chain["labels"] else None
 
-    chain = until(explained, 60.0)
+    chain = wait_for(explained, 60.0)
     assert chain["prediction"]["inputs"] == {n: [v] for n, v in ROWS[MACHINES].items()}
     assert chain["prediction"]["subject"] == "M14860"
     assert [label["value"] for label in chain["labels"]] == [0]
@@ -150,14 +151,14 @@ def test_drift_in_one_model_is_of_no_concern_to_the_other(home: Path, address: s
     ) as senders:
         try:
             for model in (MACHINES, VEHICLES):
-                until(lambda m=model: count_reports(ledger, m, 1, drifted=False) >= 2, 240.0)
+                wait_for(lambda m=model: count_reports(ledger, m, 1, drifted=False) >= 2, 240.0)
             subprocess.run(
                 traffic(VEHICLES, "--switch", "new-platform"),
                 env={**os.environ, "WATCHKEEPER_HOME": str(home)},
                 check=True,
                 timeout=60,
             )
-            until(lambda: models(home)[VEHICLES]["production"] == 2, 400.0)
+            wait_for(lambda: models(home)[VEHICLES]["production"] == 2, 400.0)
         finally:
             senders.send_signal(signal.SIGINT)
             said, _ = senders.communicate(timeout=120)
@@ -208,5 +209,5 @@ def answered_and_kept(home: Path, ledger: Ledger, model: str) -> set[int]:
         assert all(row.subject for row in rows if row.id in given)
         return found if len(found) == len(given) else None
 
-    assert until(kept, 60.0) == given
+    assert wait_for(kept, 60.0) == given
     return set(given.values())

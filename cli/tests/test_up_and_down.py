@@ -10,8 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit
 import msgspec
 import psutil
 import pytest
+from waiting import wait_for
 
 from watchkeeper.cli import up as up_module
 from watchkeeper.cli.down import down
@@ -46,13 +46,6 @@ watchkeeper.rollout) exec {python} -m http.server --bind 127.0.0.1 "$WATCHKEEPER
 *) exec sleep 1000 ;;
 esac
 """
-
-
-def wait_for(what: Callable[[], object], seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.02)
 
 
 def make_components(folder: Path, **scripts: str) -> None:

@@ -3,11 +3,11 @@
 import contextlib
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import envoy
+from waiting import wait_for
 
 from watchkeeper.platforms.local import LocalPlatform
 from watchkeeper.platforms.local.gateway import gateway_program
@@ -25,14 +25,6 @@ from watchkeeper.platforms.local.ports import free_port
 STAND_INS = Path(__file__).with_name("stand_ins.py")
 MODEL = "pump-failure"
 OTHER = "warranty-risk"
-
-
-def wait_for(what: Callable[[], object], seconds: float = 120.0) -> None:
-    """Wait until ``what()`` is true."""
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.02)
 
 
 def install(folder: Path, **environment: str) -> Home:

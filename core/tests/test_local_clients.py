@@ -7,7 +7,8 @@ import grpc
 import httpx
 import local_system
 import pytest
-from local_system import MODEL, serve, wait_for
+from local_system import MODEL, serve
+from waiting import wait_for
 
 from watchkeeper.platforms import Route
 from watchkeeper.platforms.local import LocalPlatform

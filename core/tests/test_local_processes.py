@@ -16,7 +16,8 @@ from pathlib import Path
 import local_system
 import psutil
 import pytest
-from local_system import MODEL, OTHER, install, retire, serve, wait_for
+from local_system import MODEL, OTHER, install, retire, serve
+from waiting import wait_for
 
 from watchkeeper.contracts.exits import GIVE_UP
 from watchkeeper.platforms import Asks, Platform, PlatformError, Run, open_platform

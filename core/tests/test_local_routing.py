@@ -11,7 +11,8 @@ import grpc
 import httpx
 import local_system
 import pytest
-from local_system import MODEL, OTHER, serve, wait_for
+from local_system import MODEL, OTHER, serve
+from waiting import wait_for
 
 from watchkeeper.platforms import Route
 from watchkeeper.platforms.local import LocalPlatform

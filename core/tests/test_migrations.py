@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from databases import Server
-from local_system import wait_for
 from sqlalchemy import inspect
+from waiting import wait_for
 
 from watchkeeper.ledger import Ledger, tables
 

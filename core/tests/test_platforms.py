@@ -8,7 +8,8 @@ import kube_system
 import local_system
 import pytest
 from kube_system import KubeSystem
-from local_system import MODEL, OTHER, wait_for
+from local_system import MODEL, OTHER
+from waiting import wait_for
 
 from watchkeeper.platforms import Asks, Platform, PlatformError, Route, Run, Serving
 from watchkeeper.platforms.local import LocalPlatform

@@ -6,12 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
+from waiting import wait_for
 
 from watchkeeper.demo import system
 from watchkeeper.demo.checking import read_answers
@@ -22,13 +22,6 @@ from watchkeeper.demo.worlds import WorldError, find
 
 WORLD = find("ai4i-failure")
 SERVER = Path(__file__).with_name("a_v2_server.py")
-
-
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.05)
 
 
 def free_ports(number: int) -> list[int]:
@@ -64,7 +57,8 @@ def server(tmp_path: Path) -> Iterator[tuple[int, Path]]:
         )
     try:
         wait_for(
-            lambda: all(map(listens, ports)) or process.poll() is not None, "the server listens"
+            lambda: all(map(listens, ports)) or process.poll() is not None,
+            what="the server listens",
         )
         assert process.poll() is None, (tmp_path / "server.log").read_text()
         yield ports[0], feedback
@@ -203,9 +197,9 @@ def test_a_sender_whose_parent_is_killed_ends_by_itself(
         assert parent.stdout is not None
         pids = [int(pid) for pid in parent.stdout.readline().split()]
         asks = [tmp_path / "traffic" / f"progress-{kit}.json" for kit in KITS]
-        wait_for(lambda: all(path.exists() for path in asks), "both senders send")
+        wait_for(lambda: all(path.exists() for path in asks), what="both senders send")
         parent.send_signal(signal.SIGKILL)
-    wait_for(lambda: not any(map(lives, pids)), "the senders end")
+    wait_for(lambda: not any(map(lives, pids)), what="the senders end")
 
 
 def lives(pid: int) -> bool:

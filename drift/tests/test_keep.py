@@ -9,7 +9,8 @@ import pytest
 from sidecars import running
 from test_outages import LONG
 from test_sidecar import Process
-from world import MODEL, Runs, append, labels_for, make_version, predictions, rows, wait_until
+from waiting import wait_for
+from world import MODEL, Runs, append, labels_for, make_version, predictions, rows
 
 from watchkeeper.contracts.policies import DriftPolicy, RetentionPolicy
 from watchkeeper.drift.keep import LOOK_SECONDS, Keeper, steady_clock
@@ -164,11 +165,11 @@ def test_the_watching_sidecar_forgets_what_is_asked_for_also_from_the_spool(
     append(tmp_path / "spool", [*data[50:], *labels_for(data[50:])])
     request_deletion(ledger, MODEL, "press-7", time.time() - 100)
     with running(tmp_path, url) as sidecar:
-        wait_until(lambda: sidecar.state.shipped >= 100, LONG)
-        wait_until(lambda: kept(ledger) == 90, LONG)
+        wait_for(lambda: sidecar.state.shipped >= 100, LONG)
+        wait_for(lambda: kept(ledger) == 90, LONG)
         assert history(ledger, MODEL, kind="forgotten") == [], "the other spool may hold some"
         ship(ledger, [], [], spool("other", time.time()))
-        wait_until(lambda: history(ledger, MODEL, kind="forgotten"), LONG)
+        wait_for(lambda: history(ledger, MODEL, kind="forgotten"), LONG)
     assert kept(ledger) == 90
     assert count_labels(ledger, MODEL, since=0.0)[0] == 90
     (told,) = history(ledger, MODEL, kind="forgotten")

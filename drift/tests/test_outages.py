@@ -15,7 +15,8 @@ from databases import Server
 from sidecars import running
 from sqlalchemy import func, select
 from test_sidecar import Process
-from world import MODEL, append, labels_for, predictions, rows, wait_until
+from waiting import wait_for
+from world import MODEL, append, labels_for, predictions, rows
 
 from watchkeeper.contracts.record import Gap, Line, Prediction, Shed
 from watchkeeper.drift.sidecar import Sidecar
@@ -109,14 +110,14 @@ def test_a_database_killed_again_and_again_gets_every_record_once_and_in_order(
                 server.kill()
                 append(tmp_path / "spool", lines[done : done + 100], number)
                 done += 100
-                wait_until(lambda: sidecar.state.trouble, LONG)
+                wait_for(lambda: sidecar.state.trouble, LONG)
                 server.start()
                 with reading(url) as ledger:
                     found = stored(ledger)
                 assert found == [p.id for p in data[: len(found)]], "in the order of the spool"
         append(tmp_path / "spool", lines[done:], 9)
-        wait_until(shipped(url, len(data)), LONG)
-        wait_until(lambda: not sidecar.state.trouble, LONG)
+        wait_for(shipped(url, len(data)), LONG)
+        wait_for(lambda: not sidecar.state.trouble, LONG)
         assert sidecar.state.errors["ledger"] >= 4
     assert_whole(url, data)
 
@@ -129,16 +130,16 @@ def test_a_frozen_database_is_given_up_and_gets_everything_when_it_goes_on(
     data, lines = story(2000)
     with shipping(tmp_path, url) as sidecar:
         append(tmp_path / "spool", lines[:1000], 1)
-        wait_until(shipped(url, 100), LONG)
+        wait_for(shipped(url, 100), LONG)
         server.freeze()
         try:
             append(tmp_path / "spool", lines[1000:], 2)
-            wait_until(lambda: sidecar.state.trouble, LONG)
+            wait_for(lambda: sidecar.state.trouble, LONG)
             errors = sidecar.state.errors["ledger"]
-            wait_until(lambda: sidecar.state.errors["ledger"] > errors, LONG)  # it tries again
+            wait_for(lambda: sidecar.state.errors["ledger"] > errors, LONG)  # it tries again
         finally:
             server.thaw()
-        wait_until(shipped(url, len(data)), LONG)
+        wait_for(shipped(url, len(data)), LONG)
     assert_whole(url, data)
 
 
@@ -153,15 +154,15 @@ def test_a_locked_table_holds_the_records_until_it_is_free(tmp_path: Path, serve
     migrate(url)
     data, lines = story(500)
     with shipping(tmp_path, url) as sidecar, reading(url) as other:
-        wait_until(lambda: sidecar.state.shipped_until, LONG)
+        wait_for(lambda: sidecar.state.shipped_until, LONG)
         begin, lock, release = LOCKS[server.kind]
         with other.engine.connect() as connection:
             connection.exec_driver_sql(begin)
             connection.exec_driver_sql(lock)
             append(tmp_path / "spool", lines)
-            wait_until(lambda: sidecar.state.trouble, LONG)
+            wait_for(lambda: sidecar.state.trouble, LONG)
             connection.exec_driver_sql(release)
-        wait_until(shipped(url, len(data)), LONG)
+        wait_for(shipped(url, len(data)), LONG)
     assert_whole(url, data)
 
 
@@ -190,17 +191,17 @@ def test_a_full_disk_holds_the_records_until_there_is_room(tmp_path: Path, serve
         return False
 
     with shipping(tmp_path, url) as sidecar:
-        wait_until(lambda: sidecar.state.shipped_until, LONG)
+        wait_for(lambda: sidecar.state.shipped_until, LONG)
         server.limit_growth(20 * 2**20)
         try:
-            wait_until(full, LONG)
+            wait_for(full, LONG)
             with reading(url) as ledger:
                 found = stored(ledger)
             assert 0 < len(found) < len(data)
             assert found == [p.id for p in data[: len(found)]]
         finally:
             server.limit_growth(None)
-        wait_until(shipped(url, len(data)), LONG)
+        wait_for(shipped(url, len(data)), LONG)
     with reading(url) as ledger:
         assert stored(ledger) == [p.id for p in data]
         assert sidecar.state.lost == 0
@@ -209,15 +210,15 @@ def test_a_full_disk_holds_the_records_until_there_is_room(tmp_path: Path, serve
 def test_a_full_disk_under_sqlite_holds_the_records_too(tmp_path: Path, ledger: Ledger) -> None:
     process = Process(tmp_path)
     try:
-        wait_until(process.ready, LONG)
+        wait_for(process.ready, LONG)
         _, most = resource.prlimit(process.process.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(process.process.pid, resource.RLIMIT_FSIZE, (4 * 2**20, most))
         data = large(300)
         append(tmp_path / "spool", list(data))
-        wait_until(lambda: process.get("/readyz").status_code == 503, LONG)
+        wait_for(lambda: process.get("/readyz").status_code == 503, LONG)
         assert "does not take records" in process.get("/readyz").text
         resource.prlimit(process.process.pid, resource.RLIMIT_FSIZE, (most, most))
-        wait_until(lambda: len(stored(ledger)) == len(data), LONG)
+        wait_for(lambda: len(stored(ledger)) == len(data), LONG)
         assert process.end(signal.SIGTERM) == 0
     finally:
         if process.process.poll() is None:
@@ -233,7 +234,7 @@ def test_a_record_larger_than_the_database_takes_is_lost_alone(
     huge = msgspec.structs.replace(data[7], inputs={"heat": ["x" * 1000] * 20_000})
     with shipping(tmp_path, url) as sidecar:
         append(tmp_path / "spool", [*data[:7], huge, *data[8:]])
-        wait_until(shipped(url, 19), LONG)
-        wait_until(lambda: not sidecar.state.trouble, LONG)
+        wait_for(shipped(url, 19), LONG)
+        wait_for(lambda: not sidecar.state.trouble, LONG)
         with reading(url) as ledger:
             assert len(stored(ledger)) + sidecar.state.lost == 20

@@ -10,7 +10,8 @@ import pytest
 from sidecars import running
 from sqlalchemy import select
 from test_sidecar import free_port
-from world import MODEL, Runs, append, labels_for, make_version, predictions, rows, wait_until
+from waiting import wait_for
+from world import MODEL, Runs, append, labels_for, make_version, predictions, rows
 
 from watchkeeper.contracts.policies import DriftPolicy
 from watchkeeper.contracts.spool import CHECKPOINT
@@ -53,10 +54,10 @@ def test_a_watch_that_fails_stops_neither_the_keeper_nor_the_shipping(
     with running(tmp_path, url, platform, port=free_port()) as sidecar:
         fresh = predictions(rows(70, 1), start=now - 1090, first=1000)
         append(sidecar.settings.spool, list(fresh))
-        wait_until(lambda: sidecar.state.shipped == 70)
-        wait_until(lambda: sidecar.state.errors["watch"] >= 2)
-        wait_until(lambda: kept(ledger) == 70)
-        wait_until(lambda: history(ledger, MODEL, kind="forgotten"))
+        wait_for(lambda: sidecar.state.shipped == 70)
+        wait_for(lambda: sidecar.state.errors["watch"] >= 2)
+        wait_for(lambda: kept(ledger) == 70)
+        wait_for(lambda: history(ledger, MODEL, kind="forgotten"))
         told = httpx.get(f"http://127.0.0.1:{sidecar.settings.port}/metrics", timeout=5).text
         assert f'watchkeeper_watch_errors_total{{model="{MODEL}",version="1"}}' in told
         assert sidecar.state.errors["keeper"] == sidecar.state.errors["shipping"] == 0
@@ -72,8 +73,8 @@ def test_a_keeper_that_fails_stops_neither_the_watch_nor_the_shipping(
         tables.removals.drop(connection)
     with running(tmp_path, url) as sidecar:
         append(sidecar.settings.spool, list(predictions(rows(150, 2), start=time.time() - 200)))
-        wait_until(lambda: sidecar.state.view.get("window", {}).get("rows"))
-        wait_until(lambda: sidecar.state.errors["keeper"] >= 2)
+        wait_for(lambda: sidecar.state.view.get("window", {}).get("rows"))
+        wait_for(lambda: sidecar.state.errors["keeper"] >= 2)
         assert sidecar.state.shipped == 150
         assert sidecar.state.errors["watch"] == 0
 
@@ -82,13 +83,13 @@ def test_shipping_that_fails_is_told_and_tried_again(
     tmp_path: Path, url: str, ledger: Ledger
 ) -> None:
     with running(tmp_path, url) as sidecar:
-        wait_until(lambda: sidecar.state.shipped_until)
+        wait_for(lambda: sidecar.state.shipped_until)
         (sidecar.settings.spool / CHECKPOINT).mkdir()  # no checkpoint can be written
         append(sidecar.settings.spool, list(predictions(rows(50, 1))))
-        wait_until(lambda: sidecar.state.errors["shipping"] >= 2)
+        wait_for(lambda: sidecar.state.errors["shipping"] >= 2)
         assert "records cannot be shipped" in sidecar.state.trouble
         (sidecar.settings.spool / CHECKPOINT).rmdir()
-        wait_until(lambda: not sidecar.state.trouble)
+        wait_for(lambda: not sidecar.state.trouble)
         assert kept(ledger) == 50
 
 
@@ -110,12 +111,12 @@ def test_a_forgotten_subject_does_not_come_back_with_a_sidecar_that_was_given_up
         assert abandon(ledger, one, time.time(), 300.0)
     request_deletion(ledger, MODEL, "press-7", time.time() - 200)
     with running(tmp_path, url) as sidecar:
-        wait_until(lambda: history(ledger, MODEL, kind="forgotten"))
+        wait_for(lambda: history(ledger, MODEL, kind="forgotten"))
         assert kept(ledger) == 90
         while asleep.turn():
             pass
         append(sidecar.settings.spool, list(labels_for(data)))
-        wait_until(lambda: sidecar.state.shipped == 200)
+        wait_for(lambda: sidecar.state.shipped == 200)
     assert kept(ledger) == 180
     with ledger.read() as connection:
         labels = set(connection.execute(select(tables.labels.c.prediction)).scalars())

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from sidecars import running
 from sqlalchemy import select
-from world import MODEL, Runs, append, make_version, predictions, rows, wait_until
+from waiting import wait_for
+from world import MODEL, Runs, append, make_version, predictions, rows
 
 from watchkeeper.contracts.policies import DriftPolicy
 from watchkeeper.contracts.version import MANIFEST
@@ -42,7 +43,7 @@ def test_it_watches_once_the_files_have_come_and_writes_nothing_beside_them(
     folder.mkdir()  # the volume is there, and empty
     append(tmp_path / "spool", recent(150))
     with running(tmp_path, url) as sidecar:
-        wait_until(lambda: sidecar.state.shipped == 150)  # it needs no files for that
+        wait_for(lambda: sidecar.state.shipped == 150)  # it needs no files for that
         # The manifest comes first here: then all the others are missing, and one is cut off.
         shutil.copy(tmp_path / "made" / MANIFEST, folder)
         others = [p for p in (tmp_path / "made").iterdir() if p.name != MANIFEST]
@@ -50,9 +51,9 @@ def test_it_watches_once_the_files_have_come_and_writes_nothing_beside_them(
             errors = sidecar.state.errors["watch"]
             content = file.read_bytes()
             (folder / file.name).write_bytes(content[: len(content) // 2])
-            wait_until(lambda seen=errors: sidecar.state.errors["watch"] > seen)  # type: ignore[misc]
+            wait_for(lambda seen=errors: sidecar.state.errors["watch"] > seen)  # type: ignore[misc]
             (folder / file.name).write_bytes(content)
-        wait_until(lambda: sidecar.state.view.get("window", {}).get("rows"))
+        wait_for(lambda: sidecar.state.view.get("window", {}).get("rows"))
         assert not sidecar.state.trouble
     assert sorted(p.name for p in folder.iterdir()) == sorted([MANIFEST, *(p.name for p in others)])
 
@@ -64,7 +65,7 @@ def test_two_replicas_have_spools_of_their_own_and_both_are_drained(
     with running(tmp_path / "a", url) as one, running(tmp_path / "b", url) as other:
         append(tmp_path / "a" / "spool", data[:100])
         append(tmp_path / "b" / "spool", data[100:])
-        wait_until(lambda: one.state.shipped == other.state.shipped == 100)
+        wait_for(lambda: one.state.shipped == other.state.shipped == 100)
     with ledger.read() as connection:
         spools = connection.execute(select(tables.spools)).all()
         stored = set(connection.execute(select(tables.predictions.c.id)).scalars())
@@ -89,12 +90,12 @@ def test_while_the_api_server_is_away_it_ships_and_then_it_watches_again(
     platform, data = Away(), recent(300)
     with running(tmp_path, url, lambda: platform) as sidecar:
         append(tmp_path / "spool", data[:100])
-        wait_until(lambda: sidecar.state.view.get("window", {}).get("rows"))
+        wait_for(lambda: sidecar.state.view.get("window", {}).get("rows"))
         before = sidecar.state.view["window"]
         platform.away = True
-        wait_until(lambda: sidecar.state.errors["watch"] >= 2)
+        wait_for(lambda: sidecar.state.errors["watch"] >= 2)
         append(tmp_path / "spool", data[100:])
-        wait_until(lambda: sidecar.state.shipped == 300)
+        wait_for(lambda: sidecar.state.shipped == 300)
         assert sidecar.state.view["window"] == before
         platform.away = False
-        wait_until(lambda: sidecar.state.view["window"] != before)
+        wait_for(lambda: sidecar.state.view["window"] != before)

@@ -14,7 +14,8 @@ import msgspec
 import pytest
 from sidecars import running
 from sqlalchemy import select
-from world import MODEL, Runs, append, labels_for, make_version, predictions, rows, wait_until
+from waiting import wait_for
+from world import MODEL, Runs, append, labels_for, make_version, predictions, rows
 
 from watchkeeper.contracts.policies import DriftPolicy
 from watchkeeper.contracts.record import Gap, Line
@@ -108,12 +109,12 @@ def test_killed_again_and_again_while_shipping_the_ledger_is_exact(
             process = Process(tmp_path)
             started.append(process)
             before = len(ids(ledger))
-            wait_until(lambda before=before: len(ids(ledger)) > before)  # type: ignore[misc]
+            wait_for(lambda before=before: len(ids(ledger)) > before)  # type: ignore[misc]
             time.sleep(chance.random() * 0.05)  # chance, so that it is killed anywhere
             process.end(signal.SIGKILL)
     last = Process(tmp_path)
     started.append(last)
-    wait_until(last.ready)
+    wait_for(last.ready)
     assert last.end(signal.SIGTERM) == 0
     assert sorted(ids(ledger)) == sorted(p.id for p in data)
     assert spool(ledger) == (sum(range(50)), True)
@@ -128,7 +129,7 @@ def test_a_graceful_end_ships_the_tail_and_closes_the_spool(
 ) -> None:
     process = Process(tmp_path, WATCHKEEPER_POLL_SECONDS="30")
     started.append(process)
-    wait_until(process.ready)
+    wait_for(process.ready)
     append(tmp_path / "spool", list(predictions(rows(5000, 1))))
     assert process.end(signal.SIGTERM) == 0
     assert len(ids(ledger)) == 5000
@@ -140,11 +141,11 @@ def test_a_ledger_that_comes_late_gets_everything(tmp_path: Path, started: list[
     append(tmp_path / "spool", list(predictions(rows(50, 1))))
     process = Process(tmp_path, WATCHKEEPER_LEDGER_URL=late)
     started.append(process)
-    wait_until(lambda: "records" in process.said())
+    wait_for(lambda: "records" in process.said())
     assert process.get("/healthz").status_code == 200
     assert process.get("/readyz").status_code == 503
     migrate(late)
-    wait_until(process.ready)
+    wait_for(process.ready)
     ledger = Ledger(late)
     assert len(ids(ledger)) == 50
     ledger.close()
@@ -160,7 +161,7 @@ def test_a_tail_that_cannot_be_shipped_stays_and_is_told(
         WATCHKEEPER_DRAIN_SECONDS="0.1",
     )
     started.append(process)
-    wait_until(lambda: "they are held" in process.said())
+    wait_for(lambda: "they are held" in process.said())
     assert process.end(signal.SIGTERM) == 1
     assert "it stays in the spool" in process.said()
     assert (tmp_path / "spool" / "00000001.jsonl").stat().st_size > 0
@@ -174,8 +175,8 @@ def test_a_sidecar_that_does_not_watch_is_light(
     append(tmp_path / "spool", list(predictions(rows(2000, 2))))
     process = Process(tmp_path)
     started.append(process)
-    wait_until(process.ready)
-    wait_until(lambda: process.get("/drift").json().get("watching") is False)
+    wait_for(process.ready)
+    wait_for(lambda: process.get("/drift").json().get("watching") is False)
     used = int(Path(f"/proc/{process.process.pid}/statm").read_text().split()[1]) * 4096
     assert used < 100 * 2**20
     metrics = process.get("/metrics").text
@@ -229,12 +230,12 @@ def test_drift_in_the_spool_becomes_a_training_run(
         retention={"days": 1e6},  # these machines ran in 1970
     ) as sidecar:
         append(tmp_path / "spool", [*calm, *drifted])
-        wait_until(lambda: (sidecar.state.view.get("episode") or {}).get("state"))
+        wait_for(lambda: (sidecar.state.view.get("episode") or {}).get("state"))
         view = sidecar.state.view
         assert view["episode"]["state"] == "waiting-for-labels"
         assert platform.started == []
         append(tmp_path / "spool", [*labels_for(drifted[:560], 1.0), *labels_for(calm)])
-        wait_until(lambda: platform.started)
+        wait_for(lambda: platform.started)
     (run,) = platform.started
     assert run.name == f"{MODEL}-v1-a1"
     assert run.arguments()[:3] == [MODEL, "--run", f"{MODEL}-v1-a1"]

@@ -1,8 +1,6 @@
 """A small real world: versions in folders, spools in files, and a place that starts runs."""
 
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -110,13 +108,6 @@ def append(spool: Path, lines: list[Line], segment: int = 1) -> None:
     spool.mkdir(parents=True, exist_ok=True)
     with segment_path(spool, segment).open("ab") as file:
         file.write(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
-
-
-def wait_until(holds: Callable[[], object], seconds: float = 120.0) -> None:
-    until = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < until, "it did not come true in time"
-        time.sleep(0.02)
 
 
 class Runs:

@@ -6,14 +6,13 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 from conftest import free_port
 from simulated import MODEL, Simulation, first_version
+from waiting import wait_for
 
 from watchkeeper.ledger import migrate
 from watchkeeper.platforms.local.home import Home, Installation, Ports, write_struct
@@ -33,13 +32,6 @@ class Model:
     def turn(self) -> Step | None:
         self.turns += 1
         return self.simulation.turn()
-
-
-def wait_for(what: Callable[[], object], seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.005)
 
 
 @pytest.mark.parametrize("call", ["serving", "serve", "set_route", "retire"])

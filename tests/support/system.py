@@ -3,9 +3,7 @@
 import json
 import os
 import subprocess
-import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +53,6 @@ def seed(home: Path, *names: str) -> None:
         check=True,
         timeout=120,
     )
-
-
-def until(condition: Callable[[], Any], seconds: float = 90.0) -> Any:
-    """Wait for what ``condition`` returns when it is neither None nor False."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.2)
-    return found
 
 
 def post(url: str, body: Any, token: str = "") -> Any:

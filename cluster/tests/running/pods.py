@@ -1,7 +1,6 @@
 """Pods for tests that pass the restricted Pod Security Standard, and waiting for them."""
 
-import time
-from collections.abc import Callable
+from waiting import wait_for
 
 from watchkeeper.cluster.kubernetes import Kubernetes, Object
 
@@ -11,13 +10,6 @@ RESTRICTED = {
     "capabilities": {"drop": ["ALL"]},
     "seccompProfile": {"type": "RuntimeDefault"},
 }
-
-
-def eventually(what: str, holds: Callable[[], bool], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.2)
 
 
 def pod(name: str, image: str, args: list[str], **more: object) -> Object:
@@ -48,7 +40,7 @@ def run(kubectl: Kubernetes, namespace: str, described: Object) -> str:
         text: str = found.get("status", {}).get("phase", "")
         return text
 
-    eventually(f"pod {name} ended", lambda: phase() in ("Succeeded", "Failed"))
+    wait_for(lambda: phase() in ("Succeeded", "Failed"), what=f"pod {name} ended")
     logs = kubectl.kubectl("logs", name, "--namespace", namespace)
     assert phase() == "Succeeded", logs
     return logs

@@ -2,7 +2,8 @@ import json
 import urllib.request
 
 import pytest
-from pods import RESTRICTED, eventually, pod, run
+from pods import RESTRICTED, pod, run
+from waiting import wait_for
 
 from watchkeeper.cluster import namespaces, up
 from watchkeeper.cluster.asking import ask
@@ -86,7 +87,7 @@ def test_a_policy_of_admission_is_enforced(kubectl: Kubernetes, namespace: str) 
                 return "not this" in str(error)
             return False
 
-        eventually("the policy refuses", is_refused)
+        wait_for(is_refused, what="the policy refuses")
     finally:
         kubectl.kubectl(
             "delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", namespace
@@ -172,7 +173,7 @@ def test_an_inference_service_answers_from_outside_through_the_gateway(
         except OSError as error:
             return str(error)
 
-    eventually("the route answers from outside", lambda: answer() == "hello\n")
+    wait_for(lambda: answer() == "hello\n", what="the route answers from outside")
 
 
 def test_connections_are_tracked(layout: Layout) -> None:
@@ -185,9 +186,9 @@ def test_a_killed_program_comes_back(layout: Layout, kubectl: Kubernetes) -> Non
     before = kubectl.programs()["kube-scheduler"]
     init = namespaces.find(layout)
     ask(["nsenter", "-t", str(init), "-p", "-m", "kill", "-9", str(before.pid)])
-    eventually(
-        "the scheduler runs again",
+    wait_for(
         lambda: kubectl.programs()["kube-scheduler"].pid not in (0, before.pid),
+        what="the scheduler runs again",
     )
 
 
@@ -196,10 +197,10 @@ def test_a_held_program_stays_down_until_it_is_let_go(layout: Layout, kubectl: K
     hold.touch()
     try:
         name = hold.name
-        eventually("it is down", lambda: kubectl.programs()[name].pid == 0)
+        wait_for(lambda: kubectl.programs()[name].pid == 0, what="it is down")
     finally:
         hold.unlink()
-    eventually("it is up again", lambda: kubectl.programs()[name].pid != 0)
+    wait_for(lambda: kubectl.programs()[name].pid != 0, what="it is up again")
 
 
 def test_what_was_deleted_comes_back_with_the_next_up(layout: Layout, kubectl: Kubernetes) -> None:
