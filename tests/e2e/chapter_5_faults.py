@@ -115,7 +115,7 @@ def running(installation: Installation, run: str) -> Json | None:
 
 
 def ended_well(installation: Installation, run: str) -> bool:
-    state = installation.model(MODEL)["runs"][run]
+    state = installation.model(MODEL)["runs"].get(run)
     assert state != "failed", f"run {run} has failed"
     return bool(state == "succeeded")
 

@@ -49,11 +49,9 @@ def test_a_new_training_image_starts_one_run_for_each_model(
     load.check()
     for model in MODELS:
         new = runs(installation)[model] - before[model]
-        assert len(new) == 1, new
-        job = get("job", new.pop(), f"--namespace={installation.training}")
-        (container,) = job["spec"]["template"]["spec"]["containers"]
-        assert container["image"].endswith(f":{NEW_TAG}")
-        assert job["status"]["succeeded"] == 1
+        (run,) = new
+        assert installation.model(model)["runs"][run] == "succeeded"
+        assert image_of(installation, run).endswith(f":{NEW_TAG}")
 
 
 def test_the_same_image_again_starts_none(installation: Installation, load: Load) -> None:
@@ -94,6 +92,7 @@ def test_the_old_release_answers_and_trains(installation: Installation, load: Lo
     run = installation.watchkeeper("train", MODEL)["run"]
     until("its run has ended", lambda: all_ended(installation), 300.0)
     assert installation.model(MODEL)["runs"][run] == "succeeded"
+    assert image_of(installation, run).endswith(f":{tag_of_images()}")
     load.check()
 
 
@@ -110,6 +109,14 @@ def runs(installation: Installation) -> dict[str, set[str]]:
     return {
         model: {job["metadata"]["name"] for job in installation.jobs(model)} for model in MODELS
     }
+
+
+def image_of(installation: Installation, run: str) -> str:
+    """Return the image of a training run."""
+    job = get("job", run, f"--namespace={installation.training}")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    image: str = container["image"]
+    return image
 
 
 def all_ended(installation: Installation) -> bool:

@@ -49,13 +49,12 @@ def check_promotion(installation: Installation, model: str, version: int) -> Non
 def settled(installation: Installation, model: str, version: int) -> bool:
     """Tell whether a version alone serves, and all of its pods are ready."""
     told = installation.model(model)
-    (serving, *others) = told["serving"]
+    serving = {one["version"]: one["state"] for one in told["serving"]}
     return (
         told["weights"] == {str(version): 100}
         and told["production"] == version
         and told["confirmed"]
-        and not others
-        and (serving["version"], serving["state"]) == (version, "ready")
+        and serving == {version: "ready"}
         and all(
             condition["status"] == "True"
             for pod in installation.pods(model, version)
