@@ -1,3 +1,12 @@
+{{/* A command that says no has waited for five minutes for what it needs, or needs not wait: Helm, which
+waits for the hook, is told at once. Only a pod that was taken away is made again. */}}
+{{- define "watchkeeper.hookFailures" -}}
+podFailurePolicy:
+  rules:
+    - {action: Ignore, onPodConditions: [{type: DisruptionTarget, status: "True"}]}
+    - {action: FailJob, onExitCodes: {operator: In, values: [1, 2]}}
+{{- end }}
+
 {{/* A container of the cli image: {root, name} */}}
 {{- define "watchkeeper.cliContainer" -}}
 name: {{ .name }}
