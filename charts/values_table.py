@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import yaml
 
-CHART: Final = Path(__file__).parent / "watchkeeper"
+CHART: Final = Path(__file__).resolve().parent / "watchkeeper"
 README: Final = CHART / "README.md"
 BEGIN: Final = "<!-- made by charts/values_table.py from values.yaml: begin -->\n"
 END: Final = "<!-- end -->\n"

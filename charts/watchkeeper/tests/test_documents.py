@@ -1,15 +1,12 @@
 """What is written down of the chart is made from it, and as it is."""
 
-import sys
-from pathlib import Path
+import shutil
 
 import pytest
+import values_table
 import yaml
 
-CHARTS = Path(__file__).parents[2]
-sys.path.insert(0, str(CHARTS))
-
-import values_table  # noqa: E402  (a script beside the chart)
+import manifests
 
 
 def test_the_table_of_values_is_that_of_the_values() -> None:
@@ -32,6 +29,19 @@ def test_a_value_without_a_comment_is_noticed() -> None:
 def test_a_comment_of_several_lines_is_one_text_and_the_default_may_be_in_words() -> None:
     text = "# an introduction\n# -- one\n# and more\n# @default -- none\na: {}\n"
     assert list(values_table.values(text)) == [values_table.Value("a", "one and more", "none")]
+
+
+@pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not on PATH")
+@pytest.mark.parametrize("name", manifests.FILES)
+def test_manifests_are_what_the_chart_renders(name: str) -> None:
+    assert (manifests.MANIFESTS / name).read_text() == manifests.rendered(name), "make manifests"
+
+
+def test_manifests_hold_no_secret_and_nothing_of_helms() -> None:
+    for path in manifests.MANIFESTS.glob("*.yaml"):
+        for one in yaml.safe_load_all(path.read_text()):
+            assert (one or {}).get("kind") != "Secret", path
+        assert "helm.sh" not in path.read_text(), path
 
 
 def _leaves(node: object, above: str = "") -> list[str]:
