@@ -1,8 +1,10 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from watchkeeper.cluster.layout import ClusterError
 from watchkeeper.images import indexes
@@ -151,3 +153,14 @@ def test_uv_is_told_the_index_that_pip_is_told(
     ]
     (tmp_path / "uv.toml").write_text("offline = true\n")
     assert indexes.uv_settings(pip, {}) == "offline = true\n"
+
+
+def test_a_gateway_on_kind_is_reached_as_on_the_cluster_of_make_cluster() -> None:
+    def service(path: Path) -> Any:
+        proxy, of = yaml.safe_load_all(path.read_text())
+        found = proxy["spec"]["provider"]["kubernetes"]["envoyService"]
+        found["patch"]["value"]["spec"]["externalIPs"] = []
+        return found, of
+
+    ours = ROOT / "cluster/src/watchkeeper/cluster/manifests/gateway.yaml"
+    assert service(ROOT / "images/kind-gateway.yaml") == service(ours)
