@@ -11,7 +11,7 @@ import milling
 import pandas as pd
 import pytest
 
-from watchkeeper.contracts.exits import GIVE_UP, TRY_AGAIN
+from watchkeeper.contracts.exits import ENDED, GIVE_UP, TRY_AGAIN
 from watchkeeper.contracts.names import CANDIDATE
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.events import history as events
@@ -146,22 +146,30 @@ def test_a_source_that_does_not_answer_is_no_fault_of_the_order(
     assert "hush" not in caplog.text
 
 
-def test_the_command_killed_in_the_middle_and_started_again_makes_one_version(
-    environment: dict[str, str], registry: Registry, ledger: Ledger
+@pytest.mark.parametrize(
+    ("by", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, ENDED)]
+)
+def test_the_command_ended_in_the_middle_and_started_again_makes_one_version(
+    environment: dict[str, str],
+    registry: Registry,
+    ledger: Ledger,
+    by: signal.Signals,
+    code: int,
 ) -> None:
     command = [sys.executable, "-m", "watchkeeper.training", *TRAIN, "--set", "trees=20"]
-    command[command.index("one")] = "killed"
+    name = f"ended-by-{by.name.lower()}"
+    command[command.index("one")] = name
     settings = {**os.environ, **environment}
     with subprocess.Popen(command, env=settings, stderr=subprocess.PIPE, text=True) as victim:
         assert victim.stderr is not None
         for line in victim.stderr:
             if "logged MLflow run" in line:
-                victim.send_signal(signal.SIGKILL)
-    assert victim.returncode == -signal.SIGKILL
+                victim.send_signal(by)
+    assert victim.returncode == code
     done = subprocess.run(
         command, env=settings, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
-    ours = [v for v in registry.versions("ai4i-failure") if v.tags[RUN_TAG] == "killed"]
+    ours = [v for v in registry.versions("ai4i-failure") if v.tags[RUN_TAG] == name]
     assert [v.version for v in ours] == [registry.aliases("ai4i-failure")[CANDIDATE]]
     assert len(events(ledger, "ai4i-failure", version=ours[0].version)) == 1

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from watchkeeper.cli.explain import UnknownPredictionError
 from watchkeeper.cli.installation import UnknownModelError
 from watchkeeper.cli.orders import OrderError
+from watchkeeper.contracts.exits import end_at_sigterm
 from watchkeeper.contracts.names import InvalidNameError
 from watchkeeper.contracts.settings import SettingsError
 from watchkeeper.platforms import PlatformError, RunRefusedError
@@ -41,6 +42,7 @@ class Commands(TyperGroup):
 
     def main(self, *args: Any, **options: Any) -> Any:
         """Run the command that the command line names."""
+        end_at_sigterm()
         if JSON not in sys.argv[1:]:
             return super().main(*args, **options)
         try:

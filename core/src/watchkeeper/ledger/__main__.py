@@ -11,7 +11,7 @@ import time
 import msgspec
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from watchkeeper.contracts.exits import DONE, GIVE_UP, TRY_AGAIN
+from watchkeeper.contracts.exits import DONE, GIVE_UP, TRY_AGAIN, end_at_sigterm
 from watchkeeper.contracts.logs import set_up_log
 from watchkeeper.contracts.settings import SettingsError, read_settings
 from watchkeeper.ledger.database import Ledger, migrate
@@ -30,6 +30,7 @@ class Settings(msgspec.Struct, frozen=True):
 
 def main() -> int:
     """Migrate once; return the exit code."""
+    end_at_sigterm()
     set_up_log()
     try:
         settings = read_settings(Settings)

@@ -14,7 +14,7 @@ import time
 import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
-from watchkeeper.contracts.exits import DONE, GIVE_UP, TRY_AGAIN
+from watchkeeper.contracts.exits import DONE, GIVE_UP, TRY_AGAIN, end_at_sigterm
 from watchkeeper.contracts.logs import set_up_log
 from watchkeeper.contracts.names import MAX_NAME
 from watchkeeper.contracts.settings import SettingsError, read_settings
@@ -37,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one training; return the exit code."""
+    end_at_sigterm()
     started = time.perf_counter()
     given = _parser().parse_args(arguments)
     set_up_log()

@@ -16,7 +16,7 @@ import sys
 import msgspec
 from sqlalchemy import inspect, text
 
-from watchkeeper.contracts.exits import DONE, GIVE_UP, TRY_AGAIN
+from watchkeeper.contracts.exits import DONE, GIVE_UP, TRY_AGAIN, end_at_sigterm
 from watchkeeper.contracts.logs import set_up_log
 from watchkeeper.contracts.settings import SettingsError, read_settings
 from watchkeeper.training import CannotTrainError, SourceUnavailableError
@@ -62,6 +62,7 @@ def refresh(url: str, model: Model) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit code."""
+    end_at_sigterm()
     parser = argparse.ArgumentParser(
         prog="watchkeeper.training.refresh", description="Bring a model's source rows up to date."
     )
