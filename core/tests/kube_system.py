@@ -61,6 +61,7 @@ class KubeSystem:
                 text = file.read_text().replace("${NAME}", name).replace("${MODEL}", MODEL)
                 text = text.replace("${TRAINING}", self.training)
                 text = text.replace("${NAMESPACE}", self.namespace).replace("${SIDECAR}", "sidecar")
+                text = text.replace("${JOB}", cel(job_template(MODEL)["spec"]))
                 policy, binding = yaml.safe_load_all(text)
                 for kind, value in ((POLICY, policy), (POLICY_BINDING, binding)):
                     self.here.create(kind(value))
@@ -90,12 +91,8 @@ class KubeSystem:
         ):
             self.here.create(api.CONFIG_MAP({"metadata": {"name": name}, "data": data}))
         for name in (MODEL, OTHER):
-            spec = {"schedule": "0 0 1 1 *", "suspend": True, "jobTemplate": job_template()}
-            metadata = {
-                "name": f"{name}-training",
-                "labels": {MODEL_LABEL: name},
-                "annotations": {"watchkeeper/sidecar": "sidecar" if name == MODEL else "other"},
-            }
+            spec = {"schedule": "0 0 1 1 *", "suspend": True, "jobTemplate": job_template(name)}
+            metadata = {"name": f"{name}-training", "labels": {MODEL_LABEL: name}}
             self.there.create(api.CRON_JOB({"metadata": metadata, "spec": spec}))
 
     def as_kserve(
@@ -235,23 +232,49 @@ def template() -> Json:
     }
 
 
-def job_template() -> Json:
-    """What a model's CronJob says about its training Jobs."""
+def job_template(model: str) -> Json:
+    """What a model's CronJob says about its training Jobs, with nothing left to be filled in."""
     container = {
         "name": "training",
         "image": "training:1",
+        "imagePullPolicy": "IfNotPresent",
         "command": ["python", "-m", "watchkeeper.training"],
         "env": [{"name": "MLFLOW_TRACKING_URI", "value": "http://mlflow"}],
+        "resources": {"requests": {"cpu": 0.5, "memory": "1024Mi"}, "limits": {}},
+        "terminationMessagePath": "/dev/termination-log",
+        "terminationMessagePolicy": "File",
     }
-    pod = {"restartPolicy": "Never", "serviceAccountName": "training", "containers": [container]}
+    pod = {
+        "restartPolicy": "Never",
+        "serviceAccountName": "training",
+        "dnsPolicy": "ClusterFirst",
+        "schedulerName": "default-scheduler",
+        "securityContext": {},
+        "terminationGracePeriodSeconds": 30,
+        "containers": [container],
+    }
+    labels = {"tier": "batch", PART_OF: WATCHKEEPER, MODEL_LABEL: model}
     return {
-        "metadata": {"labels": {"tier": "batch"}},
+        "metadata": {"labels": labels},
         "spec": {
+            "parallelism": 1,
+            "completions": 1,
+            "suspend": False,
             "backoffLimit": 3,
             "ttlSecondsAfterFinished": 86400,
-            "template": {"metadata": {"labels": {"tier": "batch"}}, "spec": pod},
+            "template": {"metadata": {"labels": labels}, "spec": pod},
         },
     }
+
+
+def cel(value: object) -> str:
+    """Spell a value in CEL, where a literal has members of one type only: so each is dyn."""
+    if isinstance(value, dict):
+        members = (f"{json.dumps(key)}: {cel(member)}" for key, member in value.items())
+        return f"dyn({{{', '.join(members)}}})"
+    if isinstance(value, list):
+        return f"dyn([{', '.join(map(cel, value))}])"
+    return f"dyn({json.dumps(value, ensure_ascii=False)})"
 
 
 def pod_spec() -> Json:

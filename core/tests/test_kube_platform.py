@@ -4,14 +4,16 @@ Status that no controller writes here is written by the tests, through ``as_...`
 """
 
 import concurrent.futures
+import json
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from api_server import ApiServer
+from api_server import POLICY, ApiServer
 from kube_system import MODEL, OTHER, KubeSystem, installed
 from lightkube.types import PatchType
-from local_system import wait_for
+from waiting import wait_for
 
 from watchkeeper.platforms import Asks, Platform, PlatformError, Route, Run, open_platform
 from watchkeeper.platforms.kube import KubePlatform, api, runs
@@ -565,36 +567,47 @@ def test_a_sidecar_holds_no_lease_but_those_of_its_models_versions(system: KubeS
         assert system.open("admin").acquire("anything")
 
 
+def changed_run(
+    sidecar: KubePlatform, patch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], object]
+) -> bool:
+    """Have a sidecar create a Job that differs from an honest one."""
+
+    def changed(template: dict[str, Any], run: Run, namespace: str) -> dict[str, Any]:
+        made = job(template, run, namespace)
+        change(made)
+        return made
+
+    with patch.context() as patched:
+        patched.setattr(runs, "job", changed)
+        return sidecar.create_run(Run(f"changed-{uuid.uuid4().hex}", MODEL, "test"))
+
+
+def is_pinned(sidecar: KubePlatform, patch: pytest.MonkeyPatch) -> bool:
+    """Tell whether the API server compares Jobs by now."""
+    try:
+        return not changed_run(sidecar, patch, lambda made: pod(made).update(hostNetwork=True))
+    except PlatformError as error:
+        return "pod differs from the template" in str(error)
+
+
+def pod(made: dict[str, Any]) -> dict[str, Any]:
+    spec: dict[str, Any] = made["spec"]["template"]["spec"]
+    return spec
+
+
+def first(made: dict[str, Any]) -> dict[str, Any]:
+    container: dict[str, Any] = pod(made)["containers"][0]
+    return container
+
+
+def metadata(made: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = made["spec"]["template"]["metadata"]
+    return found
+
+
 def test_a_sidecar_can_start_nothing_but_its_models_training(
     system: KubeSystem, sidecar: KubePlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def ask(name: str, change: Callable[[dict[str, Any]], object]) -> bool:
-        def changed(template: dict[str, Any], run: Run, namespace: str) -> dict[str, Any]:
-            made = job(template, run, namespace)
-            change(made)
-            return made
-
-        monkeypatch.setattr(runs, "job", changed)
-        return sidecar.create_run(Run(name, MODEL, "test"))
-
-    def first(made: dict[str, Any]) -> dict[str, Any]:
-        container: dict[str, Any] = pod(made)["containers"][0]
-        return container
-
-    def pod(made: dict[str, Any]) -> dict[str, Any]:
-        spec: dict[str, Any] = made["spec"]["template"]["spec"]
-        return spec
-
-    tries = 0
-
-    def is_pinned() -> bool:
-        nonlocal tries
-        tries += 1
-        try:
-            return not ask(f"early-{tries}", lambda made: pod(made).update(hostNetwork=True))
-        except PlatformError as error:
-            return "pod differs from the template" in str(error)
-
     stranger = {"name": "stranger", "image": "training:1"}
     secret = {"name": "secret", "secret": {"secretName": "gateway-keys"}}
     arguments, other = "only the arguments", "pod differs"
@@ -605,21 +618,74 @@ def test_a_sidecar_can_start_nothing_but_its_models_training(
         (arguments, lambda made: first(made)["env"].append({"name": "X", "value": "/x"})),
         (arguments, lambda made: first(made).update(envFrom=[{"secretRef": {"name": "keys"}}])),
         (arguments, lambda made: first(made).update(securityContext={"runAsUser": 0})),
+        (arguments, lambda made: first(made).update(stdin=True)),
+        (arguments, lambda made: first(made).pop("command")),
+        (arguments, lambda made: first(made)["resources"]["requests"].update(cpu="501m")),
+        (arguments, lambda made: first(made)["resources"].update(limits={"cpu": "1"})),
+        (arguments, lambda made: first(made)["resources"]["requests"].pop("memory")),
+        (arguments, lambda made: first(made).pop("resources")),
         (arguments, lambda made: pod(made)["containers"].append(stranger)),
         (other, lambda made: pod(made).update(serviceAccountName="rollout")),
         (other, lambda made: pod(made).update(automountServiceAccountToken=True)),
         (other, lambda made: pod(made).update(volumes=[secret])),
         (other, lambda made: pod(made).update(nodeName="control-plane")),
         (other, lambda made: pod(made).update(initContainers=[stranger])),
+        (other, lambda made: pod(made).update(hostPID=True)),
+        (other, lambda made: pod(made).update(shareProcessNamespace=True)),
+        (other, lambda made: pod(made).update(securityContext={"runAsUser": 0})),
         ("Job differs", lambda made: made["spec"].update(parallelism=9)),
+        ("Job differs", lambda made: made["spec"].update(backoffLimit=9)),
+        ("Job differs", lambda made: made["spec"].update(suspend=True, managedBy="me.org/me")),
+        ("labels", lambda made: metadata(made)["labels"].update(tier="gateway")),
+        ("labels", lambda made: metadata(made)["labels"].update(app="gateway")),
+        ("labels", lambda made: metadata(made).update(annotations={"inject": "yes"})),
         ("own model", lambda made: made["metadata"]["labels"].pop("watchkeeper/model")),
         ("own model", lambda made: first(made).update(args=[OTHER])),
         ("own model", lambda made: first(made).pop("args")),
     )
     with system.pinned():
-        wait_for(is_pinned)
-        for number, (why, change) in enumerate(refused):
+        wait_for(lambda: is_pinned(sidecar, monkeypatch))
+        for why, change in refused:
             with pytest.raises(PlatformError, match=why):
-                ask(f"refused-{number}", change)
-        assert ask("good", lambda _: None)
+                changed_run(sidecar, monkeypatch, change)
+        assert changed_run(sidecar, monkeypatch, lambda _: None)
         assert system.open("person").create_run(Run("by-hand", MODEL, "by hand"))
+
+
+def test_training_starts_in_a_system_that_is_installed_after_another_was_removed(
+    api_server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        with installed(api_server) as system:
+            sidecar = system.open("sidecar")
+            with system.pinned():
+                wait_for(lambda sidecar=sidecar: is_pinned(sidecar, monkeypatch))
+                assert sidecar.create_run(Run("good", MODEL, "test"))
+            wait_for(lambda sidecar=sidecar: not is_pinned(sidecar, monkeypatch))
+
+
+def test_a_job_that_an_upgrade_came_in_between_is_let_through_when_it_is_asked_for_again(
+    system: KubeSystem, sidecar: KubePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with system.pinned():
+        wait_for(lambda: is_pinned(sidecar, monkeypatch))
+        old = system.there.get(api.CRON_JOB, f"{MODEL}-training")
+        text = json.dumps(old.to_dict()).replace("training:1", "training:2")
+        system.there.replace(api.CRON_JOB(json.loads(text)))
+        with pytest.raises(PlatformError, match="only the arguments"):
+            sidecar.create_run(Run("again", MODEL, "test"))
+        policy = system.here.get(POLICY, system.training)
+        text = json.dumps(policy.to_dict()).replace("training:1", "training:2")
+        system.here.replace(POLICY(json.loads(text)))
+
+        def is_let_through() -> bool:
+            try:
+                return sidecar.create_run(Run("again", MODEL, "test"))
+            except PlatformError:
+                return False
+
+        wait_for(is_let_through)
+        assert (
+            system.there.get(api.JOB, "again")["spec"]["template"]["spec"]["containers"][0]["image"]
+            == "training:2"
+        )

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable
 
 from watchkeeper.platforms.kube.api import LEASE, Api, Json
+from watchkeeper.platforms.kube.labels import PART_OF, WATCHKEEPER
 
 DURATION_SECONDS = 30  # a turn may take long: windows are examined, files are fetched
 RENEW_SECONDS = 10.0
@@ -57,7 +58,11 @@ class Leases:
     def _lease(self, name: str) -> Json:
         time_now = _time()
         return {
-            "metadata": {"name": name, "namespace": self._api.namespace},
+            "metadata": {
+                "name": name,
+                "namespace": self._api.namespace,
+                "labels": {PART_OF: WATCHKEEPER},
+            },
             "spec": {
                 "holderIdentity": self.holder,
                 "leaseDurationSeconds": DURATION_SECONDS,

@@ -1,0 +1,84 @@
+{{/*
+What every training Job of a model is: {root, name, model}. The CronJob has it as its template, and
+the admission policy compares the Jobs of sidecars with it. The policy sees what the API server has
+filled in, so nothing is left to its defaults here.
+*/}}
+{{- define "watchkeeper.trainingJob" -}}
+{{- $ := .root }}
+{{- $part := dict "root" $ "component" "training" "model" .name -}}
+parallelism: 1
+completions: 1
+completionMode: NonIndexed
+suspend: false
+backoffLimit: {{ $.Values.training.backoffLimit }}
+activeDeadlineSeconds: {{ $.Values.training.deadlineSeconds | int64 }}
+ttlSecondsAfterFinished: {{ $.Values.training.keepSeconds | int64 }}
+# What cannot be trained is not tried again.
+podFailurePolicy:
+  rules:
+    - {action: FailJob, onExitCodes: {containerName: training, operator: In, values: [2]}}
+    - {action: Ignore, onPodConditions: [{type: DisruptionTarget, status: "True"}]}
+template:
+  metadata:
+    labels: {{- include "watchkeeper.podLabels" $part | nindent 6 }}
+  spec:
+    {{- include "watchkeeper.pod" $ | nindent 4 }}
+    restartPolicy: Never
+    dnsPolicy: ClusterFirst
+    schedulerName: default-scheduler
+    terminationGracePeriodSeconds: 30
+    serviceAccountName: {{ .name }}-training
+    automountServiceAccountToken: false
+    containers:
+      - name: training
+        image: {{ include "watchkeeper.image" $part }}
+        imagePullPolicy: {{ $.Values.images.pullPolicy }}
+        command: [python, -m, watchkeeper.training]
+        args: [{{ .name }}, --run, $(WATCHKEEPER_RUN), --trigger, schedule]
+        env:
+          - name: WATCHKEEPER_RUN
+            valueFrom:
+              fieldRef: {apiVersion: v1, fieldPath: "metadata.labels['batch.kubernetes.io/job-name']"}
+          {{- include "watchkeeper.registryEnvironment" $ | nindent 10 }}
+          - {name: WATCHKEEPER_CODE_VERSION, value: {{ include "watchkeeper.codeVersion" $ | quote }}}
+          - {name: WATCHKEEPER_LEDGER_URL_FILE, value: /run/secrets/watchkeeper/ledger-url}
+          - {name: WATCHKEEPER_SOURCE_URL_FILE, value: /run/secrets/source/url}
+        terminationMessagePath: /dev/termination-log
+        terminationMessagePolicy: FallbackToLogsOnError
+        resources: {{- toYaml .model.trainingResources | nindent 10 }}
+        securityContext: {{- include "watchkeeper.containerSecurity" $ | nindent 10 }}
+        volumeMounts:
+          - {name: tmp, mountPath: /tmp}
+          - {name: secrets, mountPath: /run/secrets/watchkeeper, readOnly: true}
+          - {name: source, mountPath: /run/secrets/source, readOnly: true}
+    volumes:
+      - {name: tmp, emptyDir: {}}
+      - name: secrets
+        secret:
+          secretName: {{ include "watchkeeper.trainingSecret" $ }}
+          defaultMode: 420
+          items: {{- include "watchkeeper.clientSecrets" $ | nindent 12 }}
+      - name: source
+        secret:
+          secretName: {{ .model.source.secretName | default (printf "%s-source" .name) }}
+          defaultMode: 420
+          items: [{key: {{ .model.source.key }}, path: url}]
+{{- end }}
+
+{{/* A value as CEL spells it, where a literal has members of one type only: so each is dyn */}}
+{{- define "watchkeeper.cel" -}}
+{{- $members := list -}}
+{{- if kindIs "map" . -}}
+{{- range $key, $value := . -}}
+{{- $members = append $members (printf "%s: %s" (toJson $key) (include "watchkeeper.cel" $value)) -}}
+{{- end -}}
+{{- printf "dyn({%s})" (join ", " $members) -}}
+{{- else if kindIs "slice" . -}}
+{{- range . -}}
+{{- $members = append $members (include "watchkeeper.cel" .) -}}
+{{- end -}}
+{{- printf "dyn([%s])" (join ", " $members) -}}
+{{- else -}}
+{{- printf "dyn(%s)" (toJson .) -}}
+{{- end -}}
+{{- end }}
