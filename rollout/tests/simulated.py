@@ -77,7 +77,8 @@ class MemoryPlatform:
         self._check()
         return {
             version: msgspec.structs.replace(
-                self._condition(version), outdated=self.servers[version] != self.wanted_servers
+                self._condition(version),
+                outdated=self.servers.get(version, 1) != self.wanted_servers,
             )
             for version in self.pods
         }
