@@ -1,5 +1,6 @@
 """Runs for a version of the code, while parts of the system are still coming."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,21 @@ def test_a_system_that_comes_late_is_waited_for_and_opened_once(
     assert late.opened == 1
     assert [len(attempts(ledger, model)) for model in MODELS] == [1, 1]
     assert [each.started for each in code.train_for_code("2.0")] == [False, False]
+    ledger.close()
+
+
+def test_what_the_platform_goes_on_to_refuse_is_not_waited_for(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(code, "PLATFORM_SECONDS", 0.05)
+    late = opened_late(ledger, monkeypatch, misses=10**6)
+    with pytest.raises(PlatformError, match="not installed yet"):
+        code.train_for_code("2.0", wait=3600)
+    late.misses["installation"] = 0
+    started = time.monotonic()
+    with pytest.raises(RegistryError, match="not up yet"):
+        code.train_for_code("2.0", wait=0.5)
+    assert time.monotonic() - started > 0.5, "a registry may come late"
     ledger.close()
 
 

@@ -6,10 +6,11 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from databases import Server
-from sqlalchemy import inspect
+from databases import STRANGER, Server
+from sqlalchemy import inspect, make_url
 from waiting import wait_for
 
+from watchkeeper.contracts.exits import TRY_AGAIN
 from watchkeeper.ledger import Ledger, tables
 
 COMMAND = (sys.executable, "-m", "watchkeeper.ledger")
@@ -54,6 +55,17 @@ def test_a_database_that_still_starts_is_waited_for(server: Server) -> None:
     assert waiting.returncode == 0, waiting.stderr.read()
     waiting.stderr.close()
     assert has_tables(url)
+
+
+def test_a_password_that_is_refused_is_not_waited_for(server: Server) -> None:
+    url = make_url(server.create())
+    identified = {"postgresql": "ROLE {} LOGIN PASSWORD", "mariadb": "USER {} IDENTIFIED BY"}
+    server.execute(f"CREATE {identified[server.kind].format(STRANGER)} 'right'")
+    wrong = url.set(username=STRANGER, password="wrong").render_as_string(hide_password=False)
+    done = migrate(wrong, WATCHKEEPER_WAIT_SECONDS="3600")
+    assert done.returncode == TRY_AGAIN
+    assert STRANGER in done.stderr
+    assert "wrong" not in done.stderr
 
 
 def test_a_database_that_never_answers_is_told_without_its_password() -> None:

@@ -25,6 +25,7 @@ from pathlib import Path
 import pytest
 
 HOST = "127.0.0.1"
+STRANGER = "stranger"  # the one user that is asked for a password
 START_SECONDS = 90.0
 REQUIRED = os.environ.get("WATCHKEEPER_TEST_DATABASES") == "required"
 KINDS = ("sqlite", "postgresql", "mariadb")
@@ -138,6 +139,8 @@ class PostgreSQL(Server):
         self._bin = _postgresql()
         options = ["-D", "data", "-U", "tests", "--auth=trust", "-E", "UTF8", "--locale=C"]
         _run([str(self._bin / "initdb"), *options, "--no-sync"], self.folder)
+        rules = self.folder / "data" / "pg_hba.conf"
+        rules.write_text(f"host all {STRANGER} all scram-sha-256\n{rules.read_text()}")
 
     def command(self) -> list[str]:
         settings = {

@@ -18,6 +18,7 @@ from watchkeeper.platforms import PlatformError, Run
 from watchkeeper.registry import CODE_TAG, RUN_TAG, RegistryError
 
 POLL_SECONDS = 2.0
+PLATFORM_SECONDS = 30.0  # as long as the platform may go on to say the same
 MOST_TRIGGER = 255  # characters that the ledger keeps
 
 Answer = TypeVar("Answer")
@@ -50,16 +51,23 @@ def train_for_code(code_version: str, model: str = "", wait: float = 0.0) -> lis
 
 
 def _answered(ask: Callable[[], Answer], deadline: float) -> Answer:
-    """Ask until all parts answer; raises what the last try did."""
-    said = ""
+    """Ask until all parts answer; raises what the last try did.
+
+    A database comes late, a platform does not: what that refuses it goes on to refuse.
+    """
+    said, since = "", 0.0
     while True:
         try:
             return ask()
         except (PlatformError, RegistryError, SQLAlchemyError) as error:
-            if time.monotonic() > deadline:
-                raise
+            now = time.monotonic()
             if said != (said := " ".join(str(error).split())):
                 log.warning("waits: %s", said)
+                since = now
+            if now > deadline:
+                raise
+            if isinstance(error, PlatformError) and now - since > PLATFORM_SECONDS:
+                raise
             time.sleep(POLL_SECONDS)
 
 

@@ -17,6 +17,8 @@ from watchkeeper.contracts.settings import SettingsError, read_settings
 from watchkeeper.ledger.database import Ledger, migrate
 
 POLL_SECONDS = 1.0
+REFUSED = ("authentication failed", "Access denied")  # PostgreSQL and MySQL about a password
+REFUSED_SECONDS = 5.0  # as long as one may be refused that is about to be set
 
 log = logging.getLogger("watchkeeper.ledger")
 
@@ -47,7 +49,7 @@ def main() -> int:
 
 
 def _wait(settings: Settings) -> None:
-    ledger, said = Ledger(settings.ledger_url), ""
+    ledger, said, since = Ledger(settings.ledger_url), "", 0.0
     deadline = time.monotonic() + settings.wait_seconds
     try:
         while True:
@@ -55,10 +57,13 @@ def _wait(settings: Settings) -> None:
                 with ledger.read():
                     return
             except OperationalError as error:
-                if time.monotonic() > deadline:
-                    raise
+                now = time.monotonic()
                 if said != (said := _words(error)):
                     log.info("waits for the database: %s", said)
+                    since = now
+                refused = any(word in said for word in REFUSED) and now - since > REFUSED_SECONDS
+                if refused or now > deadline:
+                    raise
             time.sleep(POLL_SECONDS)
     finally:
         ledger.close()
