@@ -388,7 +388,7 @@ def test_every_signature_reads_valid_columns_alike_and_refuses_what_is_wrong(
     for encoding in ("json", "raw", "typed"):
         found = check(encoding, request)
         for tensor in request:
-            assert found[tensor.name].tolist() == tensor.values
+            assert list(found[tensor.name]) == tensor.values
     spoilt = data.draw(st.sampled_from(request))
     wrong = data.draw(
         st.sampled_from(

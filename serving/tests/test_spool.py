@@ -28,18 +28,18 @@ def lines(folder: Path) -> list[bytes]:
 
 def test_a_segment_ends_at_its_size_and_no_line_is_in_two(tmp_path: Path) -> None:
     spool = open_spool(tmp_path)
-    assert all(spool.write([LINE]) for _ in range(25))
+    assert all(spool.write(LINE) for _ in range(25))
     spool.close()
     assert segments(tmp_path) == [1, 2, 3]
     assert lines(tmp_path) == [LINE] * 25
 
 
 def test_a_restart_leaves_the_old_segment_as_it_is(tmp_path: Path) -> None:
-    open_spool(tmp_path).write([LINE])
+    open_spool(tmp_path).write(LINE)
     identity = (tmp_path / IDENTITY).read_text()
     with segment_path(tmp_path, 1).open("ab") as torn:
         torn.write(b'{"kind":"predic')
-    assert open_spool(tmp_path).write([LINE])
+    assert open_spool(tmp_path).write(LINE)
     assert segments(tmp_path) == [1, 2]
     assert segment_path(tmp_path, 2).read_bytes() == LINE
     assert (tmp_path / IDENTITY).read_text() == identity
@@ -50,16 +50,16 @@ def test_a_full_spool_refuses_the_newest_and_reports_them_once_there_is_room(
 ) -> None:
     spool = open_spool(tmp_path, limit=1_000, segment_bytes=200)
     kept = 0
-    while spool.write([LINE]):
+    while spool.write(LINE):
         kept += 1
     assert kept == 10
     before = time.time()
     spool.lose(1, before)
-    assert not spool.write([LINE])
+    assert not spool.write(LINE)
     spool.lose(2, before + 1)
     for number in segments(tmp_path)[:-1]:  # the sidecar has shipped them
         segment_path(tmp_path, number).unlink()
-    wait_for(lambda: spool.write([LINE]), "room again")
+    wait_for(lambda: spool.write(LINE), "room again")
     spool.close()
     *_, reported, last = lines(tmp_path)
     gap = decode_line(reported)
@@ -70,8 +70,8 @@ def test_a_full_spool_refuses_the_newest_and_reports_them_once_there_is_room(
 
 
 def test_a_restart_counts_what_is_there_already(tmp_path: Path) -> None:
-    assert open_spool(tmp_path, limit=1_000).write([LINE] * 10)
-    assert not open_spool(tmp_path, limit=1_000).write([LINE])
+    assert open_spool(tmp_path, limit=1_000).write(LINE * 10)
+    assert not open_spool(tmp_path, limit=1_000).write(LINE)
 
 
 def test_a_volume_that_is_full_before_the_limit_loses_no_more_than_it_counts(
@@ -86,9 +86,9 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 spool = Spool(Path(sys.argv[1]), "m", 7, 10_000_000, 1_000_000)
 resource.setrlimit(resource.RLIMIT_FSIZE, (250, resource.RLIM_INFINITY))
 line = b"x" * 99 + b"\\n"
-kept = sum(spool.write([line]) or spool.lose(1, 5.0) or 0 for _ in range(4))
+kept = sum(spool.write(line) or spool.lose(1, 5.0) or 0 for _ in range(4))
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-assert spool.write([line])
+assert spool.write(line)
 print(kept)
 """
     done = subprocess.run(
@@ -113,7 +113,7 @@ from watchkeeper.serving.spool import Spool
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 spool = Spool(Path(sys.argv[1]), "m", 7, 10_000_000, 1_000_000)
 resource.setrlimit(resource.RLIMIT_FSIZE, (250, resource.RLIM_INFINITY))
-print(spool.write([b"x" * 99 + b"\\n"] * 4))
+print(spool.write((b"x" * 99 + b"\\n") * 4))
 """
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path)], check=True, capture_output=True, text=True

@@ -13,7 +13,14 @@ from watchkeeper.bench import cases, load, model, openloop, report
 from watchkeeper.bench.servers import LOAD_CORE, Server, started
 
 log = logging.getLogger("watchkeeper.bench")
-ALL = ("watchkeeper", "without-records", "mlserver-sklearn", "constant", "quiet-constant")
+ALL = (
+    "watchkeeper",
+    "with-records",
+    "without-records",
+    "mlserver-sklearn",
+    "constant",
+    "quiet-constant",
+)
 ASKED: tuple[tuple[str, int, tuple[str, ...]], ...] = (
     ("json", 1, (*ALL, "fastapi")),
     ("typed", 1, ALL),
@@ -50,8 +57,8 @@ def main(arguments: list[str]) -> int:
 
 def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m watchkeeper.bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=1.5, help="a server and kind of request")
+    parser.add_argument("--rounds", type=int, default=24)
+    parser.add_argument("--seconds", type=float, default=0.6, help="a server and kind of request")
     parser.add_argument("--trees", type=int, default=model.TREES)
     parser.add_argument("--write", action="store_true", help=f"write {report.PAGE.name}")
     parser.add_argument("--no-targets", action="store_true", help="end with 0 whatever was met")
@@ -91,9 +98,9 @@ def overload(server: Server, folder: Path, rates: Rates, seconds: float) -> list
     asked = cases.case(server, "json", model.rows(1, seed=3), folder)
     capacity = max(rates["watchkeeper", "json", 1])
     with server.running():
-        quiet = openloop.ask(asked, server.http, capacity / 10, max(2 * seconds, 3))
+        quiet = openloop.ask(asked, server.http, capacity / 10, max(2 * seconds, 4))
         before = server.memory()
-        busy = openloop.ask(asked, server.http, capacity * _OVERLOAD, max(4 * seconds, 6))
+        busy = openloop.ask(asked, server.http, capacity * _OVERLOAD, max(4 * seconds, 8))
         grown = server.memory() - before
     unloaded, loaded = quiet.quantile(0.99), busy.quantile(0.99)
     answered = len(busy.accepted) + busy.turned_away

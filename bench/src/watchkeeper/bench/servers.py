@@ -8,12 +8,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from pathlib import Path
 
 import httpx
 import msgspec
 
 from watchkeeper.bench import model
+from watchkeeper.bench.switched import OFF, ON
 
 SERVER_CORE, LOAD_CORE = "0", "1"
 _START_SECONDS = 90
@@ -25,6 +27,7 @@ class Server:
 
     def __init__(self, name: str, command: list[str], variables: dict[str, str], folder: Path):
         self.name = name
+        self._first: list[signal.Signals] = []
         self.log = folder / f"{name}.log"
         self.http, self.grpc = int(variables["HTTP"]), int(variables["GRPC"])
         self._ready = f"http://127.0.0.1:{self.http}{variables['READY']}"
@@ -54,10 +57,18 @@ class Server:
     def running(self) -> Iterator[None]:
         """Let it run; before and after it is stopped, so that others have the core alone."""
         self.process.send_signal(signal.SIGCONT)
+        for each in self._first:
+            self.process.send_signal(each)
         try:
             yield
         finally:
             self.process.send_signal(signal.SIGSTOP)
+
+    def after(self, name: str, switch: signal.Signals) -> "Server":
+        """Return the same process under another name, which is sent a signal before it runs."""
+        other = copy(self)
+        other.name, other._first = name, [switch]
+        return other
 
     def memory(self) -> float:
         """Return the most memory that it has had, in MiB."""
@@ -78,7 +89,7 @@ def started(folder: Path) -> Iterator[dict[str, Server]]:
         found: dict[str, Server] = {}
         for name, command, variables in (
             _watchkeeper(folder, "watchkeeper", "watchkeeper.serving"),
-            _watchkeeper(folder, "without-records", "watchkeeper.bench.without_records"),
+            _watchkeeper(folder, "switched", "watchkeeper.bench.switched"),
             _mlserver(folder, "mlserver-sklearn", "mlserver_sklearn.SKLearnModel"),
             _mlserver(folder, "constant", "watchkeeper.bench.constant_peer.Constant"),
             _mlserver(
@@ -91,6 +102,9 @@ def started(folder: Path) -> Iterator[dict[str, Server]]:
         for server in found.values():
             server.wait()
             server.process.send_signal(signal.SIGSTOP)
+        switched = found.pop("switched")
+        found["with-records"] = switched.after("with-records", ON)
+        found["without-records"] = switched.after("without-records", OFF)
         yield found
 
 

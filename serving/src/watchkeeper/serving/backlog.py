@@ -19,6 +19,7 @@ METHOD = "/watchkeeper.Backlog/Look"
 EVERY = 64  # calls of others between two of our own
 _AT_LEAST = 0.01  # seconds that a call of our own may take on a busy machine without any queue
 _SECONDS = 5.0  # after which a call of our own is given up
+_ROUNDS = 4  # of so many calls each, that may be answered while a call waits in the core
 _NEWEST = 0.1  # weight of the newest call in the cost of one
 
 
@@ -66,7 +67,7 @@ class Backlog:
 
     def _waited(self, *, at_least: bool = False) -> None:
         now = time.perf_counter()
-        if now - self._sent > max(self._target, QUEUE * self._cost):
+        if now - self._sent > max(self._target, _ROUNDS * QUEUE * self._cost):
             self._late_since = min(self._late_since, now)
         elif not at_least:
             self._late_since = math.inf

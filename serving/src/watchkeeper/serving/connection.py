@@ -71,7 +71,7 @@ class Connection(HttpToolsProtocol):
         while self.pipeline:
             scope: Any = self.pipeline.pop()[0].scope
             if self._gate is not None and ARRIVAL in scope:
-                self._gate.leave()
+                self._gate.leave(scope[ARRIVAL])
 
     def on_message_complete(self) -> None:
         """Begin to wait for the event loop; the application tells when that is over."""

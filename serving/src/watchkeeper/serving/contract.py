@@ -6,6 +6,7 @@ range and known; only what the version's policy allows is answered in spite of i
 """
 
 from collections.abc import Container, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from watchkeeper.contracts.answer import AnswerPolicy, Columns, outputs_of
 from watchkeeper.contracts.signature import Column, Output, Signature
 from watchkeeper.serving.refusals import Refused
-from watchkeeper.serving.tensors import DATATYPES, INTEGERS, Array, ContentsError, Tensor
+from watchkeeper.serving.tensors import DATATYPES, INTEGERS, Array, ContentsError, Tensor, Values
 
 _ACCEPTED = {"FP64": ("FP64", "FP32", *INTEGERS), "INT64": INTEGERS, "BYTES": ("BYTES",)}
 MAX_SUBJECT = 255
@@ -22,13 +23,14 @@ MAX_SUBJECT = 255
 _UNSERVED = ("shared_memory_region", "classification")
 # Trees of scikit-learn compute in FP32: what it cannot hold has no answer that could be checked.
 _LARGEST = float(np.finfo(np.float32).max)
+_DTYPES = {"FP64": np.dtype(np.float64), "INT64": np.dtype(np.int64), "BYTES": np.dtype(object)}
 _EXACT = 2**53  # beyond it, FP64 no longer holds every integer
 
 
 class Checked(NamedTuple):
     """Columns as the model wants them, each of shape (rows,), and what was out of range."""
 
-    columns: Columns
+    columns: dict[str, Values]
     rows: int
     flags: list[str]
 
@@ -48,7 +50,7 @@ class Contract:
         Raises:
             Refused: a rule is broken; the message names the column and the rule.
         """
-        found: Columns = {}
+        found: dict[str, Values] = {}
         flags: list[str] = []
         rows = 0
         for tensor in tensors:
@@ -76,6 +78,13 @@ class Contract:
             missing = next(name for name in self._rules if name not in found)
             raise Refused(f"column {missing!r}: missing; the columns are {self._names}")
         return Checked(found, rows, flags)
+
+    def together(self, checked: Sequence[Checked]) -> Columns:
+        """Put the rows of requests one below the other."""
+        return {
+            name: rule.together([each.columns[name] for each in checked])
+            for name, rule in self._rules.items()
+        }
 
     def outputs(self, names: Sequence[str]) -> tuple[Output, ...]:
         """Return the outputs that are asked for by name, in that order; all if none is named."""
@@ -127,13 +136,14 @@ class _Rule:
     def __init__(self, column: Column) -> None:
         self.column = column
         self._own = column.datatype
+        self._dtype = _DTYPES[column.datatype]
         self._accepted = _ACCEPTED[column.datatype]
         self._categories = frozenset(column.categories)
         # NaN and the infinities are outside of every range: one comparison finds all of them.
         self._low = -_LARGEST if column.minimum is None else max(-_LARGEST, column.minimum)
         self._high = _LARGEST if column.maximum is None else min(_LARGEST, column.maximum)
 
-    def read(self, tensor: Tensor) -> Array:
+    def read(self, tensor: Tensor) -> Values:
         """Check datatype and shape, then read the values as the model wants them."""
         datatype, shape = tensor.datatype, tensor.shape
         if datatype not in self._accepted:
@@ -147,7 +157,17 @@ class _Rule:
                 f"shape {list(shape)[:9]} must be [rows] or [rows, 1] with at least one row"
             )
         values = tensor.contents.read(datatype, shape[0])
-        return values if datatype == self._own else self._numbers(values, datatype)
+        if datatype == self._own:
+            return values
+        return self._numbers(np.asarray(values), datatype)
+
+    def together(self, parts: Sequence[Values]) -> Array:
+        """Return one array of all the values."""
+        if len(parts) == 1:
+            return np.asarray(parts[0], dtype=self._dtype)
+        if all(isinstance(part, list) for part in parts):
+            return np.array(list(chain.from_iterable(parts)), dtype=self._dtype)
+        return np.concatenate([np.asarray(part, dtype=self._dtype) for part in parts])
 
     def _numbers(self, values: Array, datatype: str) -> Array:
         if self.column.datatype == "INT64":
@@ -158,16 +178,25 @@ class _Rule:
             raise ContentsError("holds an integer beyond ±2^53, which FP64 cannot hold exactly")
         return values.astype(np.float64, copy=False)
 
-    def holds(self, values: Array) -> bool:
+    def holds(self, values: Values) -> bool:
         """Tell whether all values are in range, or known."""
         if self._categories:
-            return self._categories.issuperset(values.tolist())
+            return self._categories.issuperset(
+                values if isinstance(values, list) else values.tolist()
+            )
+        if isinstance(values, list):
+            low, high = self._low, self._high
+            for value in values:  # noqa: SIM110 - a generator costs more than the few values do
+                if not low <= value <= high:
+                    return False
+            return True
         if len(values) == 1:
             return bool(self._low <= values.item() <= self._high)
         return bool(self._low <= values.min() and values.max() <= self._high)
 
-    def complaint(self, values: Array) -> tuple[str, bool]:
+    def complaint(self, given: Values) -> tuple[str, bool]:
         """Say which value is the first one outside, and whether all are at least finite."""
+        values = np.asarray(given, dtype=self._dtype)
         if self._categories:
             outside = np.array([value not in self._categories for value in values.tolist()])
             return _located(

@@ -2,34 +2,37 @@
 
 columns → contract → engine → answer → record → spool.
 
-Everything runs in the event loop's thread and between two awaits. Who sends the answer has the
-record written before, so that it is in the kernel's hands by then.
+Everything runs in the event loop's thread. A request is checked alone; then the rows of all that
+came together go through the model at once, and one write records them. An answer is given out
+after that, so that its record is in the kernel's hands by then.
 """
 
 import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 
 from watchkeeper.contracts.answer import Columns
 from watchkeeper.contracts.prediction_id import PredictionId, sign
 from watchkeeper.contracts.record import OK, Prediction, Protocol
 from watchkeeper.contracts.signature import Output
+from watchkeeper.serving.contract import Checked
 from watchkeeper.serving.metrics import Metrics
 from watchkeeper.serving.refusals import ELSEWHERE, Broken, NotFound, Refused, Unavailable
-from watchkeeper.serving.rounds import Records
+from watchkeeper.serving.rounds import Rounds
 from watchkeeper.serving.spool import Spool
-from watchkeeper.serving.tensors import Tensor
+from watchkeeper.serving.tensors import Tensor, Values
 from watchkeeper.serving.version import Version
 
 logger = logging.getLogger(__name__)
 
 MAX_CLIENT = 255
 _HEX = frozenset("0123456789abcdef")
-_encoder = msgspec.json.Encoder()
+_encoder = msgspec.json.Encoder(enc_hook=np.ndarray.tolist)  # of columns that came as arrays
 
 
 class Call(NamedTuple):
@@ -62,13 +65,24 @@ _NOTHING = Request(())  # of which nothing is known yet
 
 
 class Answer(NamedTuple):
-    """An answer, recorded and ready to be encoded; each column has shape (rows,)."""
+    """An answer, recorded and ready to be encoded; each column has shape (rows,), or is a list."""
 
     prediction_id: str
     rows: int
     outputs: tuple[Output, ...]
     columns: Columns
+    lists: dict[str, list[Any]]
     flags: list[str]
+
+
+class _Asked(NamedTuple):
+    """A request that the contract has let through."""
+
+    call: Call
+    loaded: Version
+    checked: Checked
+    outputs: tuple[Output, ...]
+    subject: str
 
 
 class DataPlane:
@@ -81,16 +95,21 @@ class DataPlane:
         self.version = version
         self.key = key
         self.spool = spool
-        self._records = Records(spool, metrics)
         self.metrics = metrics
         self.draining = False
         metrics.spool_bytes.set_function(lambda: spool.used)
         self._loaded: Version | None = None
+        self._rounds: Rounds[_Asked, Answer] = Rounds(self._answer)
 
     @property
     def ready(self) -> bool:
         """Whether requests should come here: the version is proven and the process stays."""
         return self._loaded is not None and not self.draining
+
+    @property
+    def cost(self) -> float:
+        """How many seconds the model took for a request of late, those in one round together."""
+        return self._rounds.cost
 
     def take(self, version: Version) -> None:
         """Begin to serve."""
@@ -119,7 +138,9 @@ class DataPlane:
             started=time.perf_counter(),
         )
 
-    def infer(self, call: Call, model: str, version: str, read: Callable[[], Request]) -> Answer:
+    async def infer(
+        self, call: Call, model: str, version: str, read: Callable[[], Request]
+    ) -> Answer:
         """Answer a request and record it; ``read`` decodes its body.
 
         Raises:
@@ -129,7 +150,10 @@ class DataPlane:
         try:
             loaded = self._find(model, version)
             request = read()
-            return self._answer(call, loaded, request)
+            outputs = loaded.contract.outputs(request.outputs)
+            checked = loaded.contract.check(request.tensors)
+            asked = _Asked(call, loaded, checked, outputs, request.subject)
+            return await self._rounds.ask(asked)
         except Refused as refused:
             self.refuse(call, refused, request.subject)
             raise
@@ -142,16 +166,7 @@ class DataPlane:
 
     def refuse(self, call: Call, refused: Refused, subject: str = "") -> None:
         """Record a request that gets no answer."""
-        self._record(call, refused.grpc, subject, error=str(refused))
-        self._records.write()
-
-    def write_records(self) -> None:
-        """Record what was inferred by now; no answer may leave before."""
-        self._records.write()
-
-    async def recorded(self) -> None:
-        """Wait until all that is inferred in this turn of the event loop is recorded together."""
-        await self._records.written()
+        self._keep([self._record(call, refused.grpc, subject, error=str(refused))])
 
     def _find(self, model: str, version: str) -> Version:
         if model != self.model or version not in ("", str(self.version)):
@@ -163,25 +178,41 @@ class DataPlane:
             raise Unavailable(f"model {self.model!r} {self.version} is still loading; try again")
         return loaded
 
-    def _answer(self, call: Call, loaded: Version, request: Request) -> Answer:
-        outputs = loaded.contract.outputs(request.outputs)
-        inputs, rows, flags = loaded.contract.check(request.tensors)
+    def _answer(self, asked: Sequence[_Asked]) -> Sequence[Answer | Exception]:
+        """Answer a round; of each that has no answer, say why."""
+        loaded = asked[0].loaded
         try:
-            columns = loaded.answer(inputs)
-        except Exception as error:
+            columns = loaded.answer(loaded.contract.together([each.checked for each in asked]))
+        except Exception as error:  # noqa: BLE001 - an outcome: :meth:`infer` tells and logs it
+            if len(asked) > 1:  # who asks for what the model cannot answer takes nobody along
+                return [outcome for each in asked for outcome in self._answer([each])]
+            flags = asked[0].checked.flags
             if not flags:
-                raise
+                return [error]
             # The policy would answer, but the model itself has none for what it never knew.
-            raise Refused("; ".join([*flags, "the model has no answer for this"])) from error
-        self._record(
-            call, OK, request.subject, rows=rows, inputs=inputs, outputs=columns, flags=flags
-        )
-        self.metrics.rows.inc(rows)
-        if flags:
-            self.metrics.flagged.inc()
-        prediction = PredictionId(call.request, self.version, rows, call.time)
-        signed = sign(self.key, self.model, prediction)
-        return Answer(signed, rows, outputs, columns, flags)
+            return [Refused("; ".join([*flags, "the model has no answer for this"]))]
+        lists = {name: values.tolist() for name, values in columns.items()}
+        answers: list[Answer] = []
+        records: list[Prediction] = []
+        end = 0
+        for call, _, checked, outputs, subject in asked:
+            rows, flags = checked.rows, checked.flags
+            begin, end = end, end + rows
+            own = {name: values[begin:end] for name, values in lists.items()}
+            records.append(
+                self._record(
+                    call, OK, subject, rows=rows, inputs=checked.columns, outputs=own, flags=flags
+                )
+            )
+            prediction = PredictionId(call.request, self.version, rows, call.time)
+            signed = sign(self.key, self.model, prediction)
+            mine = {name: values[begin:end] for name, values in columns.items()}
+            answers.append(Answer(signed, rows, outputs, mine, own, flags))
+            if flags:
+                self.metrics.flagged.inc()
+        self.metrics.rows.inc(end)
+        self._keep(records)
+        return answers
 
     def _record(
         self,
@@ -190,13 +221,14 @@ class DataPlane:
         subject: str,
         *,
         rows: int = 0,
-        inputs: Columns | None = None,
-        outputs: Columns | None = None,
+        inputs: dict[str, Values] | None = None,
+        outputs: dict[str, list[Any]] | None = None,
         error: str | None = None,
         flags: list[str] | None = None,
-    ) -> None:
+    ) -> Prediction:
         latency = time.perf_counter() - call.started
-        prediction = Prediction(
+        self.metrics.observe(call.protocol, status, latency)
+        return Prediction(
             id=call.request,
             attempt=call.attempt,
             model=self.model,
@@ -207,11 +239,17 @@ class DataPlane:
             latency=latency,
             status=status,
             rows=rows,
-            inputs={name: values.tolist() for name, values in (inputs or {}).items()},
-            outputs={name: values.tolist() for name, values in (outputs or {}).items()},
+            inputs=inputs or {},
+            outputs=outputs or {},
             error=error,
             flags=flags or [],
             subject=subject,
         )
-        self._records.add(_encoder.encode(prediction) + b"\n", call.time)
-        self.metrics.observe(call.protocol, status, latency)
+
+    def _keep(self, records: Sequence[Prediction]) -> None:
+        """Write records; what finds no room is counted."""
+        kept = self.spool.write(_encoder.encode_lines(records))
+        self.metrics.records.inc(kept)
+        if kept < len(records):
+            self.spool.lose(len(records) - kept, records[kept].time)
+            self.metrics.lost.inc(len(records) - kept)

@@ -26,7 +26,7 @@ from watchkeeper.serving.tensors import Array
 logger = logging.getLogger(__name__)
 
 # From how many rows on the parts of a cut graph are faster than the whole.
-MANY = 16
+MANY = 3
 # How far they may differ, in size or relatively: the whole may add up in FP32, in other order.
 _TOLERANCE = 1e-6
 

@@ -68,8 +68,8 @@ class Feedback:
         if not labels:
             raise Refused("the body is no feedback: it has no labels")
         now = time.time()
-        lines = [_encoder.encode(self._record(label, client, now)) + b"\n" for label in labels]
-        if plane.spool.write(lines) < len(lines):
+        records = [self._record(label, client, now) for label in labels]
+        if plane.spool.write(_encoder.encode_lines(records)) < len(records):
             raise Unavailable("the spool has no room for labels now; send them again later")
         plane.metrics.labels.inc(len(labels))
         return len(labels)

@@ -6,7 +6,6 @@ is then refused and recorded like any other bad request.
 
 import asyncio
 import json
-import time
 from typing import Any, NoReturn
 
 import grpc
@@ -92,17 +91,14 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
         try:
             request = await self._read(call, context)
             await self._gathering.join()
-            began = time.perf_counter()
             message = self._parse(call, request)
-            answer = self._plane.infer(
+            answer = await self._plane.infer(
                 call, message.model_name, message.model_version, lambda: decode(message)
             )
-            self._backlog.answered(time.perf_counter() - began)
+            self._backlog.answered(self._plane.cost)
         except Refused as refused:
             await _abort(context, refused)
-        encoded = encode(answer, message, self._plane)
-        await self._plane.recorded()
-        return encoded
+        return encode(answer, message, self._plane)
 
     async def RepositoryIndex(self, request: Any, context: Context) -> Any:  # noqa: N802
         """List the one model; MLServer writes the name of its enumeration into the state."""
@@ -219,14 +215,15 @@ def encode(answer: Answer, message: Any, plane: DataPlane) -> bytes:
         response.parameters["flags"].string_param = "; ".join(answer.flags)
     raw = bool(message.raw_input_contents)
     for output in answer.outputs:
-        values = answer.columns[output.name]
         tensor = response.outputs.add(
             name=output.name, datatype=output.datatype, shape=(answer.rows,)
         )
         if raw:
-            response.raw_output_contents.append(to_bytes(values, output.datatype))
+            response.raw_output_contents.append(
+                to_bytes(answer.columns[output.name], output.datatype)
+            )
         else:
-            listed = values.tolist()
+            listed: list[Any] = answer.lists[output.name]
             if output.datatype == "BYTES":
                 listed = [text.encode() for text in listed]
             getattr(tensor.contents, _FIELDS[output.datatype]).extend(listed)

@@ -91,7 +91,7 @@ class Front:
             await way(scope, receive, send)
         finally:
             if ARRIVAL in scope:
-                self._admission.gate.leave()
+                self._admission.gate.leave(scope[ARRIVAL])
 
     def _way(self, path: str) -> App:
         known = self._known.get(path)
@@ -167,11 +167,10 @@ class Front:
                 request, wanted = v2.decode(body, headers.get("inference-header-content-length"))
                 return request
 
-            answer = self._plane.infer(call, model, version, read)
+            answer = await self._plane.infer(call, model, version, read)
         except Refused as refused:
             return await self._refuse(send, refused)
         encoded, json_length = v2.encode(answer, wanted, model, str(self._plane.version))
-        self._plane.write_records()
         if json_length is None:
             return await self._reply(send, 200, encoded, [_JSON])
         length = (b"inference-header-content-length", b"%d" % json_length)

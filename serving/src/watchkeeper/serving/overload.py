@@ -3,15 +3,15 @@
 Queueing delay decides, as in CoDel (K. Nichols and V. Jacobson, "Controlling Queue Delay", ACM
 Queue 10(5), 2012; RFC 8289) in its form for servers (B. Maurer, "Fail at Scale", ACM Queue 13(8),
 2015). The queue is what the event loop has read and not yet answered: it reads all that has
-come, answers it, and meanwhile the next round gathers in the kernel. So the length of a round is
-the delay of what comes during it. Rounds may be long for a moment, because bursts pass; once none
-has been short for an interval there is a standing queue, which helps nobody: then no more is
-taken into a round than can be answered within the target.
+come, answers it, and meanwhile the next round gathers in the kernel. Delays may be long for a
+moment, because bursts pass; once none has been short for an interval there is a standing queue,
+which helps nobody: then no more is taken than can be answered within the target.
 
 Calls over gRPC queue inside its core and come out one by one. They are turned away when the loop
 is full, and when they have waited too long there: ``watchkeeper.serving.backlog`` finds out.
 """
 
+import math
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -23,11 +23,11 @@ from watchkeeper.serving.metrics import Metrics
 from watchkeeper.serving.spool import Spool
 
 MESSAGE = "overloaded: more requests come than can be answered in time; try again in a second"
-INTERVAL = 0.1  # seconds without a short round that make a queue a standing one
+INTERVAL = 0.1  # seconds without a short delay that make a queue a standing one
 IDLE = 0.05  # seconds in which nothing came: whatever stood is no queue any more
-BURST = 100  # so many targets a round may last while there is no standing queue
+BURST = 100  # so many targets a delay may last while there is no standing queue
 QUEUE = 16  # so many requests at once are no queue, however long each of them takes
-# Of the newest round in the cost of a request: a busy machine makes one dear, never cheap.
+# Of the newest in the cost of a request: a busy machine makes one dear, never cheap.
 _RISE, _FALL = 0.02, 0.5
 
 
@@ -41,33 +41,41 @@ class Gate:
         self._target = target
         self._clock = clock
         self._waiting = 0
-        self._taken = 0
-        self._began = 0.0
-        self._left = 0.0  # when the first of a round got its answer
+        self._many = 0.0  # when last there were too many to be none
+        self._answered = 0  # and whose time is not in the cost yet
+        self._since = 0.0  # from when on that time counts
         self._cost = 0.0
-        self._short = self._idle = clock()
+        self._turned_away = -math.inf  # when last somebody was because of a standing queue
+        self._short = self._left = clock()
         self.standing = False
 
     def full(self) -> bool:
         """Tell whether what waits already takes longer than the next request should wait."""
-        return self._waiting > QUEUE and self._waiting * self._cost > (
-            self._target if self.standing else BURST * self._target
-        )
+        if self._waiting <= QUEUE:
+            return False
+        wait = self._waiting * self._cost
+        if not self.standing:
+            return wait > BURST * self._target
+        if wait <= self._target:
+            return False
+        self._turned_away = self._clock()
+        return True
 
     def enter(self) -> float:
         """Count a request that has been read and waits; :meth:`leave` must follow.
 
-        Returns its arrival, for :meth:`late`.
+        Returns its arrival, for both :meth:`late` and :meth:`leave`.
         """
         now = self._clock()
+        if self._answered:
+            self._learn()
         if not self._waiting:
-            if now - self._idle > IDLE:
+            if now - self._left > IDLE:
                 self._short, self.standing = now, False
-            self._began = now
-            self._taken = 0
-            self._left = 0.0
+            self._since = now
         self._waiting += 1
-        self._taken += 1
+        if self._waiting > QUEUE:
+            self._many = now
         return now
 
     def late(self, arrival: float) -> bool:
@@ -78,26 +86,25 @@ class Gate:
         waited = self._clock() - arrival
         return self.standing and waited > max(self._target, QUEUE * self._cost)
 
-    def leave(self) -> None:
-        """Count a request that has got its answer, and measure the round if it was the last."""
-        self._waiting -= 1
-        if self._waiting and self._left:
-            return
+    def leave(self, arrival: float) -> None:
+        """Count a request that has got its answer, and learn from how long it took."""
         now = self._clock()
-        if not self._left:
-            self._left = now
-        if self._waiting:
-            return
-        delay = now - self._began
-        if self._taken > 1:
-            # From one answer to the next: the round itself also turns others away.
-            cost = (now - self._left) / (self._taken - 1)
-            weight = _RISE if 0 < self._cost < cost else _FALL
-            self._cost += (cost - self._cost) * weight
-        if self._taken <= QUEUE or delay < self._target:
+        self._waiting -= 1
+        self._answered += 1
+        self._left = now
+        # While others are turned away, delays are short only because of that.
+        if now - self._turned_away > INTERVAL and (
+            now - arrival < self._target or arrival > self._many
+        ):
             self._short = now
         self.standing = now - self._short > INTERVAL
-        self._idle = now
+
+    def _learn(self) -> None:
+        """Learn what a request costs from those answered since the last one was taken in."""
+        cost = (self._left - self._since) / self._answered
+        weight = _RISE if 0 < self._cost < cost else _FALL
+        self._cost += (cost - self._cost) * weight
+        self._since, self._answered = self._left, 0
 
 
 class Admission(NamedTuple):
@@ -129,6 +136,6 @@ class TurnedAway:
         now = time.time()
         for protocol, count in list(self._counts.items()):
             line = Shed(self._model, self._version, protocol, count, self._since[protocol], now)
-            if self._spool.write([msgspec.json.encode(line) + b"\n"]):
+            if self._spool.write(msgspec.json.encode(line) + b"\n"):
                 del self._counts[protocol]
         self._reported = now

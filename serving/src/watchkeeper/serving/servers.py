@@ -121,6 +121,7 @@ class _HttpPart(abc.ABC):
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_keep_alive=_KEEP_ALIVE,
             timeout_graceful_shutdown=self.seconds,
         )

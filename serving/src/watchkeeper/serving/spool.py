@@ -7,7 +7,6 @@ nothing waits for a disk, because the kernel has the bytes. The layout is that o
 
 import os
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -40,15 +39,14 @@ class Spool:
         self._begin()
         self.used = self._measure()
 
-    def write(self, lines: Sequence[bytes]) -> int:
+    def write(self, lines: bytes) -> int:
         """Append whole lines with one write, and return how many of them found room.
 
         What did not fit is not counted: the caller says with :meth:`lose` that it is lost.
         """
-        together = b"".join(lines)
-        if self._lost and not (self._fits(len(together) + _GAP_BYTES) and self._report()):
+        if self._lost and not (self._fits(len(lines) + _GAP_BYTES) and self._report()):
             return 0
-        return self._append(together)
+        return self._append(lines)
 
     def lose(self, records: int, now: float) -> None:
         """Count records that could not be kept; a Gap reports them once there is room again."""

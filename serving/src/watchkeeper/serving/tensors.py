@@ -13,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+# A few values stay the list that they came as: NumPy takes longer to begin than they do.
+Values = list[Any] | Array
+FEW = 4
 
 INTEGERS = ("INT64", "INT32", "INT16", "INT8", "UINT64", "UINT32", "UINT16", "UINT8")
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -48,8 +51,10 @@ class ContentsError(ValueError):
 class Contents(Protocol):
     """The contents of a tensor in one of the encodings."""
 
-    def read(self, datatype: str, rows: int) -> Array:
+    def read(self, datatype: str, rows: int) -> Values:
         """Return the values, of shape (rows,): numbers by their datatype, text as str objects.
+
+        Up to FEW values that are FP64 or text may be a list.
 
         Raises:
             ContentsError: they are of another type or number.
@@ -68,7 +73,7 @@ class Tensor(NamedTuple):
 class Missing:
     """No contents at all."""
 
-    def read(self, datatype: str, rows: int) -> Array:
+    def read(self, datatype: str, rows: int) -> Values:
         """Refuse."""
         raise ContentsError(f"has no data, where {rows} values of {datatype} are expected")
 
@@ -79,7 +84,7 @@ class JsonContents:
     def __init__(self, raw: msgspec.Raw) -> None:
         self._raw = raw
 
-    def read(self, datatype: str, rows: int) -> Array:
+    def read(self, datatype: str, rows: int) -> Values:
         """Decode strictly: no text for a number, no number for text, no null, bool or nesting."""
         try:
             values = _DECODERS[datatype].decode(self._raw)
@@ -94,7 +99,7 @@ class RawContents:
     def __init__(self, raw: bytes | memoryview) -> None:
         self._raw = raw
 
-    def read(self, datatype: str, rows: int) -> Array:
+    def read(self, datatype: str, rows: int) -> Values:
         """Take the bytes as they are, if they are exactly as many as they must be."""
         if datatype == "BYTES":
             return _array(_split(bytes(self._raw), rows), datatype, rows)
@@ -113,7 +118,7 @@ class TypedContents:
     def __init__(self, contents: Any) -> None:
         self._contents = contents
 
-    def read(self, datatype: str, rows: int) -> Array:
+    def read(self, datatype: str, rows: int) -> Values:
         """Take the one field that belongs to the datatype."""
         field = _FIELDS[datatype]
         filled = self._contents.ListFields()
@@ -134,9 +139,11 @@ def to_bytes(values: Array, datatype: str) -> bytes:
     return b"".join(part for text in encoded for part in (_LENGTH.pack(len(text)), text))
 
 
-def _array(values: Sequence[Any], datatype: str, rows: int) -> Array:
+def _array(values: list[Any], datatype: str, rows: int) -> Values:
     if len(values) != rows:
         raise ContentsError(f"has {len(values)} values, but its shape says {rows}")
+    if rows <= FEW and datatype in ("FP64", "BYTES"):
+        return values
     if datatype == "BYTES":
         return np.array(values, dtype=object)
     try:

@@ -119,13 +119,12 @@ def encode(answer: Answer, wanted: Wanted, model: str, version: str) -> tuple[by
     outputs: list[_Output] = []
     tail: list[bytes] = []
     for output in answer.outputs:
-        values = answer.columns[output.name]
         if wanted.binary_of.get(output.name, wanted.binary):
-            raw = to_bytes(values, output.datatype)
+            raw = to_bytes(answer.columns[output.name], output.datatype)
             tail.append(raw)
             described: dict[str, Any] = {"parameters": {"binary_data_size": len(raw)}}
         else:
-            described = {"data": values.tolist()}
+            described = {"data": answer.lists[output.name]}
         outputs.append(_Output(output.name, (answer.rows,), output.datatype, **described))
     parameters = {"version": version, "prediction_id": answer.prediction_id}
     if answer.flags:

@@ -74,7 +74,8 @@ def _prove(version: Version, folder: Path) -> None:
     try:
         example = read_example(folder)
         rows = len(next(iter(example.outputs.values())))
-        answered = version.answer(version.contract.check(_tensors(version, example)).columns)
+        checked = version.contract.check(_tensors(version, example))
+        answered = version.answer(version.contract.together([checked]))
     except (OSError, msgspec.MsgspecError, StopIteration, Refused) as error:
         why = f"{type(error).__name__}: {error}"
         raise BrokenVersionError(f"{folder}: its own example fails: {why}") from error
