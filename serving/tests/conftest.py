@@ -6,13 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import a_version
 import httpx
 import pytest
+from waiting import wait_for
 
 from watchkeeper.contracts import spool as layout
 from watchkeeper.contracts.record import Line, decode_line
@@ -39,14 +39,6 @@ def free_ports(number: int) -> list[int]:
     finally:
         for each in sockets:
             each.close()
-
-
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what}: not within {seconds} s")
-        time.sleep(0.02)
 
 
 HTTP = httpx.Client(timeout=60)  # one for all: making one takes 30 ms
@@ -92,7 +84,7 @@ class Server:
 
     def start(self) -> "Server":
         self.spawn()
-        wait_for(self.is_ready, f"ready ({self.log})")
+        wait_for(self.is_ready, what=f"ready ({self.log})")
         return self
 
     def is_ready(self) -> bool:

@@ -13,8 +13,9 @@ import a_version
 import grpc
 import msgspec
 import pytest
-from conftest import HTTP, Server, wait_for
+from conftest import HTTP, Server
 from tritonclient.grpc import service_pb2 as pb
+from waiting import wait_for
 from wire import METHOD, Given, Reply, call, grpc_message, http_body, post, send, tensors
 
 from watchkeeper.contracts.record import Prediction
@@ -498,7 +499,7 @@ def test_no_path_takes_a_body_over_the_limit(server: Server, path: str) -> None:
 def test_a_message_over_the_limit_is_refused(server: Server) -> None:
     reply = call(server, b"x" * (4 * 1024 * 1024 + 1))
     assert reply.status == "RESOURCE_EXHAUSTED"
-    wait_for(lambda: server.last().status == "RESOURCE_EXHAUSTED", "a record of it")
+    wait_for(lambda: server.last().status == "RESOURCE_EXHAUSTED", what="a record of it")
     assert "limit" in server.last().error
 
 
@@ -524,7 +525,7 @@ def test_a_message_that_becomes_too_large_when_unpacked_is_refused(server: Serve
             bytes(200_000_000), compression=grpc.Compression.Gzip, timeout=60
         )
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    wait_for(lambda: server.last().status == "RESOURCE_EXHAUSTED", "a record of it")
+    wait_for(lambda: server.last().status == "RESOURCE_EXHAUSTED", what="a record of it")
     assert peak_bytes(server.process.pid) < 600_000_000
 
 
@@ -566,7 +567,7 @@ def test_a_caller_that_goes_away_before_its_message_is_recorded(server: Server) 
         # On the same connection: when it answers, the call has begun.
         channel.unary_unary("/inference.GRPCInferenceService/ServerLive")(b"", timeout=60)
         call.cancel()
-        wait_for(lambda: len(server.records()) > before, "a record of it")
+        wait_for(lambda: len(server.records()) > before, what="a record of it")
         sent.set()
     assert "went away" in server.last().error
 
@@ -584,7 +585,7 @@ def test_a_client_that_goes_away_in_the_middle_is_recorded(server: Server) -> No
     with socket.create_connection(("127.0.0.1", server.http_port)) as connection:
         head = f"POST /v2/models/{a_version.MODEL}/infer HTTP/1.1\r\nhost: x\r\n"
         connection.sendall(f"{head}content-length: 100\r\n\r\n{{".encode())
-    wait_for(lambda: server.last().status == "CANCELLED", "a record of it")
+    wait_for(lambda: server.last().status == "CANCELLED", what="a record of it")
 
 
 def test_other_ways_of_inference_are_closed(server: Server) -> None:

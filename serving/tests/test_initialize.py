@@ -11,8 +11,9 @@ from pathlib import Path
 
 import a_version
 import pytest
-from conftest import free_ports, wait_for
+from conftest import free_ports
 from mlflow.tracking import MlflowClient
+from waiting import wait_for
 
 from watchkeeper.contracts.version import MANIFEST, UNREACHABLE, read_manifest
 from watchkeeper.serving.initialize import initialize
@@ -88,7 +89,7 @@ def test_a_version_that_comes_later_is_waited_for(
     folder = tmp_path / "model"
     thread = threading.Thread(target=initialize, args=(URI, folder, 30))
     thread.start()
-    wait_for(lambda: "trying again" in caplog.text, "a first try")
+    wait_for(lambda: "trying again" in caplog.text, what="a first try")
     register(registry, version)
     thread.join(30)
     assert read_manifest(folder) == read_manifest(version)

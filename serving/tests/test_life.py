@@ -13,9 +13,10 @@ import grpc
 import httpx
 import msgspec
 import pytest
-from conftest import HTTP, Server, Starter, wait_for
+from conftest import HTTP, Server, Starter
 from test_valid_requests import offline
 from tritonclient.grpc import service_pb2 as pb
+from waiting import wait_for
 from wire import METHOD, grpc_message, http_body, send, tensors
 
 from watchkeeper.contracts.version import EXAMPLE, MANIFEST, Example, Manifest, read_manifest, seal
@@ -172,13 +173,13 @@ def test_sigterm_drains_and_resets_nothing(start: Starter) -> None:
     server = start(drain_seconds=3).start()
     assert server.process is not None
     with Clients(server) as clients:
-        wait_for(lambda: all(len(s) > 20 for s in clients.statuses.values()), "traffic")
+        wait_for(lambda: all(len(s) > 20 for s in clients.statuses.values()), what="traffic")
         server.process.send_signal(signal.SIGTERM)
-        wait_for(lambda: readiness(server) == 503, "not ready")
+        wait_for(lambda: readiness(server) == 503, what="not ready")
         clients.leave.set()
         answered = len(clients.statuses["http"])
         assert HTTP.get(f"{server.url}/v2/health/live").status_code == 200
-        wait_for(lambda: len(clients.statuses["http"]) > answered, "answers while draining")
+        wait_for(lambda: len(clients.statuses["http"]) > answered, what="answers while draining")
         assert server.process.wait(60) == 0
     assert set(clients.statuses["http"]) == {"200"}
     assert set(clients.statuses["grpc"]) == {"OK"}
@@ -200,7 +201,7 @@ def test_a_request_that_is_half_sent_at_sigterm_is_still_answered(start: Starter
         connection.settimeout(60)
         connection.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body[:50])
         server.process.send_signal(signal.SIGTERM)
-        wait_for(lambda: readiness(server) == 503, "not ready")
+        wait_for(lambda: readiness(server) == 503, what="not ready")
         connection.sendall(body[50:])
         answer = connection.recv(65536)
     assert b"200 OK" in answer
@@ -217,7 +218,7 @@ def test_a_call_that_is_open_at_sigterm_is_still_answered(start: Starter) -> Non
         # On the same connection, so that its answer says that the call has begun.
         channel.unary_unary("/inference.GRPCInferenceService/ServerLive")(b"", timeout=60)
         server.process.send_signal(signal.SIGTERM)
-        wait_for(lambda: not accepts(server), "no new connections")
+        wait_for(lambda: not accepts(server), what="no new connections")
         messages.put(grpc_message(tensors(a_version.rows(1)), True).SerializeToString())
         messages.put(None)
         assert pb.ModelInferResponse.FromString(answer.result(60)).model_name == a_version.MODEL
@@ -237,7 +238,7 @@ def test_a_client_that_never_finishes_does_not_hold_up_the_end(start: Starter) -
     with socket.create_connection(("127.0.0.1", server.http_port)) as connection:
         head = f"POST {httpx.URL(server.infer_url).path} HTTP/1.1\r\nhost: x\r\n"
         connection.sendall(f"{head}content-length: 99\r\n\r\n{{".encode())
-        wait_for(lambda: readiness(server) == 200, "ready")
+        wait_for(lambda: readiness(server) == 200, what="ready")
         assert server.kill(signal.SIGTERM) == 0
 
 
@@ -257,7 +258,7 @@ def test_until_the_version_is_proven_it_is_live_but_not_ready(
         except httpx.TransportError:
             return False
 
-    wait_for(live, "live")
+    wait_for(live, what="live")
     assert readiness(server) == 503
     assert HTTP.get(f"{server.url}/v2/models/{a_version.MODEL}/ready").status_code == 503
     given = tensors(a_version.rows(1))
@@ -267,5 +268,5 @@ def test_until_the_version_is_proven_it_is_live_but_not_ready(
         ask = channel.unary_unary("/inference.GRPCInferenceService/ServerReady")
         assert not pb.ServerReadyResponse.FromString(ask(b"", timeout=60)).ready
     (slow / MANIFEST).write_bytes(content)
-    wait_for(server.is_ready, "ready")
+    wait_for(server.is_ready, what="ready")
     assert [record.status for record in server.records()] == ["UNAVAILABLE", "UNAVAILABLE"]

@@ -6,7 +6,8 @@ import socket
 
 import a_version
 import pytest
-from conftest import Server, wait_for
+from conftest import Server
+from waiting import wait_for
 from wire import http_body, tensors
 
 from watchkeeper.contracts.record import Prediction
@@ -84,7 +85,7 @@ def test_it_is_refused_in_the_one_form_and_recorded(server: Server, case: str) -
     if received:
         assert b"content-type: application/json" in head.lower()
         assert body.startswith(b'{"error":"'), received
-    wait_for(lambda: len(server.records()) > before, "a record")
+    wait_for(lambda: len(server.records()) > before, what="a record")
     records = server.records()[before:]
     assert all(isinstance(r, Prediction) and r.status != "OK" and r.error for r in records)
     assert not any("evil" in r.error for r in records)

@@ -13,9 +13,10 @@ import grpc
 import httpx
 import pytest
 import uvicorn
-from conftest import HTTP, Server, Starter, wait_for
+from conftest import HTTP, Server, Starter
 from grpc import aio
 from uvicorn.server import ServerState
+from waiting import wait_for
 from wire import METHOD, grpc_message, http_body, tensors
 
 from watchkeeper.contracts.record import Prediction, Shed
@@ -197,7 +198,9 @@ def test_http_requests_that_cannot_be_answered_in_time_are_turned_away(start: St
     def told() -> list[Shed]:
         return [line for line in server.records() if isinstance(line, Shed)]
 
-    wait_for(lambda: sum(line.count for line in told()) == len(turned_away), "all of them told")
+    wait_for(
+        lambda: sum(line.count for line in told()) == len(turned_away), what="all of them told"
+    )
     assert len(told()) <= time.time() - before + 1
     assert {line.protocol for line in told()} == {"http"}
     assert all(before - 10 < line.since < line.until <= time.time() for line in told())
@@ -259,7 +262,7 @@ def test_calls_that_waited_too_long_inside_grpc_are_turned_away(start: Starter) 
 
     wait_for(
         lambda: sum(line.count for line in lines(Shed)) == ends["RESOURCE_EXHAUSTED"],
-        "all of them told",
+        what="all of them told",
     )
     assert {line.protocol for line in lines(Shed)} == {"grpc"}
     assert [line.status for line in lines(Prediction)] == ["OK"] * ends["OK"]
@@ -271,7 +274,7 @@ def test_calls_that_waited_too_long_inside_grpc_are_turned_away(start: Starter) 
             done = channel.unary_unary(METHOD).future(message, timeout=60)
             return done.exception(60) is None
 
-        wait_for(answered, "room again")
+        wait_for(answered, what="room again")
 
 
 def test_a_few_calls_to_a_slow_model_are_no_overload(start: Starter, tmp_path: Path) -> None:
@@ -297,7 +300,9 @@ def test_connections_are_bounded_and_health_is_still_answered(start: Starter) ->
         for connection in idle:
             connection.close()
     given = http_body(tensors(a_version.rows(1)), False)[0]
-    wait_for(lambda: HTTP.post(server.infer_url, content=given).status_code == 200, "room again")
+    wait_for(
+        lambda: HTTP.post(server.infer_url, content=given).status_code == 200, what="room again"
+    )
 
 
 def test_requests_that_never_begin_do_not_wait_for_ever() -> None:

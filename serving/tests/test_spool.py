@@ -7,7 +7,8 @@ from pathlib import Path
 
 import a_version
 import httpx
-from conftest import Starter, wait_for
+from conftest import Starter
+from waiting import wait_for
 from wire import ENCODINGS, send, tensors
 
 from watchkeeper.contracts.record import Gap, Prediction, decode_line
@@ -59,7 +60,7 @@ def test_a_full_spool_refuses_the_newest_and_reports_them_once_there_is_room(
     spool.lose(2, before + 1)
     for number in segments(tmp_path)[:-1]:  # the sidecar has shipped them
         segment_path(tmp_path, number).unlink()
-    wait_for(lambda: spool.write(LINE), "room again")
+    wait_for(lambda: spool.write(LINE), what="room again")
     spool.close()
     *_, reported, last = lines(tmp_path)
     gap = decode_line(reported)
@@ -137,7 +138,7 @@ def test_a_full_spool_still_answers_and_counts(start: Starter) -> None:
         send(server, "json", given)
         return [line for line in server.records() if isinstance(line, Gap)]
 
-    wait_for(lambda: bool(reported()), "a gap")
+    wait_for(lambda: bool(reported()), what="a gap")
     assert sum(gap.lost for gap in reported()) == server.metric("watchkeeper_records_lost_total")
 
 
@@ -172,7 +173,7 @@ def test_kill_9_among_many_requests_loses_nothing_that_was_answered(start: Start
 
     with ThreadPoolExecutor(8) as pool:
         asking = [pool.submit(ask, encoding) for encoding in ENCODINGS * 2]
-        wait_for(lambda: len(answered) >= 1000, "answers")
+        wait_for(lambda: len(answered) >= 1000, what="answers")
         server.kill(signal.SIGKILL)
         for each in asking:
             each.result(60)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import sys
 
+from watchkeeper.contracts.logs import set_up_log
 from watchkeeper.contracts.settings import read_settings
 from watchkeeper.contracts.version import BrokenVersionError
 from watchkeeper.serving.settings import ServingSettings
@@ -13,7 +14,7 @@ logger = logging.getLogger("watchkeeper.serving")
 
 def main() -> int:
     """Serve until SIGTERM, then return 0; 1 if the version cannot be served, 2 for bad settings."""
-    logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    set_up_log()
     for chatty in ("mlserver", "uvicorn"):
         logging.getLogger(chatty).setLevel("WARNING")
     try:
