@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from watchkeeper.contracts.exits import end_at_sigterm
 from watchkeeper.contracts.logs import set_up_log
 from watchkeeper.contracts.names import InvalidNameError, parse_model_uri
 from watchkeeper.contracts.settings import SettingsError, read_settings
@@ -89,6 +90,7 @@ def main() -> int:
     """Return 0 when the version is there, 1 if it cannot be had, 75 while the registry is away,
     2 for wrong arguments.
     """
+    end_at_sigterm()
     set_up_log()
     logging.getLogger("urllib3").setLevel("ERROR")
     try:
