@@ -61,11 +61,16 @@ images: images/.venv/.locked ## build every component's image and load it into t
 	@images/.venv/bin/python -m watchkeeper.images
 
 .PHONY: chart-test
-chart-test: cluster ## the tests of the Helm chart
-	PATH=$(CURDIR)/.cluster/bin:$$PATH cluster/.venv/bin/python -m pytest -q -c cluster/pyproject.toml charts/watchkeeper/tests
+chart-test: cluster registry/.venv/.locked ## the tests of the Helm chart, its manifests and documents, before the real API server
+	PATH=$(CURDIR)/.cluster/bin:$$PATH cluster/.venv/bin/python -m pytest -q -c charts/watchkeeper/tests/pytest.ini charts/watchkeeper/tests
+
+.PHONY: manifests
+manifests: cluster ## write manifests/ and the table of the chart's values anew
+	PATH=$(CURDIR)/.cluster/bin:$$PATH cluster/.venv/bin/python charts/manifests.py
+	cluster/.venv/bin/python charts/values_table.py
 
 .PHONY: e2e
-e2e: environments ## the story on a cluster with the images: by KUBECONFIG, or the one of `make cluster`
+e2e: environments $(if $(KUBECONFIG),,cluster) ## the story on a cluster with the images: by KUBECONFIG, or the one of `make cluster`
 	PYTHONPATH=tests/e2e:tests/e2e/support demo/.venv/bin/python -m pytest -q -c tests/e2e/pytest.ini tests/e2e
 
 .PHONY: cluster-test
