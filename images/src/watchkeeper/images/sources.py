@@ -17,7 +17,10 @@ IMAGES = {
 }
 # what an image's folder may bring, and what those with code of ours share
 OWN = ("Dockerfile", "pyproject.toml", "uv.lock", "start", "src")
-SHARED = ("uv-requirements.txt", ".dockerignore", "core/pyproject.toml", "core/src")
+SHARED = (
+    *("uv-requirements.txt", ".dockerignore", "images/trim"),
+    *("core/pyproject.toml", "core/src"),
+)
 
 
 def digests(root: Path, base: str) -> dict[str, str]:
