@@ -6,18 +6,30 @@ from contextlib import AbstractContextManager
 import pytest
 from accounts import check_accounts
 from faults import HOLD, delete_pod, evict, held, kill_container, lasting, scaled_to_nothing
-from installation import Installation
+from installation import ROLLOUT, Installation
 from kube import Json, items, until
 from load import Load
-from told import candidate, check_promotion, scenario, share
+from told import check_promotion, newest, scenario, share
 
 MODEL = "ai4i-failure"
 SERVER, SIDECAR = "kserve-container", "drift"
 PATIENCE = 240.0
+STEP_SECONDS = 12.0
 
 pytestmark = pytest.mark.skipif(
     not HOLD.is_dir(), reason="programs of the node can be stopped on `make cluster` only"
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def longer_steps(installation: Installation) -> Iterator[None]:
+    """Steps that last long enough for something to go wrong in each."""
+    models = installation.values()["models"]
+    for model in models.values():
+        model["policies"]["rollout"] = {**ROLLOUT, "step_seconds": STEP_SECONDS}
+    installation.install(models=models)
+    yield
+    installation.install()
 
 
 @pytest.fixture(scope="module")
@@ -46,19 +58,19 @@ def test_a_rollout_goes_on_over_the_death_of_everything_in_it(
     installation: Installation, load: Load
 ) -> None:
     namespace, stable = installation.namespace, installation.model(MODEL)["production"]
-    canary = candidate(installation, MODEL)
-    until("10 %", lambda: share(installation, MODEL, canary) >= 10, PATIENCE)
+    canary = newest(installation, MODEL)
+    step(installation, canary, 10)
     component = "--selector=app.kubernetes.io/component=rollout"
     (controller,) = items("pods", component, f"--namespace={namespace}")
     delete_pod(namespace, controller["metadata"]["name"])
     load.check()
 
-    until("25 %", lambda: share(installation, MODEL, canary) >= 25, PATIENCE)
+    step(installation, canary, 25)
     kill_container(namespace, server(installation, canary), SIDECAR)
     kill_container(namespace, server(installation, canary), SERVER)
     load.check()
 
-    until("50 %", lambda: share(installation, MODEL, canary) >= 50, PATIENCE)
+    step(installation, canary, 50)
     delete_pod(namespace, server(installation, stable))
     load.check()
 
@@ -74,18 +86,14 @@ def test_a_rollout_goes_on_over_outages_of_all_that_it_needs(
     with held("kube-controller-manager"):
         lasting(load.check)
     until("the run has ended well", lambda: ended_well(installation, run), PATIENCE)
-    canary = candidate(installation, MODEL)
+    canary = newest(installation, MODEL)
     outages: dict[int, Callable[[], AbstractContextManager[None]]] = {
-        10: lambda: scaled_to_nothing(namespace, "deployment/watchkeeper-mlflow"),
-        25: lambda: scaled_to_nothing(namespace, "statefulset/watchkeeper-postgresql"),
+        10: lambda: scaled_to_nothing(namespace, "statefulset/watchkeeper-postgresql"),
+        25: lambda: scaled_to_nothing(namespace, "deployment/watchkeeper-mlflow"),
         50: lambda: held("kube-apiserver"),
     }
     for percent, outage in outages.items():
-
-        def has_come(percent: int = percent) -> bool:
-            return share(installation, MODEL, canary) >= percent
-
-        until(f"{percent} %", has_come, PATIENCE)
+        step(installation, canary, percent)
         with outage():
             lasting(load.check)
         load.check()
@@ -103,6 +111,16 @@ def test_no_request_has_failed_and_the_ledger_is_exact(
 def train(installation: Installation) -> str:
     run: str = installation.watchkeeper("train", MODEL)["run"]
     return run
+
+
+def step(installation: Installation, version: int, percent: int) -> None:
+    """Wait until a version has at least so much of the traffic; it must not have all of it yet."""
+    until(
+        f"{percent} % for version {version}",
+        lambda: share(installation, MODEL, version) >= percent,
+        PATIENCE,
+    )
+    assert share(installation, MODEL, version) < 100
 
 
 def running(installation: Installation, run: str) -> Json | None:

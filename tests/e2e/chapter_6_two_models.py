@@ -8,7 +8,7 @@ from accounts import check_accounts
 from installation import Installation
 from kube import until
 from load import Load
-from told import candidate, check_promotion, scenario
+from told import check_promotion, newest, scenario
 
 from watchkeeper.demo.ledger import count_reports
 from watchkeeper.demo.worlds import find
@@ -49,7 +49,7 @@ def test_one_rolls_out_while_the_other_drifts(
         lambda: installation.model(ROLLS)["runs"].get(run) == "succeeded",
         300.0,
     )
-    check_promotion(installation, ROLLS, candidate(installation, ROLLS))
+    check_promotion(installation, ROLLS, newest(installation, ROLLS))
     until(
         "the drifted one has a new version past its gate",
         lambda: max(installation.versions(DRIFTS, "gate-passed")) > stable,

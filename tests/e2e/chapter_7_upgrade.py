@@ -1,6 +1,7 @@
 """helm upgrade with a new training image trains each model once; helm rollback goes back."""
 
 import json
+import secrets
 from collections.abc import Iterator
 
 import pytest
@@ -10,11 +11,11 @@ from installation import RELEASE, Installation
 from kube import get, helm, items, until
 from load import Load
 from retag import tag_again, tag_of_images
-from told import candidate, check_promotion, scenario
+from told import check_promotion, newest, scenario
 
 MODELS = ("ai4i-failure", "warranty-risk")
 MODEL = MODELS[0]  # has the load
-NEW_TAG = "upgraded"
+NEW_TAG = f"upgraded-{secrets.token_hex(3)}"
 # The chart's own pods have it, the servers that rollout and KServe make have not.
 OURS = "--selector=app.kubernetes.io/managed-by=Helm"
 
@@ -62,7 +63,7 @@ def test_the_same_image_again_starts_none(installation: Installation, load: Load
 
 
 def test_the_new_version_takes_over(installation: Installation, load: Load) -> None:
-    check_promotion(installation, MODEL, candidate(installation, MODEL))
+    check_promotion(installation, MODEL, newest(installation, MODEL))
     load.check()
 
 
@@ -99,7 +100,7 @@ def test_the_old_release_answers_and_trains(installation: Installation, load: Lo
 def test_no_request_has_failed_and_the_ledger_is_exact(
     installation: Installation, load: Load
 ) -> None:
-    check_promotion(installation, MODEL, candidate(installation, MODEL))
+    check_promotion(installation, MODEL, newest(installation, MODEL))
     load.stop()
     check_accounts(installation, load)
 

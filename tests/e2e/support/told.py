@@ -1,8 +1,9 @@
 """What rollouts and plants of the story have in common."""
 
 from installation import ROLLOUT, Installation
-from kube import until
+from kube import get, until
 
+from watchkeeper.contracts.names import serving_name
 from watchkeeper.demo.shares import LEVEL, p_value
 from watchkeeper.demo.worlds import STEADY, find
 
@@ -12,17 +13,19 @@ def scenario(installation: Installation, model: str) -> str:
     return find(model).drift if installation.episodes(model) else STEADY
 
 
-def candidate(installation: Installation, model: str) -> int:
-    """Return the newest version that is past its gate; it must not be in production yet."""
-    version = max(installation.versions(model, "gate-passed"))
-    assert version not in installation.versions(model, "promoted")
-    return version
+def newest(installation: Installation, model: str) -> int:
+    """Return the newest version that is past its gate."""
+    return max(installation.versions(model, "gate-passed"))
 
 
 def share(installation: Installation, model: str, version: int) -> int:
-    """Return the percent of the traffic that a version has, once the gateway has confirmed it."""
-    told = installation.model(model)
-    return int(told["weights"].get(str(version), 0)) if told["confirmed"] else 0
+    """Return the percent of the traffic that a version's route gives it; steps are over soon, so
+    the route itself is asked.
+    """
+    route = get("httproute", model, f"--namespace={installation.namespace}")
+    name = f"{serving_name(model, version)}-predictor"
+    weights = {one["name"]: one["weight"] for one in route["spec"]["rules"][-1]["backendRefs"]}
+    return int(weights.get(name, 0))
 
 
 def check_promotion(installation: Installation, model: str, version: int) -> None:
