@@ -23,6 +23,7 @@ class Late:
     def __init__(self, ledger: Ledger, misses: int) -> None:
         self.misses = {"installation": misses, "registry": misses}
         self.opened = 0
+        self.registry_code = ""
         self.created: list[str] = []
         parts: Any = self
         self.installation = Installation(parts, ledger, parts, parts, MODELS)
@@ -33,7 +34,7 @@ class Late:
         return self.installation
 
     def versions(self, _model: str) -> list[Any]:
-        self._miss("registry", RegistryError("not up yet"))
+        self._miss("registry", RegistryError("not up yet", self.registry_code))
         return []
 
     def aliases(self, _model: str) -> dict[str, int]:
@@ -79,10 +80,10 @@ def test_a_system_that_comes_late_is_waited_for_and_opened_once(
     ledger.close()
 
 
-def test_what_the_platform_goes_on_to_refuse_is_not_waited_for(
+def test_what_goes_on_to_be_refused_is_not_waited_for(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(code, "PLATFORM_SECONDS", 0.05)
+    monkeypatch.setattr(code, "REFUSED_SECONDS", 0.05)
     late = opened_late(ledger, monkeypatch, misses=10**6)
     with pytest.raises(PlatformError, match="not installed yet"):
         code.train_for_code("2.0", wait=3600)
@@ -91,6 +92,9 @@ def test_what_the_platform_goes_on_to_refuse_is_not_waited_for(
     with pytest.raises(RegistryError, match="not up yet"):
         code.train_for_code("2.0", wait=0.5)
     assert time.monotonic() - started > 0.5, "a registry may come late"
+    late.registry_code = "UNAUTHENTICATED"
+    with pytest.raises(RegistryError, match="not up yet"):
+        code.train_for_code("2.0", wait=3600)
     ledger.close()
 
 

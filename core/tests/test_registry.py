@@ -1,15 +1,17 @@
 """Fetching a version's files from a registry that is a folder, by MLflow's own client."""
 
+import http.server
 import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
 
-from watchkeeper.registry import Registry
+from watchkeeper.registry import Registry, RegistryError
 
 MODEL = "pump-failure"
 URI = f"mlflow://{MODEL}/1"
@@ -53,6 +55,34 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def read(folder: Path) -> dict[str, str]:
     paths = [path for path in folder.rglob("*") if path.is_file()]
     return {str(path.relative_to(folder)): path.read_text() for path in paths}
+
+
+class Refuses(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_error(int(self.headers.get("Authorization") is None) * 401 or 403)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_who_is_not_let_in_is_told_from_a_registry_that_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with http.server.HTTPServer(("127.0.0.1", 0), Refuses) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        for name in ("", "me"):
+            monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", name)
+            monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", name)
+            with pytest.raises(RegistryError) as error:
+                Registry(f"http://127.0.0.1:{server.server_port}").aliases(MODEL)
+            assert error.value.refused
+        server.shutdown()
+        thread.join()
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(RegistryError) as error:
+        Registry("http://127.0.0.1:1").aliases(MODEL)
+    assert not error.value.refused
 
 
 @pytest.mark.parametrize("there", [True, False])

@@ -18,7 +18,7 @@ from watchkeeper.platforms import PlatformError, Run
 from watchkeeper.registry import CODE_TAG, RUN_TAG, RegistryError
 
 POLL_SECONDS = 2.0
-PLATFORM_SECONDS = 30.0  # as long as the platform may go on to say the same
+REFUSED_SECONDS = 30.0  # as long as one may go on to refuse in the same words
 MOST_TRIGGER = 255  # characters that the ledger keeps
 
 Answer = TypeVar("Answer")
@@ -53,7 +53,7 @@ def train_for_code(code_version: str, model: str = "", wait: float = 0.0) -> lis
 def _answered(ask: Callable[[], Answer], deadline: float) -> Answer:
     """Ask until all parts answer; raises what the last try did.
 
-    A database comes late, a platform does not: what that refuses it goes on to refuse.
+    A database or a registry comes late; a platform does not, and a password gets no better.
     """
     said, since = "", 0.0
     while True:
@@ -66,7 +66,8 @@ def _answered(ask: Callable[[], Answer], deadline: float) -> Answer:
                 since = now
             if now > deadline:
                 raise
-            if isinstance(error, PlatformError) and now - since > PLATFORM_SECONDS:
+            refused = isinstance(error, PlatformError) or getattr(error, "refused", False)
+            if refused and now - since > REFUSED_SECONDS:
                 raise
             time.sleep(POLL_SECONDS)
 

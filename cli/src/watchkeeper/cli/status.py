@@ -144,9 +144,10 @@ def without_passwords(endpoints: Endpoints) -> Endpoints:
 
 
 def print_endpoints(console: Console, endpoints: Endpoints) -> None:
-    """Show where things are."""
+    """Show where things are, as far as that is said."""
     for name in ("v2", "mlflow", "drift", "metrics"):
-        console.print(f"  {name:8} {getattr(endpoints, name)}")
+        if where := getattr(endpoints, name):
+            console.print(f"  {name:8} {where}")
 
 
 def _table(model: ModelStatus, down: dict[str, str]) -> Table:

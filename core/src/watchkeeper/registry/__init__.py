@@ -41,6 +41,11 @@ class RegistryError(RuntimeError):
         super().__init__(message)
         self.code = code
 
+    @property
+    def refused(self) -> bool:
+        """Tell whether MLflow lets this user not do it, which no later try changes."""
+        return self.code in ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED")
+
 
 MISSING = "RESOURCE_DOES_NOT_EXIST"
 
