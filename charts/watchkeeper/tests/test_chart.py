@@ -76,6 +76,12 @@ def test_a_value_that_cannot_be_is_refused_in_words(value: str) -> None:
     assert BAD[value] in rendered.stderr
 
 
+def test_secrets_are_no_part_of_the_release() -> None:
+    """As a part of it, a rollback would bring back passwords that have been changed since."""
+    assert "kind: Secret\n" in helm("template", "watchkeeper", str(CHART), *NAMED).stdout
+    assert "kind: Secret\n" not in helm("template", "w", str(CHART), *NAMED, "--no-hooks").stdout
+
+
 def test_no_place_of_the_values_takes_unknown_names() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
     # Helm's own, and what Kubernetes has as a list of objects
