@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
@@ -18,3 +19,11 @@ def kubectl(*words: str, given: str | None = None) -> subprocess.CompletedProces
         timeout=120,
         check=False,
     )
+
+
+def remove(*words: str) -> None:
+    """Delete objects, and try again for a minute while the API server does not answer."""
+    deadline = time.monotonic() + 60.0
+    while (said := kubectl("delete", *words, "--ignore-not-found")).returncode:
+        assert time.monotonic() < deadline, said.stderr
+        time.sleep(2.0)

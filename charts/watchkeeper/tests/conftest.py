@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from api_server import kubectl
+from api_server import kubectl, remove
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,7 @@ def namespace() -> Iterator[str]:
                 kubectl("label", "namespace", each, label).check_returncode()
         yield name
     finally:
-        kubectl("delete", "namespace", *both, "--wait=false")
+        remove("namespace", *both, "--wait=false")
 
 
 @pytest.fixture(scope="session")
@@ -49,4 +49,4 @@ def prometheus_operator() -> Iterator[None]:
         kubectl("wait", "--for=condition=Established", "crd", *names).check_returncode()
         yield
     finally:
-        kubectl("delete", "crd", *names, "--ignore-not-found")
+        remove("crd", *names)
