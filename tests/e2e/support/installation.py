@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +65,23 @@ class Installation:
     def namespaces(self) -> tuple[str, str, str]:
         return self.namespace, self.training, f"{self.namespace}-plant"
 
-    def prepare(self) -> None:
-        """Make the namespaces, and what an installation finds there: a plant's database."""
+    def begin(self) -> None:
+        """Make the namespaces, and install the release while the plants get their past."""
         for name in self.namespaces:
             metadata = {"name": name, "labels": RESTRICTED}
             apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
-        self.plant = Plant(self.namespaces[2], image("postgresql"))
-        apply(secret_of(self.training, "plant", {"url": self.plant.inside}))
+        with ThreadPoolExecutor() as aside:
+            planted = aside.submit(self._plant)
+            self.install()
+            self.plant = planted.result()
+        url = make_url(self.secret("ledger-url"))
+        self.ledger = Ledger(shown(from_outside(url, self.namespace, "watchkeeper-postgresql")))
+
+    def _plant(self) -> Plant:
+        """Have the plants' database; the first training Jobs wait for the Secret with its URL."""
+        made = Plant(self.namespaces[2], image("postgresql"))
+        apply(secret_of(self.training, "plant", {"url": made.inside}))
+        return made
 
     def values(self) -> Json:
         model = {
@@ -81,8 +92,9 @@ class Installation:
             "models": {"ai4i-failure": {**model, "replicas": 2}, "warranty-risk": model},
             "training": {"createNamespace": False},
             "rollout": {"turnSeconds": 0.5},
-            # A machine that trains, serves and asks at once makes requests wait.
-            "serving": {"queueSeconds": 2.0},
+            # A machine that trains, serves and asks at once makes requests wait; none shall be
+            # turned away while the gateway still waits for the answer.
+            "serving": {"queueSeconds": 8.0},
             "gateway": {"port": self.port},
             "networkPolicies": {"source": [{"ports": [{"port": 5432}]}]},
         }
@@ -95,12 +107,6 @@ class Installation:
             *("upgrade", "--install", RELEASE, str(CHART), f"--namespace={self.namespace}"),
             *(f"--values={IMAGES}", f"--values={file}", "--wait", "--timeout=8m"),
         )
-
-    def connect(self) -> None:
-        """Open the ledger from outside."""
-        url = make_url(self.secret("ledger-url"))
-        outside = from_outside(url, self.namespace, "watchkeeper-postgresql")
-        self.ledger = Ledger(shown(outside))
 
     def secret(self, key: str) -> str:
         return secret(self.namespace, "watchkeeper", key)

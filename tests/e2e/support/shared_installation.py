@@ -6,6 +6,7 @@ work on a single chapter.
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,12 +31,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 def installation(request: pytest.FixtureRequest) -> Iterator[Installation]:
     """The chart, installed and removed again; a failure leaves what to look at in a folder."""
     made = Installation(FOLDER / (NAME or "last"), NAME)
+    if not made.lasting:
+        shutil.rmtree(made.folder, ignore_errors=True)
     made.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         try:
-            made.prepare()
-            made.install()
-            made.connect()
+            made.begin()
             with contextlib.closing(made.ledger):
                 yield made
         except BaseException:
