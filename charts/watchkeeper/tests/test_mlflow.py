@@ -105,6 +105,33 @@ def test_without_its_password_it_does_not_start(tmp_path: Path) -> None:
     assert "the password is missing" in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("registry", "users"),
+    [
+        ("postgresql+psycopg://w:p%40ss@db/mlflow", "postgresql+psycopg://w:p%%40ss@db/mlflow"),
+        ("mysql+pymysql://w:p%40ss@db/mlflow", "sqlite:///{folder}/users.db"),
+    ],
+)
+def test_users_are_beside_the_registry_unless_that_is_mysql(
+    tmp_path: Path, registry: str, users: str
+) -> None:
+    shows = tmp_path / "mlflow"
+    shows.write_text('#!/bin/sh\ncat "$MLFLOW_AUTH_CONFIG_PATH"\necho "$@"\n')
+    shows.chmod(0o755)
+    (tmp_path / "password").write_text(PASSWORD)
+    given = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "TMPDIR": str(tmp_path),
+        "MLFLOW_BACKEND_STORE_URI": registry,
+        "MLFLOW_AUTH_ADMIN_PASSWORD_FILE": str(tmp_path / "password"),
+    }
+    said = subprocess.run(
+        [REGISTRY / "start", "server"], env=given, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert f"database_uri = {users.format(folder=tmp_path)}" in said
+    assert said[-1] == "server --app-name=basic-auth"
+
+
 @pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not on PATH")
 @pytest.mark.parametrize("enabled", [True, False])
 def test_whoever_calls_mlflow_has_its_password_if_it_asks(*, enabled: bool) -> None:
