@@ -8,10 +8,9 @@ from accounts import check_accounts
 from installation import Installation
 from kube import until
 from load import Load
-from told import check_promotion, newest, scenario
+from told import check_promotion, newest, other_scenario, scenario, share
 
 from watchkeeper.demo.ledger import count_reports
-from watchkeeper.demo.worlds import find
 
 ROLLS, DRIFTS = "ai4i-failure", "warranty-risk"
 QUIET_WINDOWS = 2
@@ -20,10 +19,10 @@ QUIET_WINDOWS = 2
 @pytest.fixture(scope="module")
 def loads(installation: Installation) -> Iterator[dict[str, Load]]:
     """A steady load on each."""
-    how = scenario(installation, ROLLS)
+    how = {model: scenario(installation, model) for model in (ROLLS, DRIFTS)}
     with (
-        Load(installation, ROLLS, "rolls", rate=30.0, scenario=how) as one,
-        Load(installation, DRIFTS, "drifts", rate=40.0) as other,
+        Load(installation, ROLLS, "rolls", rate=30.0, scenario=how[ROLLS]) as one,
+        Load(installation, DRIFTS, "drifts", rate=40.0, scenario=how[DRIFTS]) as other,
     ):
         yield {ROLLS: one, DRIFTS: other}
 
@@ -32,44 +31,39 @@ def test_one_rolls_out_while_the_other_drifts(
     installation: Installation, loads: dict[str, Load]
 ) -> None:
     stable = installation.model(DRIFTS)["production"]
-    assert installation.episodes(DRIFTS) == set()
     until(
         "windows were examined and not drifted",
         lambda: quiet(installation, stable) >= QUIET_WINDOWS,
         120.0,
     )
-    episodes = installation.episodes(ROLLS)
+    episodes = {model: len(installation.episodes(model)) for model in loads}
     jobs = {model: len(installation.jobs(model)) for model in loads}
-
-    drifted = time.time()
-    loads[DRIFTS].switch(find(DRIFTS).drift)
     run = installation.watchkeeper("train", ROLLS)["run"]
     until(
         "the run has ended well",
         lambda: installation.model(ROLLS)["runs"].get(run) == "succeeded",
         300.0,
     )
-    check_promotion(installation, ROLLS, newest(installation, ROLLS))
+    new = newest(installation, ROLLS)
+    until("its first step", lambda: share(installation, ROLLS, new) > 0, 240.0)
+    drifted = time.time()
+    loads[DRIFTS].switch(other_scenario(installation, DRIFTS))
+
+    check_promotion(installation, ROLLS, new)
     until(
         "the drifted one has a new version past its gate",
-        lambda: max(installation.versions(DRIFTS, "gate-passed")) > stable,
+        lambda: newest(installation, DRIFTS) > stable,
         300.0,
     )
-    new = max(installation.versions(DRIFTS, "gate-passed"))
-    check_promotion(installation, DRIFTS, new)
+    check_promotion(installation, DRIFTS, newest(installation, DRIFTS))
     for load in loads.values():
         load.check()
 
-    # it was at once: the one took its steps between the other's drift and its new version
-    first = promoted(installation, ROLLS)
-    assert drifted < first < promoted(installation, DRIFTS)
-    # and nothing of one was taken for the other's
-    assert installation.episodes(ROLLS) == episodes
-    assert len(installation.episodes(DRIFTS)) == 1
-    assert {model: len(installation.jobs(model)) - jobs[model] for model in jobs} == {
-        ROLLS: 1,
-        DRIFTS: 1,
-    }
+    # it was at once, and nothing of one was taken for the other's
+    assert drifted < promoted(installation, ROLLS)
+    for model, more in {ROLLS: 0, DRIFTS: 1}.items():
+        assert len(installation.episodes(model)) == episodes[model] + more
+        assert len(installation.jobs(model)) == jobs[model] + 1
 
 
 def test_no_request_has_failed_and_the_ledger_is_exact(
