@@ -167,7 +167,7 @@ class Installation:
     def remove(self) -> None:
         """Remove all of it, the volumes too."""
         words = (RELEASE, f"--namespace={self.namespace}", "--ignore-not-found")
-        ask("helm", "uninstall", *words, "--wait", "--timeout=3m", seconds=200.0)
+        ask("helm", "uninstall", *words, "--timeout=3m", seconds=200.0)
         options = ("--ignore-not-found", "--wait=true", "--timeout=170s")
         kubectl("delete", "namespace", *self.namespaces, *options, seconds=180.0)
 
