@@ -29,7 +29,7 @@ def test_only_the_tail_of_its_spool_is_missing(installation: Installation) -> No
         load.check()
         answered = load.answered()
         until("more answers", lambda: load.answered() >= answered + ANSWERS)
-    load.check()
+        load.check()
     accounts = add_up(installation, load)
     assert (accounts.wrong, accounts.twice, accounts.strange) == ([], set(), set())
     lost = [one for one in load.answers() if request_of(one.prediction) in accounts.missing]
