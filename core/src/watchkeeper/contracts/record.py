@@ -12,7 +12,9 @@ Protocol = Literal["http", "grpc"]
 OK = "OK"
 
 
-class Prediction(msgspec.Struct, frozen=True, tag="prediction", tag_field="kind"):
+class Prediction(
+    msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag="prediction", tag_field="kind"
+):
     """One inference request as it was served, or refused.
 
     ``id`` is the request part of the prediction id, ``attempt`` counts the gateway's tries from
