@@ -1,10 +1,14 @@
 """The programs that build images and keep them: buildah, or Docker where there is kind."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Protocol
 
 from watchkeeper.cluster.asking import ask
+from watchkeeper.cluster.layout import ClusterError
+
+log = logging.getLogger(__name__)
 
 BUILD_SECONDS = 1800.0
 STAGES = 14  # that are kept to build on: two of every image
@@ -55,8 +59,11 @@ class Buildah:
         """Forget all stages but the newest, with the layers that only they had."""
         # without names, the newest first
         command = ("buildah", "images", "--filter", "dangling=true", "--format", "{{.ID}}")
-        if old := _run(*command).split()[STAGES:]:
-            _run("buildah", "rmi", *old)
+        for stage in _run(*command).split()[STAGES:]:
+            try:
+                _run("buildah", "rmi", stage)
+            except ClusterError as error:  # the container of a build that was killed needs it
+                log.info("a stage stays: %s", error)
 
 
 class Docker:
