@@ -108,12 +108,10 @@ class Recorder:
             )
             with self._watch as watch:
                 assert watch.stdout is not None
-                lines: list[str] = []
-                for line in watch.stdout:
-                    lines.append(line)
-                    if line == "}\n":  # the end of one, printed for people
-                        self._take(json.loads("".join(lines))["object"])
-                        lines.clear()
+                for line in watch.stdout:  # an event each, unlike other JSON of kubectl
+                    event = json.loads(line)
+                    if event["type"] != "ERROR":
+                        self._take(event["object"])
             self._ended.wait(1.0)  # the API server may be away
 
     def _take(self, pod: dict[str, Any]) -> None:
