@@ -12,6 +12,7 @@ Protocol = Literal["http", "grpc"]
 OK = "OK"
 
 
+# One is made for each request: no cycle can begin in it, and what is empty need not be written.
 class Prediction(
     msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag="prediction", tag_field="kind"
 ):
