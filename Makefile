@@ -83,7 +83,9 @@ kind: images/.venv/.locked ## a cluster by Docker and kind instead, with KServe 
 
 ## the checks
 .PHONY: test
-test: $(COMPONENTS:%=test-%) test-loop ## every test
+test: environments databases ## every test; those of the components two at a time
+	@$(MAKE) --jobs=2 --output-sync=target $(COMPONENTS:%=test-%)
+	@$(MAKE) test-loop
 
 .PHONY: $(COMPONENTS:%=test-%)
 $(COMPONENTS:%=test-%): test-%: environments databases

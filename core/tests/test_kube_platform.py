@@ -5,6 +5,7 @@ Status that no controller writes here is written by the tests, through ``as_...`
 
 import concurrent.futures
 import json
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -226,7 +227,7 @@ def test_a_version_whose_registry_is_away_waits_and_has_not_failed(
     assert rollout.serving(MODEL)[1].state == "ready"
 
 
-def test_what_keeps_a_version_from_starting_is_said(
+def test_a_version_whose_pods_nobody_takes_waits_and_is_told_why(
     system: KubeSystem, rollout: KubePlatform
 ) -> None:
     rollout.serve(MODEL, 1)
@@ -237,11 +238,14 @@ def test_what_keeps_a_version_from_starting_is_said(
         "message": "violates PodSecurity",
     }
     system.as_kserve(MODEL, 1, available=0, conditions=[refused])
-    assert rollout.serving(MODEL)[1].reason == "violates PodSecurity"
+    found = rollout.serving(MODEL)[1]
+    assert (found.state, found.reason) == ("waiting", "for its pods: violates PodSecurity")
     system.as_kserve(MODEL, 1, available=0, conditions=[{**refused, "status": "False"}])
     full = {"type": "PodScheduled", "status": "False", "message": "0/1 nodes: no cpu"}
     system.as_kubelet(MODEL, 1, conditions=[full])
-    assert rollout.serving(MODEL)[1].reason.endswith("0/1 nodes: no cpu")
+    found = rollout.serving(MODEL)[1]
+    assert found.state == "waiting"
+    assert re.fullmatch(r"for room: .*: 0/1 nodes: no cpu", found.reason)
     system.say(
         api.INFERENCE_SERVICE,
         SERVICE,

@@ -7,7 +7,7 @@ import pytest
 from accounts import check_accounts
 from faults import HOLD, delete_pod, evict, held, kill_container, lasting, scaled_to_nothing
 from installation import ROLLOUT, Installation
-from kube import Json, items, kubectl, until
+from kube import Json, items, until
 from load import Load
 from told import check_promotion, newest, scenario, share
 
@@ -124,15 +124,11 @@ def step(installation: Installation, version: int, percent: int) -> None:
 
 
 def running(installation: Installation, run: str) -> Json | None:
-    """Return the pod of a run that is at work and not about to end.
-
-    Before its first word a program loads its libraries, and the first process of a container does
-    not hear of its end until it has said that it wants to.
-    """
-    place = f"--namespace={installation.training}"
-    for pod in items("pods", f"--selector=batch.kubernetes.io/job-name={run}", place):
+    """Return the pod of a run that runs and is not about to end."""
+    selector = f"--selector=batch.kubernetes.io/job-name={run}"
+    for pod in items("pods", selector, f"--namespace={installation.training}"):
         if pod["status"]["phase"] == "Running" and "deletionTimestamp" not in pod["metadata"]:
-            return pod if kubectl("logs", pod["metadata"]["name"], place) else None
+            return pod
     return None
 
 

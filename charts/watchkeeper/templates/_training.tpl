@@ -27,6 +27,8 @@ template:
     dnsPolicy: ClusterFirst
     schedulerName: default-scheduler
     terminationGracePeriodSeconds: 30
+    # A run that were the first process of its container would not hear of its end while it starts.
+    shareProcessNamespace: true
     serviceAccountName: {{ .name }}-training
     automountServiceAccountToken: false
     containers:

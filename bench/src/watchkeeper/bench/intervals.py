@@ -1,4 +1,4 @@
-"""Paired ratios: what one round says about two servers, and all rounds together."""
+"""Paired ratios: what two measurements say about two servers, and all pairs together."""
 
 from collections.abc import Sequence
 
@@ -18,9 +18,9 @@ class Ratio(msgspec.Struct, frozen=True):
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
-    """Compare rates that were measured in the same rounds, one of each a round.
+    """Compare rates of which each was measured right after or before its partner.
 
-    With a single round the bounds are 0 and infinity: one round says nothing about the next.
+    With a single pair the bounds are 0 and infinity: one says nothing about the next.
     """
     logs = np.log(np.asarray(ours, float)) - np.log(np.asarray(theirs, float))
     mean = float(logs.mean())

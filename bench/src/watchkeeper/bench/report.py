@@ -11,7 +11,7 @@ import msgspec
 from watchkeeper.bench.intervals import ratio
 
 Key = tuple[str, str, int]  # server, encoding, rows
-Rates = Mapping[Key, Sequence[float]]  # one of each a round
+Rates = Mapping[Key, Sequence[float]]  # as many of each that are compared
 _TARGETS: tuple[tuple[str, Key, Key, float | None], ...] = (
     ("HTTP JSON, 1 row", ("watchkeeper", "json", 1), ("mlserver-sklearn", "json", 1), 40),
     ("HTTP JSON, 1 row", ("watchkeeper", "json", 1), ("fastapi", "json", 1), 40),
@@ -84,7 +84,8 @@ def page(rows: Sequence[Row], rates: Rates, rounds: int, seconds: float) -> str:
         "runtime runs it, with a line of log for each request; only `parallel_workers` is 0, which",
         "is faster here. Its runtime `constant`, which answers the same whatever it is asked, gets",
         "Watchkeeper's own requests; `quiet-constant` is the same without the log of requests.",
-        "The record's cost is that of one process whose records are switched off and on.",
+        "The record's cost is that of one process whose records are switched off and on, four",
+        "times a round.",
         "",
         "| what | target | measured | |",
         "|---|---|---|---|",

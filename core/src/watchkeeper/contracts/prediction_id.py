@@ -9,7 +9,8 @@ request, version, rows and time.
 
 import hmac
 import re
-from typing import NamedTuple
+
+import msgspec
 
 _FORM = re.compile(
     r"([0-9a-f]{32})-([1-9][0-9]{0,9})-([1-9][0-9]{0,9})-([0-9a-f]{1,12})-([0-9a-f]{32})"
@@ -20,7 +21,7 @@ class InvalidPredictionIdError(ValueError):
     """An id that this model never gave out."""
 
 
-class PredictionId(NamedTuple):
+class PredictionId(msgspec.Struct, frozen=True, gc=False):
     """What a prediction id says: request (32 hex digits), version, rows, time (s since 1970)."""
 
     request: str
@@ -31,8 +32,8 @@ class PredictionId(NamedTuple):
 
 def sign(key: bytes, model: str, prediction: PredictionId) -> str:
     """Write the id of a prediction."""
-    request, version, rows, time = prediction
-    said = f"{request}-{version}-{rows}-{round(time * 1000):x}"
+    of, milliseconds = prediction, round(prediction.time * 1000)
+    said = f"{of.request}-{of.version}-{of.rows}-{milliseconds:x}"
     return f"{said}-{_signature(key, model, said)}"
 
 

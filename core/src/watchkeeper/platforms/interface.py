@@ -21,7 +21,7 @@ class RunRefusedError(ValueError):
 class Serving(msgspec.Struct, frozen=True):
     """What serves one version. ``reason`` tells why it has failed, or what it waits for.
 
-    "waiting" is for something outside of it, its files from the registry: no fault of its own.
+    "waiting" is for something outside of it, such as its files or room: no fault of its own.
     ``outdated``: not by as many servers as are wanted by now; :meth:`Platform.serve` changes that.
     """
 

@@ -7,8 +7,8 @@ range and known; only what the version's policy allows is answered in spite of i
 
 from collections.abc import Container, Sequence
 from itertools import chain
-from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,7 +27,7 @@ _DTYPES = {"FP64": np.dtype(np.float64), "INT64": np.dtype(np.int64), "BYTES": n
 _EXACT = 2**53  # beyond it, FP64 no longer holds every integer
 
 
-class Checked(NamedTuple):
+class Checked(msgspec.Struct, frozen=True, gc=False):
     """Columns as the model wants them, each of shape (rows,), and what was out of range."""
 
     columns: dict[str, Values]

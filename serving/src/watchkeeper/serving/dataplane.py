@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -25,7 +25,7 @@ from watchkeeper.serving.metrics import Metrics
 from watchkeeper.serving.refusals import ELSEWHERE, Broken, NotFound, Refused, Unavailable
 from watchkeeper.serving.rounds import Rounds
 from watchkeeper.serving.spool import Spool
-from watchkeeper.serving.tensors import Tensor, Values
+from watchkeeper.serving.tensors import Tensor
 from watchkeeper.serving.version import Version
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ _HEX = frozenset("0123456789abcdef")
 _encoder = msgspec.json.Encoder(enc_hook=np.ndarray.tolist)  # of columns that came as arrays
 
 
-class Call(NamedTuple):
+class Call(msgspec.Struct, frozen=True, gc=False):
     """What is known of a request before its body: who asks, when, and which try it is.
 
     ``request`` is the request part of the prediction id, 32 hex digits; ``time`` the arrival in
@@ -50,7 +50,7 @@ class Call(NamedTuple):
     started: float
 
 
-class Request(NamedTuple):
+class Request(msgspec.Struct, frozen=True, gc=False):
     """A request, decoded; ``outputs`` are the names that it asks for, none for all.
 
     ``subject`` names the machine or person that it is about, empty if the client did not say.
@@ -64,7 +64,7 @@ class Request(NamedTuple):
 _NOTHING = Request(())  # of which nothing is known yet
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """An answer, recorded and ready to be encoded; each column has shape (rows,), or is a list."""
 
     prediction_id: str
@@ -75,7 +75,7 @@ class Answer(NamedTuple):
     flags: list[str]
 
 
-class _Asked(NamedTuple):
+class _Asked(msgspec.Struct, frozen=True, gc=False):
     """A request that the contract has let through."""
 
     call: Call
@@ -83,6 +83,10 @@ class _Asked(NamedTuple):
     checked: Checked
     outputs: tuple[Output, ...]
     subject: str
+
+
+_UNCHECKED = Checked({}, 0, [])  # of a request that is refused
+_NO_OUTPUTS: dict[str, list[Any]] = {}
 
 
 class DataPlane:
@@ -195,19 +199,16 @@ class DataPlane:
         answers: list[Answer] = []
         records: list[Prediction] = []
         end = 0
-        for call, _, checked, outputs, subject in asked:
+        for each in asked:
+            call, checked = each.call, each.checked
             rows, flags = checked.rows, checked.flags
             begin, end = end, end + rows
             own = {name: values[begin:end] for name, values in lists.items()}
-            records.append(
-                self._record(
-                    call, OK, subject, rows=rows, inputs=checked.columns, outputs=own, flags=flags
-                )
-            )
+            records.append(self._record(call, OK, each.subject, checked, own))
             prediction = PredictionId(call.request, self.version, rows, call.time)
             signed = sign(self.key, self.model, prediction)
             mine = {name: values[begin:end] for name, values in columns.items()}
-            answers.append(Answer(signed, rows, outputs, mine, own, flags))
+            answers.append(Answer(signed, rows, each.outputs, mine, own, flags))
             if flags:
                 self.metrics.flagged.inc()
         self.metrics.rows.inc(end)
@@ -219,37 +220,37 @@ class DataPlane:
         call: Call,
         status: str,
         subject: str,
+        checked: Checked = _UNCHECKED,
+        outputs: dict[str, list[Any]] = _NO_OUTPUTS,
         *,
-        rows: int = 0,
-        inputs: dict[str, Values] | None = None,
-        outputs: dict[str, list[Any]] | None = None,
         error: str | None = None,
-        flags: list[str] | None = None,
     ) -> Prediction:
         latency = time.perf_counter() - call.started
         self.metrics.observe(call.protocol, status, latency)
         return Prediction(
             id=call.request,
-            attempt=call.attempt,
             model=self.model,
             version=self.version,
             protocol=call.protocol,
             client=call.client,
             time=call.time,
             latency=latency,
+            attempt=call.attempt,
             status=status,
-            rows=rows,
-            inputs=inputs or {},
-            outputs=outputs or {},
+            rows=checked.rows,
+            inputs=checked.columns,
+            outputs=outputs,
             error=error,
-            flags=flags or [],
+            flags=checked.flags,
             subject=subject,
         )
 
     def _keep(self, records: Sequence[Prediction]) -> None:
         """Write records; what finds no room is counted."""
-        kept = self.spool.write(_encoder.encode_lines(records))
-        self.metrics.records.inc(kept)
-        if kept < len(records):
+        lines = _encoder.encode_lines(records)
+        kept, whole = len(records), self.spool.write(lines)
+        if whole < len(lines):
+            kept = lines.count(b"\n", 0, whole)
             self.spool.lose(len(records) - kept, records[kept].time)
             self.metrics.lost.inc(len(records) - kept)
+        self.metrics.records.inc(kept)

@@ -69,7 +69,8 @@ class Feedback:
             raise Refused("the body is no feedback: it has no labels")
         now = time.time()
         records = [self._record(label, client, now) for label in labels]
-        if plane.spool.write(_encoder.encode_lines(records)) < len(records):
+        lines = _encoder.encode_lines(records)
+        if plane.spool.write(lines) < len(lines):
             raise Unavailable("the spool has no room for labels now; send them again later")
         plane.metrics.labels.inc(len(labels))
         return len(labels)

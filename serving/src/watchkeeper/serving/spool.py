@@ -5,6 +5,7 @@ nothing waits for a disk, because the kernel has the bytes. The layout is that o
 ``watchkeeper.contracts.spool``.
 """
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -34,51 +35,62 @@ class Spool:
         self._lost = 0
         self._lost_since = 0.0
         self._looked = 0.0
-        self._file, self._size, self._torn = -1, 0, False
+        self._file, self._torn = -1, False
+        self._room = 0  # bytes that can be written before anything else has to be looked at
         # Always a new one: the last line of the one before may be torn.
         self._begin()
         self.used = self._measure()
 
     def write(self, lines: bytes) -> int:
-        """Append whole lines with one write, and return how many of them found room.
+        """Append whole lines with one write, and return of how many bytes those are that are kept.
 
         What did not fit is not counted: the caller says with :meth:`lose` that it is lost.
         """
-        if self._lost and not (self._fits(len(lines) + _GAP_BYTES) and self._report()):
+        size = len(lines)
+        try:
+            if size > self._room and not self._make_room(size):
+                return 0
+            written = self._append(lines)
+        except OSError:  # the volume is full before our own limit: the same to the caller
             return 0
-        return self._append(lines)
+        return written if written == size else lines.rfind(b"\n", 0, written) + 1
 
     def lose(self, records: int, now: float) -> None:
         """Count records that could not be kept; a Gap reports them once there is room again."""
         self._lost_since = self._lost_since if self._lost else now
         self._lost += records
+        self._room = 0
 
     def close(self) -> None:
         """Report what was lost, if there is room now, and close the segment."""
         if self._lost:
-            self._report()
+            with contextlib.suppress(OSError):
+                self._make_room(0)
         os.close(self._file)
 
-    def _report(self) -> bool:
-        gap = Gap(self._model, self._version, self._lost, self._lost_since, time.time())
-        if not self._append(msgspec.json.encode(gap) + b"\n"):
-            return False
-        self._lost = 0
-        return True
-
     def _append(self, lines: bytes) -> int:
-        if not self._fits(len(lines)):
-            return 0
-        try:
-            if self._torn or self._size >= self._segment_bytes:
-                self._begin()
-            written = os.write(self._file, lines)
-        except OSError:  # the volume is full before our own limit: the same to the caller
-            return 0
+        written = os.write(self._file, lines)
         self.used += written
-        self._size += written
-        self._torn = written < len(lines)  # nothing may follow a torn line
-        return lines.count(b"\n", 0, written)
+        self._room -= written
+        if written < len(lines):  # nothing may follow a torn line
+            self._torn, self._room = True, 0
+        return written
+
+    def _make_room(self, size: int) -> bool:
+        """Look at all that no line has to look at for itself: the limit, the segment, a gap."""
+        if not self._fits(size + (_GAP_BYTES if self._lost else 0)):
+            return False
+        if self._torn or os.fstat(self._file).st_size >= self._segment_bytes:
+            self._begin()
+        if self._lost:
+            gap = Gap(self._model, self._version, self._lost, self._lost_since, time.time())
+            self._append(msgspec.json.encode(gap) + b"\n")
+            if self._torn:
+                return False
+            self._lost = 0
+        left = self._segment_bytes - os.fstat(self._file).st_size
+        self._room = max(size, min(left, self._limit - self.used))
+        return True
 
     def _fits(self, size: int) -> bool:
         if self.used + size <= self._limit:
@@ -105,4 +117,4 @@ class Spool:
         file = os.open(layout.segment_path(self._folder, number), flags, 0o644)
         if self._file >= 0:
             os.close(self._file)
-        self._file, self._size, self._torn = file, 0, False
+        self._file, self._torn = file, False

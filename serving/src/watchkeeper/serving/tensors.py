@@ -6,7 +6,7 @@ shape; only then are they read, for exactly the number of rows that the shape cl
 
 import struct
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -61,7 +61,7 @@ class Contents(Protocol):
         """
 
 
-class Tensor(NamedTuple):
+class Tensor(msgspec.Struct, frozen=True, gc=False):
     """One named tensor of a request; the shape is as the client gave it."""
 
     name: str
@@ -78,50 +78,47 @@ class Missing:
         raise ContentsError(f"has no data, where {rows} values of {datatype} are expected")
 
 
-class JsonContents:
+class JsonContents(msgspec.Struct, frozen=True, gc=False):
     """A flat JSON list."""
 
-    def __init__(self, raw: msgspec.Raw) -> None:
-        self._raw = raw
+    raw: msgspec.Raw
 
     def read(self, datatype: str, rows: int) -> Values:
         """Decode strictly: no text for a number, no number for text, no null, bool or nesting."""
         try:
-            values = _DECODERS[datatype].decode(self._raw)
+            values = _DECODERS[datatype].decode(self.raw)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise ContentsError(f"data is no flat list of {datatype}: {error}") from error
         return _array(values, datatype, rows)
 
 
-class RawContents:
+class RawContents(msgspec.Struct, frozen=True, gc=False):
     """Little-endian bytes, row by row; text with a length of four bytes before each value."""
 
-    def __init__(self, raw: bytes | memoryview) -> None:
-        self._raw = raw
+    raw: bytes | memoryview
 
     def read(self, datatype: str, rows: int) -> Values:
         """Take the bytes as they are, if they are exactly as many as they must be."""
         if datatype == "BYTES":
-            return _array(_split(bytes(self._raw), rows), datatype, rows)
+            return _array(_split(bytes(self.raw), rows), datatype, rows)
         dtype = DTYPES[datatype]
-        if len(self._raw) != rows * dtype.itemsize:
+        if len(self.raw) != rows * dtype.itemsize:
             raise ContentsError(
-                f"binary data has {len(self._raw)} bytes, where {rows} values of {datatype} have "
+                f"binary data has {len(self.raw)} bytes, where {rows} values of {datatype} have "
                 f"{rows * dtype.itemsize}"
             )
-        return np.frombuffer(self._raw, dtype)
+        return np.frombuffer(self.raw, dtype)
 
 
-class TypedContents:
+class TypedContents(msgspec.Struct, frozen=True, gc=False):
     """The repeated fields of a gRPC tensor."""
 
-    def __init__(self, contents: Any) -> None:
-        self._contents = contents
+    contents: Any
 
     def read(self, datatype: str, rows: int) -> Values:
         """Take the one field that belongs to the datatype."""
         field = _FIELDS[datatype]
-        filled = self._contents.ListFields()
+        filled = self.contents.ListFields()
         if len(filled) != 1 or filled[0][0].name != field:
             found = " and ".join(descriptor.name for descriptor, _ in filled) or "nothing"
             raise ContentsError(f"{datatype} belongs in {field} alone, found {found}")

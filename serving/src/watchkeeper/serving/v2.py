@@ -6,7 +6,7 @@ JSON ends; every tensor with the parameter ``binary_data_size`` has its data beh
 
 import json
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -71,7 +71,7 @@ class _Answer(msgspec.Struct):
     outputs: list[_Output]
 
 
-class Wanted(NamedTuple):
+class Wanted(msgspec.Struct, frozen=True, gc=False):
     """How the client wants its answer: its own id, and which outputs in binary."""
 
     id: str

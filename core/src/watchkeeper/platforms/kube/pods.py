@@ -21,6 +21,16 @@ def waits_for_files(pods: Iterable[Json]) -> str:
     return ""
 
 
+def waits_for_room(pods: Iterable[Json]) -> str:
+    """Say what a pod waits for that no node can take, or nothing."""
+    for pod in pods:
+        for condition in pod.get("status", {}).get("conditions", []):
+            if condition["type"] == "PodScheduled" and condition["status"] == "False":
+                said = condition.get("message", "not scheduled")
+                return f"for room: {pod['metadata']['name']}: {said}"
+    return ""
+
+
 def gave_up(pods: Iterable[Json]) -> str:
     """Say which container was started again and again, and why it ended, or nothing."""
     for pod, status in _containers(pods):
@@ -34,10 +44,6 @@ def gave_up(pods: Iterable[Json]) -> str:
 def waits_for(pods: Iterable[Json]) -> str:
     """Say what keeps pods from being ready, or nothing."""
     pods = list(pods)
-    for pod in pods:
-        for condition in pod.get("status", {}).get("conditions", []):
-            if condition["type"] == "PodScheduled" and condition["status"] == "False":
-                return f"{pod['metadata']['name']}: {condition.get('message', 'not scheduled')}"
     for pod, status in _containers(pods):
         waiting = _waiting(status)
         if waiting.get("reason") not in (None, "PodInitializing", "ContainerCreating"):

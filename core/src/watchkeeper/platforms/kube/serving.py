@@ -130,12 +130,12 @@ def state(version: int, service: Json, deployment: Json | None, pods: list[Json]
         return Serving(version, "retiring", "its pods are draining")
     if deployment is not None and _is_available(deployment, service):
         return Serving(version, "ready")
-    if why := pods_of.waits_for_files(pods):
-        return Serving(version, "waiting", why)
-    if why := _invalid(service):
+    if why := pods_of.waits_for_files(pods) or _invalid(service) or _refused(deployment):
         return Serving(version, "waiting", why)
     if why := pods_of.gave_up(pods):
         return Serving(version, "failed", why)
+    if why := pods_of.waits_for_room(pods):
+        return Serving(version, "waiting", why)
     return Serving(version, "starting", _why(service, deployment, pods))
 
 
@@ -167,13 +167,18 @@ def _invalid(service: Json) -> str:
     return f"for KServe: {failure.get('reason', 'InvalidSpec')}: {failure.get('message', '')}"
 
 
+def _refused(deployment: Json | None) -> str:
+    """Say why no pods may be made, such as a quota, or nothing."""
+    why = _condition(deployment, "ReplicaFailure", "True") if deployment else ""
+    return why and f"for its pods: {why}"
+
+
 def _why(service: Json, deployment: Json | None, pods: list[Json]) -> str:
     if deployment is None:
         return (
             _condition(service, "PredictorReady", "False") or "KServe has made no pods for it yet"
         )
-    refused = _condition(deployment, "ReplicaFailure", "True")
-    return refused or pods_of.waits_for(pods) or "its pods are being started"
+    return pods_of.waits_for(pods) or "its pods are being started"
 
 
 def _condition(found: Json, kind: str, value: str) -> str:
