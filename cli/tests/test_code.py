@@ -8,6 +8,7 @@ import pytest
 
 from watchkeeper.cli import code
 from watchkeeper.cli.installation import Installation, UnknownModelError
+from watchkeeper.contracts import patience
 from watchkeeper.contracts.names import code_run_name
 from watchkeeper.ledger import Ledger, migrate
 from watchkeeper.ledger.episodes import attempts
@@ -57,7 +58,7 @@ class Late:
 def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
     url = f"sqlite:///{tmp_path}/ledger.db"
     migrate(url)
-    monkeypatch.setattr(code, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(patience, "POLL_SECONDS", 0.01)
     return Ledger(url)
 
 

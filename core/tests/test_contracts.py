@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from watchkeeper.contracts import prediction_id, spool
@@ -39,6 +39,7 @@ def test_a_name_that_no_host_may_have_is_refused(name: str) -> None:
         check_model_name(name)
 
 
+@settings(deadline=None)
 @given(st.from_regex(r"[a-z]([-a-z0-9]{0,28}[a-z0-9])?", fullmatch=True), st.integers(1, 99999))
 def test_a_run_of_any_model_fits_a_job_name_and_its_uri_reads_back(name: str, number: int) -> None:
     assert len(run_name(name, number, number)) <= 63
@@ -144,6 +145,7 @@ def test_a_wider_signature_still_takes_old_clients() -> None:
 POLICY = AnswerPolicy((Label("failure", "p", 0.5),), Risk("p", medium=0.2, high=0.6))
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1))
 def test_label_and_risk_follow_the_score(values: list[float]) -> None:
     outputs = answer({"p": np.array(values)}, POLICY)
@@ -153,6 +155,7 @@ def test_label_and_risk_follow_the_score(values: list[float]) -> None:
         assert risk == RISK_LEVELS[(score >= 0.2) + (score >= 0.6)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1, 1), min_size=1))
 def test_a_hidden_score_is_no_output_but_still_there_to_be_recorded(values: list[float]) -> None:
     odd = Label("odd", "normality", threshold=0.0, side="below")
@@ -164,6 +167,7 @@ def test_a_hidden_score_is_no_output_but_still_there_to_be_recorded(values: list
     assert outputs["odd"].tolist() == [int(value < 0.0) for value in values]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10**9), st.floats(0, 4e9))
 def test_a_prediction_id_reads_back_and_only_for_its_model(version: int, time: float) -> None:
     text = prediction_id.sign(KEY, "m", prediction_id.PredictionId(REQUEST, version, 12, time))
@@ -177,6 +181,7 @@ def test_a_prediction_id_reads_back_and_only_for_its_model(version: int, time: f
         prediction_id.verify(b"another key", "m", text)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 77), st.sampled_from("0123456789abcdef-x"))
 def test_a_prediction_id_changed_in_one_place_is_refused(place: int, letter: str) -> None:
     text = prediction_id.sign(KEY, "m", prediction_id.PredictionId(REQUEST, 7, 1, 1.7e9))

@@ -48,7 +48,7 @@ def test_a_database_that_still_starts_is_waited_for(server: Server) -> None:
     environment = {**os.environ, "WATCHKEEPER_LEDGER_URL": url}
     waiting = subprocess.Popen(COMMAND, env=environment, stderr=subprocess.PIPE, text=True)
     assert waiting.stderr is not None
-    assert "waits for the database" in waiting.stderr.readline()
+    assert "waits: " in waiting.stderr.readline()
     assert waiting.poll() is None
     server.start()
     wait_for(lambda: waiting.poll() is not None)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import ks_2samp
@@ -20,6 +20,7 @@ KIND = Feature("kind", "categorical", categories=("L", "M"))
 samples = arrays(float, st.integers(4, 60), elements=st.integers(-5, 5).map(float))
 
 
+@settings(deadline=None)
 @given(samples, samples)
 def test_the_distance_of_numbers_is_the_statistic_of_the_test(
     one: np.ndarray, other: np.ndarray
@@ -27,6 +28,7 @@ def test_the_distance_of_numbers_is_the_statistic_of_the_test(
     assert kolmogorov_smirnov(one, other) == pytest.approx(ks_2samp(one, other, method="asymp")[0])
 
 
+@settings(deadline=None)
 @given(samples, samples)
 def test_distances_lie_between_0_and_1_and_are_symmetric(
     one: np.ndarray, other: np.ndarray

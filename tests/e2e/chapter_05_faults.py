@@ -14,7 +14,7 @@ from told import check_promotion, newest, scenario, share
 MODEL = "ai4i-failure"
 SERVER, SIDECAR = "kserve-container", "drift"
 PATIENCE = 240.0
-STEP_SECONDS = 12.0
+STEP_SECONDS = 8.0
 
 pytestmark = pytest.mark.skipif(
     not HOLD.is_dir(), reason="programs of the node can be stopped on `make cluster` only"

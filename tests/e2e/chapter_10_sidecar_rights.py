@@ -72,7 +72,10 @@ FORGED: dict[str, tuple[str, Change]] = {
         lambda job: pod(job)["volumes"][2]["secret"].update(secretName="watchkeeper"),
     ),
     "the node's network": (POD, lambda job: pod(job).update(hostNetwork=True)),
-    "the node's processes": (POD, lambda job: pod(job).update(hostPID=True)),
+    "the node's processes": (
+        POD,
+        lambda job: pod(job).update(hostPID=True, shareProcessNamespace=False),
+    ),
     "the node's memory": (POD, lambda job: pod(job).update(hostIPC=True)),
     "node": (POD, lambda job: pod(job).update(nodeName="node")),
     "tolerations": (POD, lambda job: pod(job).update(tolerations=[{"operator": "Exists"}])),

@@ -3,7 +3,7 @@
 import milling
 import numpy as np
 import pandas as pd
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from watchkeeper.training.declaration import Split
@@ -34,6 +34,7 @@ def test_more_rows_change_nothing_for_old_ones() -> None:
     assert set(few.recent_held.key) <= set(many.recent_held.key)
 
 
+@settings(deadline=None)
 @given(st.integers(4, 2000))
 def test_the_held_out_share_is_even_over_few_blocks(blocks: int) -> None:
     held = held_blocks(np.arange(blocks), Split())

@@ -2,7 +2,6 @@
 it is asked for. A hook of an installation asks, so that a first version comes by itself.
 """
 
-import logging
 import time
 from collections.abc import Callable
 from functools import partial
@@ -13,17 +12,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from watchkeeper.cli.installation import Installation, open_installation
 from watchkeeper.contracts.names import PRODUCTION, code_run_name
+from watchkeeper.contracts.patience import ask_patiently
 from watchkeeper.ledger.episodes import Attempt, save_attempt
 from watchkeeper.platforms import PlatformError, Run
 from watchkeeper.registry import CODE_TAG, RUN_TAG, RegistryError
 
-POLL_SECONDS = 2.0
 REFUSED_SECONDS = 30.0  # as long as one may go on to refuse in the same words
 MOST_TRIGGER = 255  # characters that the ledger keeps
 
 Answer = TypeVar("Answer")
-
-log = logging.getLogger(__name__)
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -51,25 +48,14 @@ def train_for_code(code_version: str, model: str = "", wait: float = 0.0) -> lis
 
 
 def _answered(ask: Callable[[], Answer], deadline: float) -> Answer:
-    """Ask until all parts answer; raises what the last try did.
-
-    A database or a registry comes late; a platform does not, and a password gets no better.
-    """
-    said, since = "", 0.0
-    while True:
-        try:
-            return ask()
-        except (PlatformError, RegistryError, SQLAlchemyError) as error:
-            now = time.monotonic()
-            if said != (said := " ".join(str(error).split())):
-                log.warning("waits: %s", said)
-                since = now
-            if now > deadline:
-                raise
-            refused = isinstance(error, PlatformError) or getattr(error, "refused", False)
-            if refused and now - since > REFUSED_SECONDS:
-                raise
-            time.sleep(POLL_SECONDS)
+    """Ask until all parts answer: a database or a registry comes late, a platform does not."""
+    return ask_patiently(
+        ask,
+        (PlatformError, RegistryError, SQLAlchemyError),
+        deadline=deadline,
+        refused=lambda error: isinstance(error, PlatformError) or getattr(error, "refused", False),
+        refused_seconds=REFUSED_SECONDS,
+    )
 
 
 def train_model(installation: Installation, model: str, code_version: str) -> Told:

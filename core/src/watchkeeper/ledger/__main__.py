@@ -7,16 +7,17 @@ them. 1: the database did not answer in time, or refused; run it again. 2: a set
 import logging
 import sys
 import time
+from contextlib import closing
 
 import msgspec
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from watchkeeper.contracts.exits import DONE, GIVE_UP, TRY_AGAIN, end_at_sigterm
 from watchkeeper.contracts.logs import set_up_log
+from watchkeeper.contracts.patience import ask_patiently, in_words
 from watchkeeper.contracts.settings import SettingsError, read_settings
 from watchkeeper.ledger.database import Ledger, migrate
 
-POLL_SECONDS = 1.0
 REFUSED = ("authentication failed", "Access denied")  # PostgreSQL and MySQL about a password
 REFUSED_SECONDS = 5.0  # as long as one may be refused that is about to be set
 
@@ -42,35 +43,27 @@ def main() -> int:
         log.error("%s", error)  # noqa: TRY400 - the message is for a user, not for a developer
         return GIVE_UP
     except SQLAlchemyError as error:
-        log.error("%s", _words(error))  # noqa: TRY400
+        log.error("%s", in_words(error))  # noqa: TRY400
         return TRY_AGAIN
     log.info("the ledger's tables are as this release needs them")
     return DONE
 
 
 def _wait(settings: Settings) -> None:
-    ledger, said, since = Ledger(settings.ledger_url), "", 0.0
-    deadline = time.monotonic() + settings.wait_seconds
-    try:
-        while True:
-            try:
-                with ledger.read():
-                    return
-            except OperationalError as error:
-                now = time.monotonic()
-                if said != (said := _words(error)):
-                    log.info("waits for the database: %s", said)
-                    since = now
-                refused = any(word in said for word in REFUSED) and now - since > REFUSED_SECONDS
-                if refused or now > deadline:
-                    raise
-            time.sleep(POLL_SECONDS)
-    finally:
-        ledger.close()
+    ledger = Ledger(settings.ledger_url)
 
+    def ask() -> None:
+        with ledger.read():
+            pass
 
-def _words(error: SQLAlchemyError) -> str:
-    return " ".join(str(getattr(error, "orig", None) or error).split())
+    with closing(ledger):
+        ask_patiently(
+            ask,
+            (OperationalError,),
+            deadline=time.monotonic() + settings.wait_seconds,
+            refused=lambda error: any(word in in_words(error) for word in REFUSED),
+            refused_seconds=REFUSED_SECONDS,
+        )
 
 
 if __name__ == "__main__":
