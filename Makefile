@@ -49,7 +49,7 @@ down: environments ## stop everything that up started
 
 ## a cluster
 .PHONY: cluster
-cluster: cluster/.venv/.locked ## a Kubernetes with KServe, without Docker (again: repair it); needs root and Go
+cluster: cluster/.venv/.locked ## a Kubernetes with KServe, without Docker (again: repair it); needs root and Go. KUBECONFIG: say what that one lacks
 	@cluster/.venv/bin/python -m watchkeeper.cluster up
 
 .PHONY: cluster-down
@@ -70,7 +70,7 @@ manifests: cluster ## write manifests/ and the table of the chart's values anew
 	cluster/.venv/bin/python charts/values_table.py
 
 .PHONY: e2e
-e2e: environments $(if $(KUBECONFIG),,cluster) ## the story on a cluster with the images: by KUBECONFIG, or the one of `make cluster`; CHAPTER=02 for one
+e2e: environments cluster ## the story on a cluster with the images: by KUBECONFIG, or the one of `make cluster`; CHAPTER=02 for one
 	PYTHONPATH=tests/e2e:tests/e2e/support demo/.venv/bin/python -m pytest -q -c tests/e2e/pytest.ini $(if $(CHAPTER),tests/e2e/chapter_$(CHAPTER)_*.py,tests/e2e)
 
 .PHONY: cluster-test

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
-from api_server import kubectl
+from api_server import KUBECONFIG, kubectl
+
+from watchkeeper.cluster import existing
 
 CHART = Path(__file__).parents[1]
 MODEL = {"source": {"secretName": "plant"}}
@@ -178,3 +180,11 @@ def taken(objects: list[dict[str, Any]]) -> None:
     assert said.returncode == 0, said.stderr
     assert "Warning" not in said.stderr, said.stderr
     assert said.stdout.count("serverside-applied (server dry run)") == len(objects), said.stdout
+
+
+def test_a_cluster_on_which_the_chart_can_be_installed_lacks_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The check that `make cluster` is, where KUBECONFIG names one."""
+    monkeypatch.setenv("KUBECONFIG", KUBECONFIG)
+    assert existing.missing(existing.look()) == []

@@ -1,12 +1,14 @@
 import ipaddress
 import json
+import re
 import tarfile
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from watchkeeper.cluster import build, cgroups, charts, images, network
+from watchkeeper.cluster import build, cgroups, charts, existing, images, network
 from watchkeeper.cluster.__main__ import main
 from watchkeeper.cluster.build import MODULES, RECIPES, numbers, pinned
 from watchkeeper.cluster.certificates import Certificates
@@ -163,3 +165,54 @@ def test_a_program_is_started_again_held_and_let_go(tmp_path: Path) -> None:
     assert status["p0"]["exits"] == 0
     here.wants()
     here.turns_until(lambda found: all(one["pid"] == 0 for one in found.values()))
+
+
+WHOLE = existing.Found(
+    served=frozenset({*existing.SERVED, existing.RETRIES}),
+    kserve=["docker.io/kserve/kserve-controller:v0.20.1"],
+    settings=[{"enableGatewayApi": True}],
+    gateway_classes=["envoy"],
+    default_storage=True,
+)
+
+
+def test_a_cluster_that_has_everything_lacks_nothing() -> None:
+    assert existing.missing(WHOLE) == existing.remarks(WHOLE) == []
+
+
+def test_all_that_a_cluster_lacks_is_named_at_once() -> None:
+    told = "\n".join(existing.missing(existing.Found(served=frozenset())))
+    for what in ("1.30", "KServe 0.20", "Gateway API", "kserve-controller-manager", "GatewayClass"):
+        assert what in told
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"kserve": ["kserve/kserve-controller:v0.15.2"]}, "KServe 0.20 or newer: .*v0.15.2"),
+        ({"settings": [{"enableGatewayApi": False}]}, "enableGatewayApi"),
+        ({"gateway_classes": []}, "no GatewayClass is accepted"),
+    ],
+)
+def test_what_is_there_but_does_not_fit_is_named(changed: dict[str, object], told: str) -> None:
+    (complaint,) = existing.missing(msgspec.structs.replace(WHOLE, **changed))
+    assert re.search(told, complaint)
+
+
+def test_what_a_value_can_do_without_is_only_remarked() -> None:
+    bare = msgspec.structs.replace(WHOLE, served=frozenset(existing.SERVED), default_storage=False)
+    assert existing.missing(bare) == []
+    assert [text.split(":")[0] for text in existing.remarks(bare)] == [
+        "no Envoy Gateway",
+        "no default StorageClass",
+    ]
+
+
+def test_without_a_program_to_ask_by_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WATCHKEEPER_CLUSTER", str(tmp_path / "own"))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["up"]) == 1
+    assert "no kubectl on the PATH" in capsys.readouterr().err

@@ -5,11 +5,11 @@ import os
 import sys
 from pathlib import Path
 
-from watchkeeper.cluster import images, namespaces
+from watchkeeper.cluster import existing, images, namespaces
 from watchkeeper.cluster.layout import ClusterError, Layout
 from watchkeeper.cluster.up import down, summary, up
 
-USAGE = """usage: python -m watchkeeper.cluster up | down
+USAGE = """usage: python -m watchkeeper.cluster up | down   (up looks at KUBECONFIG's, if it is set)
        python -m watchkeeper.cluster load ARCHIVE...   OCI archives into the cluster
        python -m watchkeeper.cluster inside COMMAND... run a command in its namespaces"""
 
@@ -20,6 +20,8 @@ def main(words: list[str]) -> int:
     folder = Path(os.environ.get("WATCHKEEPER_CLUSTER") or ".cluster").resolve()
     try:
         match words:
+            case ["up"] if _anothers(folder):
+                print(existing.check(os.environ["KUBECONFIG"]))
             case ["up"]:
                 print(summary(folder, up(folder)))
             case ["down"]:
@@ -36,6 +38,12 @@ def main(words: list[str]) -> int:
         print(f"cluster: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _anothers(folder: Path) -> bool:
+    """Tell whether KUBECONFIG names a cluster, and not the one in ``folder``."""
+    named = os.environ.get("KUBECONFIG")
+    return bool(named) and Path(named or "").resolve() != Layout(folder).kubeconfig.resolve()
 
 
 if __name__ == "__main__":
