@@ -71,7 +71,7 @@ manifests: cluster ## write manifests/ and the table of the chart's values anew
 
 .PHONY: e2e
 e2e: environments cluster ## the story on a cluster with the images: by KUBECONFIG, or the one of `make cluster`; CHAPTER=02 for one
-	PYTHONPATH=tests/e2e:tests/e2e/support demo/.venv/bin/python -m pytest -q -c tests/e2e/pytest.ini $(if $(CHAPTER),tests/e2e/chapter_$(CHAPTER)_*.py,tests/e2e)
+	PYTHONPATH=tests/e2e:tests/e2e/support:tests/support demo/.venv/bin/python -m pytest -q -c tests/e2e/pytest.ini $(if $(CHAPTER),tests/e2e/chapter_$(CHAPTER)_*.py,tests/e2e)
 
 .PHONY: cluster-test
 cluster-test: cluster ## the tests on that cluster

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import tritonclient.grpc as triton
+from rows import ROWS
 from sqlalchemy import select
 from system import DEMO, WATCHKEEPER, models, post, running, seed, watchkeeper
 from tritonclient.utils import InferenceServerException
@@ -25,25 +26,6 @@ from watchkeeper.ledger import Ledger
 from watchkeeper.ledger import tables as t
 
 MACHINES, VEHICLES = "ai4i-failure", "warranty-risk"
-ROWS: dict[str, dict[str, Any]] = {
-    MACHINES: {
-        "type": "L",
-        "air_temperature": 298.1,
-        "process_temperature": 308.6,
-        "rotational_speed": 1551.0,
-        "torque": 42.8,
-        "tool_wear": 0.0,
-    },
-    VEHICLES: {
-        "total_error_count": 3,
-        "avg_cycle_time": 50.2,
-        "cycle_time_variance": 3.1,
-        "rework_ratio": 0.05,
-        "vendor_defect_ratio": 0.1,
-        "avg_torque": 98.4,
-        "torque_deviation": 4.2,
-    },
-}
 OUTPUTS = {
     MACHINES: ["failure_probability", "failure", "risk_level"],
     VEHICLES: ["warranty_probability", "anomaly_flag", "risk_level"],

@@ -11,18 +11,12 @@ from accounts import check_accounts
 from installation import Installation
 from kube import until
 from load import Load
+from rows import ROWS
 from tritonclient.utils import InferenceServerException
 
 MODEL = "ai4i-failure"
 REQUESTS = 200
-ROW: dict[str, Any] = {
-    "type": "L",
-    "air_temperature": 298.1,
-    "process_temperature": 308.6,
-    "rotational_speed": 1551.0,
-    "torque": 42.8,
-    "tool_wear": 0.0,
-}
+ROW = ROWS[MODEL]
 # What is wrong, and what the answer says of it.
 BAD: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "a column is missing": (

@@ -32,8 +32,8 @@ class PredictionId(msgspec.Struct, frozen=True, gc=False):
 
 def sign(key: bytes, model: str, prediction: PredictionId) -> str:
     """Write the id of a prediction."""
-    of, milliseconds = prediction, round(prediction.time * 1000)
-    said = f"{of.request}-{of.version}-{of.rows}-{milliseconds:x}"
+    milliseconds = round(prediction.time * 1000)
+    said = f"{prediction.request}-{prediction.version}-{prediction.rows}-{milliseconds:x}"
     return f"{said}-{_signature(key, model, said)}"
 
 
