@@ -13,7 +13,7 @@ import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 from cryptography.hazmat.primitives.asymmetric import rsa
 from installation import Installation
-from kube import Json, apply, secret_of, until
+from kube import Json, apply, kubectl, secret_of, until
 from rows import ROWS
 from sqlalchemy import select
 from tritonclient.utils import InferenceServerException
@@ -40,6 +40,8 @@ def known(request: pytest.FixtureRequest, installation: Installation) -> Iterato
     yield [right, wrong]
     installation.install()
     until("everybody is answered", lambda: not refused(installation, "http", {}))
+    place = f"--namespace={installation.namespace}"
+    kubectl("delete", "secret/clients", "configmap/issuer", "--ignore-not-found", place)
 
 
 def api_keys(installation: Installation) -> tuple[Json, Headers, Headers]:
