@@ -173,9 +173,15 @@ class Installation:
 
 
 def image(component: str) -> str:
-    """Name an image as the chart does, by the values that `make images` wrote."""
-    words = dict(line.strip().split(": ") for line in IMAGES.read_text().splitlines()[1:])
+    """Name an image as the chart does."""
+    words = images()
     return f"{words['registry']}/watchkeeper-{component}:{words['tag']}"
+
+
+def images() -> dict[str, str]:
+    """Return registry and tag, from the values that `make images` or a person wrote."""
+    lines = (line.strip().split(": ") for line in IMAGES.read_text().splitlines()[1:])
+    return {key: value.strip("\"'") for key, value in lines}
 
 
 def _port(namespace: str) -> int:

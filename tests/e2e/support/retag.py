@@ -1,6 +1,6 @@
 """The images under another tag: a new version of the code, as far as the cluster can tell."""
 
-from installation import IMAGES
+from installation import images
 from kube import CLUSTER, ask
 
 COMPONENTS = ("serving", "drift", "training", "rollout", "cli", "mlflow", "postgresql")
@@ -8,19 +8,15 @@ COMPONENTS = ("serving", "drift", "training", "rollout", "cli", "mlflow", "postg
 
 def tag_of_images() -> str:
     """Return the tag that `make images` wrote."""
-    return _values()["tag"]
+    return images()["tag"]
 
 
 def tag_again(tag: str) -> None:
     """Give every image one tag more, on the node."""
-    values = _values()
+    values = images()
     for component in COMPONENTS:
         name = f"{values['registry']}/watchkeeper-{component}"
         ask(
             *("ctr", f"--address={CLUSTER / 'containerd.sock'}", "--namespace=k8s.io"),
             *("images", "tag", "--force", f"{name}:{values['tag']}", f"{name}:{tag}"),
         )
-
-
-def _values() -> dict[str, str]:
-    return dict(line.strip().split(": ") for line in IMAGES.read_text().splitlines()[1:])
