@@ -179,6 +179,9 @@ def _controller_manager() -> list[str]:
         f"--service-account-private-key-file={CERTIFICATES / 'service-accounts.key'}",
         "--use-service-account-credentials=true",
         "--leader-elect=false",
+        # Alone, a node that is called lost helps nobody: its pods would get no more requests. After
+        # an outage of the API server its lease is old, too.
+        "--node-monitor-grace-period=10m",
         f"--bind-address={LOOPBACK}",
         "--profiling=false",
     ]
