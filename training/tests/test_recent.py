@@ -94,7 +94,7 @@ def test_of_large_requests_only_as_many_are_read_as_the_reference_has_rows(ledge
     table = milling.pieces(100)
     inputs = {name: table[name].tolist() for name in milling.MEASURED}
     sent = [
-        Prediction(f"{n:032x}", MODEL.name, 1, "http", "t", 1000.0 + n, 0.1, 1, "OK", 100, inputs)
+        Prediction(f"{n:032x}", 1, MODEL.name, 1, "http", "t", 1000.0 + n, 0.1, "OK", 100, inputs)
         for n in range(10)
     ]
     ship(ledger, sent, [], SpoolState("spool", MODEL.name, 1, 2000.0))

@@ -42,8 +42,8 @@ def main(words: list[str]) -> int:
 
 def _anothers(folder: Path) -> bool:
     """Tell whether KUBECONFIG names a cluster, and not the one in ``folder``."""
-    named = os.environ.get("KUBECONFIG")
-    return bool(named) and Path(named or "").resolve() != Layout(folder).kubeconfig.resolve()
+    named = os.environ.get("KUBECONFIG", "")
+    return bool(named) and Path(named).resolve() != Layout(folder).kubeconfig.resolve()
 
 
 if __name__ == "__main__":

@@ -26,14 +26,14 @@ class Prediction(
     """
 
     id: str
+    attempt: int
     model: str
     version: int
     protocol: Protocol
     client: str
     time: float
     latency: float
-    attempt: int = 1
-    status: str = OK
+    status: str
     rows: int = 0
     inputs: dict[str, Any] = {}
     outputs: dict[str, Any] = {}

@@ -229,13 +229,13 @@ class DataPlane:
         self.metrics.observe(call.protocol, status, latency)
         return Prediction(
             id=call.request,
+            attempt=call.attempt,
             model=self.model,
             version=self.version,
             protocol=call.protocol,
             client=call.client,
             time=call.time,
             latency=latency,
-            attempt=call.attempt,
             status=status,
             rows=checked.rows,
             inputs=checked.columns,
