@@ -14,6 +14,7 @@ ALWAYS = {
     "secret/plant",
     "service/watchkeeper-postgresql-outside",
     "endpoints/watchkeeper-postgresql-outside",
+    *(f"pod/offline-{model}" for model in MODELS),
 }
 # They go by themselves, some later.
 PASSING = ("events", "events.events.k8s.io", "endpointslices.discovery.k8s.io")
