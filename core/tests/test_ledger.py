@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Row, func, inspect, select
 
-from watchkeeper.contracts.record import OK, LabelRecord, Prediction, decode_line
+from watchkeeper.contracts.record import OK, LabelRecord, Prediction
 from watchkeeper.contracts.settings import SettingsError
 from watchkeeper.ledger import Ledger, migrate, tables
 from watchkeeper.ledger.arrivals import store_predictions
@@ -357,12 +357,6 @@ def test_many_writers_at_once_lose_nothing(ledger: Ledger) -> None:
         assert (
             connection.execute(select(func.count()).select_from(tables.predictions)).scalar() == 400
         )
-
-
-def test_a_line_with_fields_of_a_later_release_is_read() -> None:
-    line = msgspec.json.encode(prediction(1))
-    later = line.replace(b'"kind"', b'"from_the_future":1,"kind"')
-    assert decode_line(later) == prediction(1)
 
 
 def test_texts_of_any_kind_are_kept_or_cut_and_never_stop_a_record(ledger: Ledger) -> None:

@@ -18,7 +18,7 @@ from test_sidecar import Process
 from waiting import wait_for
 from world import MODEL, append, labels_for, predictions, rows
 
-from watchkeeper.contracts.record import Gap, Line, Prediction, Shed
+from watchkeeper.contracts.record import Gap, Prediction, Record, Shed
 from watchkeeper.drift.sidecar import Sidecar
 from watchkeeper.ledger import Ledger, migrate, tables
 from watchkeeper.ledger.gaps import count_gaps
@@ -63,10 +63,10 @@ def shipped(url: str, count: int) -> Callable[[], bool]:
     return look
 
 
-def story(count: int) -> tuple[list[Prediction], list[Line]]:
+def story(count: int) -> tuple[list[Prediction], list[Record]]:
     """Requests, every fifth of which failed once before; labels, gaps, and what was shed."""
     data = predictions(rows(count, 1))
-    lines: list[Line] = []
+    lines: list[Record] = []
     for number, one in enumerate(data):
         if number % 5 == 0:
             lines.append(msgspec.structs.replace(one, status="UNAVAILABLE", version=2))

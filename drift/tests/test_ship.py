@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from world import MODEL, append, labels_for, predictions, rows
 
-from watchkeeper.contracts.record import Gap, LabelRecord
+from watchkeeper.contracts.record import Answered, Gap, LabelRecord, Round
 from watchkeeper.contracts.spool import CHECKPOINT, Checkpoint, segment_path, segments
 from watchkeeper.drift.ship import Shipper
 from watchkeeper.drift.tail import BATCH_BYTES, read_batch
@@ -98,6 +98,39 @@ def test_a_torn_last_line_is_waited_for(tmp_path: Path, ledger: Ledger) -> None:
         file.write(line[50:])
     ship_all(ship)
     assert (stored(ledger), ship.checkpoint.torn) == (2, 0)
+
+
+def test_what_is_allocated_and_not_written_yet_is_no_line(tmp_path: Path, ledger: Ledger) -> None:
+    one, two, three = predictions(rows(3, 1))
+    append(tmp_path, [one])
+    path = segment_path(tmp_path, 1)
+    end = path.stat().st_size
+    line = msgspec.json.encode(two) + b"\n"
+    ship = shipper(tmp_path, ledger)
+    for written in (b"", line[:50], line[:50] + b"\0" * (len(line) - 51) + b"\n"):
+        with path.open("r+b") as file:
+            file.seek(end)
+            file.write(written + b"\0" * (2 * BATCH_BYTES))
+        ship_all(ship)
+        assert (stored(ledger), ship.checkpoint.torn, ship.checkpoint.lost) == (1, 0, 0)
+    append(tmp_path, [three], 2)
+    ship_all(ship)
+    assert (stored(ledger), ship.checkpoint.torn, ship.checkpoint.lost) == (2, 1, 0)
+    assert segments(tmp_path) == [2]
+
+
+def test_a_line_that_is_completed_in_what_was_allocated_is_read(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    one, two = predictions(rows(2, 1))
+    lines = [msgspec.json.encode(each) + b"\n" for each in (one, two)]
+    path = segment_path(tmp_path, 1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ship = shipper(tmp_path, ledger)
+    for count, written in enumerate((lines[0], lines[0] + lines[1]), 1):
+        path.write_bytes(written.ljust(4096, b"\0"))
+        ship_all(ship)
+        assert (stored(ledger), ship.checkpoint.offset) == (count, len(written))
 
 
 def test_a_torn_last_line_below_another_segment_is_counted(tmp_path: Path, ledger: Ledger) -> None:
@@ -195,6 +228,22 @@ def test_fields_and_kinds_of_a_newer_server_stop_nothing(tmp_path: Path, ledger:
         file.write(msgspec.json.encode(newer) + b"\n" + b'{"kind":"weather"}\n')
     ship_all(shipper(tmp_path, ledger))
     assert (stored(ledger), state(ledger)[1]) == (1, 1)
+
+
+def test_a_round_is_shipped_as_the_requests_in_it(tmp_path: Path, ledger: Ledger) -> None:
+    made = predictions(rows(12, 1), each=2)
+    for two in (made[:2], made[2:4], made[4:]):
+        answered = [
+            Answered(p.id, 1, p.protocol, p.client, p.time, p.latency, p.rows, p.flags, p.subject)
+            for p in two
+        ]
+        inputs = {name: [p.inputs[name] for p in two] for name in two[0].inputs}
+        outputs = {name: [v for p in two for v in p.outputs[name]] for name in two[0].outputs}
+        append(tmp_path, [Round(MODEL, 1, answered, inputs, outputs)])
+    assert read_batch(tmp_path, Checkpoint()).predictions == made
+    append(tmp_path, [Round(MODEL, 1, answered, {"heat": []}, {})])
+    ship_all(shipper(tmp_path, ledger))
+    assert (stored(ledger), state(ledger)[1]) == (len(made), 1)
 
 
 def test_a_closed_spool_is_open_again_when_it_is_shipped_again(

@@ -18,7 +18,7 @@ from waiting import wait_for
 from world import MODEL, Runs, append, labels_for, make_version, predictions, rows
 
 from watchkeeper.contracts.policies import DriftPolicy
-from watchkeeper.contracts.record import Gap, Line
+from watchkeeper.contracts.record import Gap, Record
 from watchkeeper.contracts.spool import segments
 from watchkeeper.ledger import Ledger, migrate, tables
 from watchkeeper.ledger.episodes import attempts
@@ -100,7 +100,7 @@ def test_killed_again_and_again_while_shipping_the_ledger_is_exact(
     chance = random.Random(1)
     data = predictions(rows(12_000, 1))
     labels = labels_for(data[::7], 1.0) + labels_for(data[::70], 0.0)
-    lines: list[Line] = [*data, *labels, *(Gap(MODEL, 1, n, 1.0, 2.0) for n in range(50))]
+    lines: list[Record] = [*data, *labels, *(Gap(MODEL, 1, n, 1.0, 2.0) for n in range(50))]
     chance.shuffle(lines)
     parts = [lines[n::12] for n in range(12)]
     for number, part in enumerate(parts, 1):

@@ -1,6 +1,7 @@
 """A small real world: versions in folders, spools in files, and a place that starts runs."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pyarrow.parquet
 
 from watchkeeper.contracts.answer import AnswerPolicy, Label, Risk, outputs_of
 from watchkeeper.contracts.policies import DriftPolicy, RolloutPolicy
-from watchkeeper.contracts.record import LabelRecord, Line, Prediction
+from watchkeeper.contracts.record import LabelRecord, Prediction, Record, Round
 from watchkeeper.contracts.signature import Column, Signature
 from watchkeeper.contracts.spool import segment_path
 from watchkeeper.contracts.version import BASELINE, REFERENCE, Head, Lineage, Manifest, seal
@@ -104,7 +105,7 @@ def labels_for(requests: list[Prediction], value: float = 0.0) -> list[LabelReco
     return [LabelRecord(p.id, 0, p.model, p.version, value, p.time + 1, "test") for p in requests]
 
 
-def append(spool: Path, lines: list[Line], segment: int = 1) -> None:
+def append(spool: Path, lines: Sequence[Record | Round], segment: int = 1) -> None:
     spool.mkdir(parents=True, exist_ok=True)
     with segment_path(spool, segment).open("ab") as file:
         file.write(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))

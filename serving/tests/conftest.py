@@ -15,7 +15,7 @@ import pytest
 from waiting import wait_for
 
 from watchkeeper.contracts import spool as layout
-from watchkeeper.contracts.record import Line, decode_line
+from watchkeeper.contracts.record import Record, decode_line
 
 KEY = "a signing key"
 TOKEN = "a feedback token"
@@ -101,20 +101,22 @@ class Server:
             self.process.send_signal(number)
         return self.process.wait(timeout=60)
 
-    def records(self) -> list[Line]:
-        """All whole lines of the spool, in order."""
-        lines: list[Line] = []
+    def records(self) -> list[Record]:
+        """All that is in whole lines of the spool, in order."""
+        records: list[Record] = []
         for number in layout.segments(self.spool):
-            content = layout.segment_path(self.spool, number).read_bytes()
-            lines += [decode_line(line) for line in content.split(b"\n")[:-1]]
-        return lines
+            content = layout.written(layout.segment_path(self.spool, number).read_bytes())
+            for line in content.split(b"\n")[:-1]:
+                records += decode_line(line)
+        return records
 
-    def last(self) -> Line:
-        """The newest whole line of the spool."""
+    def last(self) -> Record:
+        """The newest record in a whole line of the spool."""
         for number in reversed(layout.segments(self.spool)):
-            *whole, _ = layout.segment_path(self.spool, number).read_bytes()[-200_000:].split(b"\n")
+            content = layout.written(layout.segment_path(self.spool, number).read_bytes())
+            *whole, _ = content[-200_000:].split(b"\n")
             if whole:
-                return decode_line(whole[-1])
+                return decode_line(whole[-1])[-1]
         raise AssertionError(f"{self.spool} has no record")
 
     def metric(self, name: str) -> float:

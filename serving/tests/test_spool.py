@@ -12,7 +12,7 @@ from waiting import wait_for
 from wire import ENCODINGS, send, tensors
 
 from watchkeeper.contracts.record import Gap, Prediction, decode_line
-from watchkeeper.contracts.spool import IDENTITY, segment_path, segments
+from watchkeeper.contracts.spool import IDENTITY, segment_path, segments, written
 from watchkeeper.serving.spool import Spool
 
 LINE = b'{"kind":"x"}' + b" " * 87 + b"\n"  # 100 bytes
@@ -24,7 +24,7 @@ def open_spool(folder: Path, limit: int = 10_000, segment_bytes: int = 1_000) ->
 
 def lines(folder: Path) -> list[bytes]:
     contents = [segment_path(folder, number).read_bytes() for number in segments(folder)]
-    return [line for content in contents for line in content.splitlines(keepends=True)]
+    return [line for content in contents for line in written(content).splitlines(keepends=True)]
 
 
 def test_a_segment_ends_at_its_size_and_no_line_is_in_two(tmp_path: Path) -> None:
@@ -38,11 +38,13 @@ def test_a_segment_ends_at_its_size_and_no_line_is_in_two(tmp_path: Path) -> Non
 def test_a_restart_leaves_the_old_segment_as_it_is(tmp_path: Path) -> None:
     open_spool(tmp_path).write(LINE)
     identity = (tmp_path / IDENTITY).read_text()
-    with segment_path(tmp_path, 1).open("ab") as torn:
+    with segment_path(tmp_path, 1).open("r+b") as torn:
+        torn.seek(len(LINE))
         torn.write(b'{"kind":"predic')
-    assert open_spool(tmp_path).write(LINE)
+    # what is allocated counts, too: the disk has no other room
+    assert open_spool(tmp_path, limit=1_000_000).write(LINE)
     assert segments(tmp_path) == [1, 2]
-    assert segment_path(tmp_path, 2).read_bytes() == LINE
+    assert lines(tmp_path) == [LINE, b'{"kind":"predic', LINE]
     assert (tmp_path / IDENTITY).read_text() == identity
 
 
@@ -63,7 +65,7 @@ def test_a_full_spool_refuses_the_newest_and_reports_them_once_there_is_room(
     wait_for(lambda: spool.write(LINE), what="room again")
     spool.close()
     *_, reported, last = lines(tmp_path)
-    gap = decode_line(reported)
+    (gap,) = decode_line(reported)
     assert isinstance(gap, Gap)
     assert (gap.lost, gap.since) == (3, before)
     assert gap.until >= before
@@ -75,52 +77,47 @@ def test_a_restart_counts_what_is_there_already(tmp_path: Path) -> None:
     assert not open_spool(tmp_path, limit=1_000).write(LINE)
 
 
-def test_a_volume_that_is_full_before_the_limit_loses_no_more_than_it_counts(
+def test_a_line_of_any_size_is_kept_whole_and_a_closed_segment_has_nothing_else(
     tmp_path: Path,
 ) -> None:
-    """A file size limit makes the kernel cut a write short, as a full volume does."""
+    spool = open_spool(tmp_path, limit=100_000_000, segment_bytes=3_000_000)
+    sizes = [1, 4095, 4096, 4097, 262_143, 262_144, 262_145, 2_000_000, 1, 700_000, 1]
+    given = [b"x" * (size - 1) + b"\n" for size in sizes]
+    for count, line in enumerate(given, 1):
+        assert spool.write(line)
+        assert lines(tmp_path) == given[:count], "before it is closed, too"
+    spool.close()
+    contents = [segment_path(tmp_path, number).read_bytes() for number in segments(tmp_path)]
+    assert len(contents) == 2
+    assert b"".join(contents) == b"".join(given)
+
+
+def test_a_volume_that_is_full_before_the_limit_keeps_lines_whole_and_loses_what_it_counts(
+    tmp_path: Path,
+) -> None:
+    """A file size limit makes the kernel refuse to allocate, as a full volume does."""
     program = """
-import resource, signal, sys
+import resource, sys
 from pathlib import Path
 from watchkeeper.serving.spool import Spool
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 spool = Spool(Path(sys.argv[1]), "m", 7, 10_000_000, 1_000_000)
-resource.setrlimit(resource.RLIMIT_FSIZE, (250, resource.RLIM_INFINITY))
-line = b"x" * 99 + b"\\n"
-kept = sum(bool(spool.write(line)) or spool.lose(1, 5.0) or 0 for _ in range(4))
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+line = b"x" * 99_999 + b"\\n"
+for number in range(4):
+    assert spool.write(line) == (number < 2)
+    if number >= 2:
+        spool.lose(1, 5.0)
+assert not spool.write(line * 2)
+spool.lose(2, 6.0)
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 assert spool.write(line)
-print(kept)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path)], check=True, capture_output=True, text=True
-    )
-    kept = int(done.stdout)
-    whole = [line for line in lines(tmp_path) if line == b"x" * 99 + b"\n"]
-    gaps = [decode_line(line) for line in lines(tmp_path) if line.startswith(b'{"kind":"gap"')]
-    assert len(whole) == kept + 1
-    assert sum(gap.lost for gap in gaps) == 4 - kept
-    for number in segments(tmp_path)[:-1]:  # torn lines are only ever the last of their segment
-        *rest, last = segment_path(tmp_path, number).read_bytes().split(b"\n")
-        assert all(len(line) == 99 or line.startswith(b"{") for line in rest)
-        assert len(last) < 99
-
-
-def test_of_lines_that_are_written_together_those_count_that_are_whole(tmp_path: Path) -> None:
-    program = """
-import resource, signal, sys
-from pathlib import Path
-from watchkeeper.serving.spool import Spool
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-spool = Spool(Path(sys.argv[1]), "m", 7, 10_000_000, 1_000_000)
-resource.setrlimit(resource.RLIMIT_FSIZE, (250, resource.RLIM_INFINITY))
-print(spool.write((b"x" * 99 + b"\\n") * 4))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path)], check=True, capture_output=True, text=True
-    )
-    assert int(done.stdout) == 200
-    assert [len(line) for line in lines(tmp_path)] == [100, 100, 50]
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+    *kept, reported, last = lines(tmp_path)
+    assert [len(line) for line in (*kept, last)] == [100_000] * 3
+    (gap,) = decode_line(reported)
+    assert isinstance(gap, Gap)
+    assert (gap.lost, gap.since) == (4, 5.0)
 
 
 def test_a_full_spool_still_answers_and_counts(start: Starter) -> None:

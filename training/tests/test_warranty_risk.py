@@ -17,6 +17,7 @@ from served import SERVING, served
 
 from watchkeeper.contracts.names import CANDIDATE, model_uri
 from watchkeeper.contracts.record import Prediction, decode_line
+from watchkeeper.contracts.spool import written
 from watchkeeper.contracts.version import read_baseline, read_example
 from watchkeeper.ledger import Ledger, migrate
 from watchkeeper.pipeline import OfflineModel, load
@@ -157,8 +158,9 @@ def test_it_is_served_over_http_and_grpc_as_it_answers_offline(line: Line, tmp_p
         assert answered["warranty_probability"] == close
         assert answered["anomaly_flag"] == expected["anomaly_flag"].tolist()
         assert answered["risk_level"] == expected["risk_level"].tolist()
-    spool = [p.read_bytes().splitlines() for p in sorted((tmp_path / "spool").glob("*.jsonl"))]
-    for record in map(decode_line, itertools.chain(*spool)):
+    segments = sorted((tmp_path / "spool").glob("*.jsonl"))
+    spool = [written(segment.read_bytes()).splitlines() for segment in segments]
+    for record in itertools.chain(*map(decode_line, itertools.chain(*spool))):
         assert isinstance(record, Prediction)
         assert record.outputs["normality"] == pytest.approx(expected["normality"], abs=1e-6)
 

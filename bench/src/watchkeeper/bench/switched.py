@@ -6,29 +6,23 @@ because two of them, with their memory in other places, differ by more than a re
 
 import signal
 import sys
-import time
 from typing import Any
 
 from watchkeeper.serving.__main__ import main
-from watchkeeper.serving.dataplane import Call, DataPlane
+from watchkeeper.serving.dataplane import DataPlane
 
 ON, OFF = signal.SIGUSR1, signal.SIGUSR2
-_MAKE, _KEEP = DataPlane._record, DataPlane._keep
+_RECORD = DataPlane._record
 
 
-def _only_metrics(self: DataPlane, call: Call, status: str, *_: Any, **__: Any) -> None:
-    self.metrics.observe(call.protocol, status, time.perf_counter() - call.started)
-
-
-def _keep_nothing(*_: Any) -> None:
-    """Take the place of what writes the records of a round."""
+def _record_nothing(*_: Any) -> None:
+    """Take the place of what records a round."""
 
 
 def switch(which: int, *_: Any) -> None:
     """Switch the records of this process on or off."""
-    made, kept = (_MAKE, _KEEP) if which == ON else (_only_metrics, _keep_nothing)
-    DataPlane._record = made  # type: ignore[assignment, method-assign]
-    DataPlane._keep = kept  # type: ignore[assignment, method-assign]
+    record = _RECORD if which == ON else _record_nothing
+    DataPlane._record = record  # type: ignore[assignment, method-assign]
 
 
 if __name__ == "__main__":

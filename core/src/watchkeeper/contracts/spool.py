@@ -1,8 +1,10 @@
 """The layout of a spool: numbered segments of lines, written by the server, read by its sidecar.
 
-The server appends to the highest segment only and begins a new one when that is large enough;
-the sidecar deletes segments below the highest once they are shipped, and keeps its place in
-``checkpoint.json``. ``identity`` names the spool in the ledger for as long as the folder lives.
+The server appends to the highest segment only and begins a new one when that is large enough. It
+allocates ahead: behind the last line of a segment that it has not closed are zeros, and no line has
+a zero in it. The sidecar deletes segments below the highest once they are shipped, and keeps its
+place in ``checkpoint.json``. ``identity`` names the spool in the ledger for as long as the folder
+lives.
 """
 
 import os
@@ -39,6 +41,11 @@ def segment_path(folder: Path, number: int) -> Path:
 def segments(folder: Path) -> list[int]:
     """The numbers of the segments present, rising."""
     return sorted(int(path.stem) for path in folder.glob(f"*{SUFFIX}") if path.stem.isdigit())
+
+
+def written(content: bytes) -> bytes:
+    """Return the part of a segment's content that has been written, without what is allocated."""
+    return content.partition(b"\0")[0]
 
 
 def identity(folder: Path) -> str:

@@ -5,7 +5,7 @@ that its column takes without loss, the same number of rows, and values that are
 range and known; only what the version's policy allows is answered in spite of its range.
 """
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from itertools import chain
 
 import msgspec
@@ -79,12 +79,13 @@ class Contract:
             raise Refused(f"column {missing!r}: missing; the columns are {self._names}")
         return Checked(found, rows, flags)
 
-    def together(self, checked: Sequence[Checked]) -> Columns:
+    def columns(self, checked: Sequence[Checked]) -> dict[str, list[Values]]:
+        """Return of each column what each of the requests has in it."""
+        return {name: [each.columns[name] for each in checked] for name in self._rules}
+
+    def together(self, columns: Mapping[str, Sequence[Values]]) -> Columns:
         """Put the rows of requests one below the other."""
-        return {
-            name: rule.together([each.columns[name] for each in checked])
-            for name, rule in self._rules.items()
-        }
+        return {name: rule.together(columns[name]) for name, rule in self._rules.items()}
 
     def outputs(self, names: Sequence[str]) -> tuple[Output, ...]:
         """Return the outputs that are asked for by name, in that order; all if none is named."""

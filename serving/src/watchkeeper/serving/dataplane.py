@@ -3,7 +3,7 @@
 columns → contract → engine → answer → record → spool.
 
 Everything runs in the event loop's thread. A request is checked alone; then the rows of all that
-came together go through the model at once, and one write records them. An answer is given out
+came together go through the model at once, and one line records them. An answer is given out
 after that, so that its record is in the kernel's hands by then.
 """
 
@@ -18,14 +18,14 @@ import numpy as np
 
 from watchkeeper.contracts.answer import Columns
 from watchkeeper.contracts.prediction_id import PredictionId, sign
-from watchkeeper.contracts.record import OK, Prediction, Protocol
+from watchkeeper.contracts.record import OK, Answered, Prediction, Protocol, Round
 from watchkeeper.contracts.signature import Output
 from watchkeeper.serving.contract import Checked
 from watchkeeper.serving.metrics import Metrics
 from watchkeeper.serving.refusals import ELSEWHERE, Broken, NotFound, Refused, Unavailable
 from watchkeeper.serving.rounds import Rounds
 from watchkeeper.serving.spool import Spool
-from watchkeeper.serving.tensors import Tensor
+from watchkeeper.serving.tensors import Tensor, Values
 from watchkeeper.serving.version import Version
 
 logger = logging.getLogger(__name__)
@@ -83,10 +83,6 @@ class _Asked(msgspec.Struct, frozen=True, gc=False):
     checked: Checked
     outputs: tuple[Output, ...]
     subject: str
-
-
-_UNCHECKED = Checked({}, 0, [])  # of a request that is refused
-_NO_OUTPUTS: dict[str, list[Any]] = {}
 
 
 class DataPlane:
@@ -170,7 +166,22 @@ class DataPlane:
 
     def refuse(self, call: Call, refused: Refused, subject: str = "") -> None:
         """Record a request that gets no answer."""
-        self._keep([self._record(call, refused.grpc, subject, error=str(refused))])
+        latency = time.perf_counter() - call.started
+        self.metrics.observe(call.protocol, refused.grpc, latency)
+        record = Prediction(
+            id=call.request,
+            attempt=call.attempt,
+            model=self.model,
+            version=self.version,
+            protocol=call.protocol,
+            client=call.client,
+            time=call.time,
+            latency=latency,
+            status=refused.grpc,
+            error=str(refused),
+            subject=subject,
+        )
+        self._keep(record, 1, call.time)
 
     def _find(self, model: str, version: str) -> Version:
         if model != self.model or version not in ("", str(self.version)):
@@ -186,7 +197,8 @@ class DataPlane:
         """Answer a round; of each that has no answer, say why."""
         loaded = asked[0].loaded
         try:
-            columns = loaded.answer(loaded.contract.together([each.checked for each in asked]))
+            inputs = loaded.contract.columns([each.checked for each in asked])
+            columns = loaded.answer(loaded.contract.together(inputs))
         except Exception as error:  # noqa: BLE001 - an outcome: :meth:`infer` tells and logs it
             if len(asked) > 1:  # who asks for what the model cannot answer takes nobody along
                 return [outcome for each in asked for outcome in self._answer([each])]
@@ -197,60 +209,58 @@ class DataPlane:
             return [Refused("; ".join([*flags, "the model has no answer for this"]))]
         lists = {name: values.tolist() for name, values in columns.items()}
         answers: list[Answer] = []
-        records: list[Prediction] = []
+        now = time.perf_counter()
         end = 0
         for each in asked:
             call, checked = each.call, each.checked
             rows, flags = checked.rows, checked.flags
             begin, end = end, end + rows
-            own = {name: values[begin:end] for name, values in lists.items()}
-            records.append(self._record(call, OK, each.subject, checked, own))
             prediction = PredictionId(call.request, self.version, rows, call.time)
             signed = sign(self.key, self.model, prediction)
             mine = {name: values[begin:end] for name, values in columns.items()}
+            own = {name: values[begin:end] for name, values in lists.items()}
             answers.append(Answer(signed, rows, each.outputs, mine, own, flags))
+            self.metrics.observe(call.protocol, OK, now - call.started)
             if flags:
                 self.metrics.flagged.inc()
         self.metrics.rows.inc(end)
-        self._keep(records)
+        self._record(asked, inputs, lists, now)
         return answers
 
     def _record(
         self,
-        call: Call,
-        status: str,
-        subject: str,
-        checked: Checked = _UNCHECKED,
-        outputs: dict[str, list[Any]] = _NO_OUTPUTS,
-        *,
-        error: str | None = None,
-    ) -> Prediction:
-        latency = time.perf_counter() - call.started
-        self.metrics.observe(call.protocol, status, latency)
-        return Prediction(
-            id=call.request,
-            attempt=call.attempt,
-            model=self.model,
-            version=self.version,
-            protocol=call.protocol,
-            client=call.client,
-            time=call.time,
-            latency=latency,
-            status=status,
-            rows=checked.rows,
-            inputs=checked.columns,
-            outputs=outputs,
-            error=error,
-            flags=checked.flags,
-            subject=subject,
-        )
+        asked: Sequence[_Asked],
+        inputs: dict[str, list[Values]],
+        outputs: dict[str, list[Any]],
+        now: float,
+    ) -> None:
+        """Record a round; ``now`` is the time of its answers on the performance counter."""
+        answered = []
+        for each in asked:
+            call, checked = each.call, each.checked
+            answered.append(
+                Answered(
+                    call.request,
+                    call.attempt,
+                    call.protocol,
+                    call.client,
+                    call.time,
+                    now - call.started,
+                    checked.rows,
+                    checked.flags,
+                    each.subject,
+                )
+            )
+        line = Round(self.model, self.version, answered, inputs, outputs)
+        self._keep(line, len(answered), answered[0].time)
 
-    def _keep(self, records: Sequence[Prediction]) -> None:
-        """Write records; what finds no room is counted."""
-        lines = _encoder.encode_lines(records)
-        kept, whole = len(records), self.spool.write(lines)
-        if whole < len(lines):
-            kept = lines.count(b"\n", 0, whole)
-            self.spool.lose(len(records) - kept, records[kept].time)
-            self.metrics.lost.inc(len(records) - kept)
-        self.metrics.records.inc(kept)
+    def _keep(self, line: Round | Prediction, records: int, since: float) -> None:
+        """Write a line of so many records, the first of which arrived at ``since``.
+
+        What finds no room is counted.
+        """
+        if self.spool.write(_encoder.encode(line) + b"\n"):
+            self.metrics.records.inc(records)
+        else:
+            self.spool.lose(records, since)
+            self.metrics.lost.inc(records)

@@ -70,7 +70,7 @@ class Feedback:
         now = time.time()
         records = [self._record(label, client, now) for label in labels]
         lines = _encoder.encode_lines(records)
-        if plane.spool.write(lines) < len(lines):
+        if not plane.spool.write(lines):
             raise Unavailable("the spool has no room for labels now; send them again later")
         plane.metrics.labels.inc(len(labels))
         return len(labels)

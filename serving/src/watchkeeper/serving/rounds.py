@@ -1,6 +1,6 @@
 """Rounds: requests that arrive together go their way together, one step after the other.
 
-All rows of a round go through the model at once, then one write records all, then all answers
+All rows of a round go through the model at once, then one line records all, then all answers
 leave. A forest takes eight rows in a third of the time of eight times one, and the code of a step
 stays in the processor's caches. Nobody waits for a request that is not there yet: HTTP comes in
 rounds by itself, as the event loop reads all connections before it goes on; for calls over gRPC,

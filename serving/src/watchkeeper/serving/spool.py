@@ -1,4 +1,4 @@
-"""The writer of the spool: whole lines, one write for those that come together.
+"""The writer of the spool: whole lines, in segments of bounded size, up to a limit in all.
 
 No answer leaves before its record was written here, so that a kill loses no answered request;
 nothing waits for a disk, because the kernel has the bytes. The layout is that of
@@ -6,7 +6,6 @@ nothing waits for a disk, because the kernel has the bytes. The layout is that o
 """
 
 import contextlib
-import os
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import msgspec
 
 from watchkeeper.contracts import spool as layout
 from watchkeeper.contracts.record import Gap
+from watchkeeper.serving.segment import Segment
 
 SEGMENT_BYTES = 16 * 1024 * 1024
 _GAP_BYTES = 512  # more than a line that reports a gap
@@ -35,25 +35,24 @@ class Spool:
         self._lost = 0
         self._lost_since = 0.0
         self._looked = 0.0
-        self._file, self._torn = -1, False
         self._room = 0  # bytes that can be written before anything else has to be looked at
         # Always a new one: the last line of the one before may be torn.
-        self._begin()
+        self._number, self._segment = self._next()
         self.used = self._measure()
 
-    def write(self, lines: bytes) -> int:
-        """Append whole lines with one write, and return of how many bytes those are that are kept.
+    def write(self, lines: bytes) -> bool:
+        """Append whole lines, and tell whether they are kept: all of them or none.
 
-        What did not fit is not counted: the caller says with :meth:`lose` that it is lost.
+        What found no room is not counted: the caller says with :meth:`lose` what is lost.
         """
         size = len(lines)
         try:
             if size > self._room and not self._make_room(size):
-                return 0
-            written = self._append(lines)
+                return False
         except OSError:  # the volume is full before our own limit: the same to the caller
-            return 0
-        return written if written == size else lines.rfind(b"\n", 0, written) + 1
+            return False
+        self._append(lines)
+        return True
 
     def lose(self, records: int, now: float) -> None:
         """Count records that could not be kept; a Gap reports them once there is room again."""
@@ -66,30 +65,29 @@ class Spool:
         if self._lost:
             with contextlib.suppress(OSError):
                 self._make_room(0)
-        os.close(self._file)
+        self._segment.close()
 
-    def _append(self, lines: bytes) -> int:
-        written = os.write(self._file, lines)
-        self.used += written
-        self._room -= written
-        if written < len(lines):  # nothing may follow a torn line
-            self._torn, self._room = True, 0
-        return written
+    def _append(self, lines: bytes) -> None:
+        self._segment.append(lines)
+        self.used += len(lines)
+        self._room -= len(lines)
 
     def _make_room(self, size: int) -> bool:
         """Look at all that no line has to look at for itself: the limit, the segment, a gap."""
-        if not self._fits(size + (_GAP_BYTES if self._lost else 0)):
+        needed = size + (_GAP_BYTES if self._lost else 0)
+        if not self._fits(needed):
             return False
-        if self._torn or os.fstat(self._file).st_size >= self._segment_bytes:
-            self._begin()
+        if self._segment.size >= self._segment_bytes:
+            following = self._next()
+            self._segment.close()
+            self._number, self._segment = following
+        self._segment.reserve(needed)
         if self._lost:
             gap = Gap(self._model, self._version, self._lost, self._lost_since, time.time())
             self._append(msgspec.json.encode(gap) + b"\n")
-            if self._torn:
-                return False
             self._lost = 0
-        left = self._segment_bytes - os.fstat(self._file).st_size
-        self._room = max(size, min(left, self._limit - self.used))
+        left = self._segment_bytes - self._segment.size
+        self._room = max(size, min(left, self._segment.room, self._limit - self.used))
         return True
 
     def _fits(self, size: int) -> bool:
@@ -103,18 +101,14 @@ class Spool:
         return self.used + size <= self._limit
 
     def _measure(self) -> int:
-        used = 0
+        used = self._segment.size
         for number in layout.segments(self._folder):
-            try:
-                used += layout.segment_path(self._folder, number).stat().st_size
-            except FileNotFoundError:  # the sidecar has just deleted it
-                continue
+            if number < self._number:
+                # the sidecar may just have deleted it
+                with contextlib.suppress(FileNotFoundError):
+                    used += layout.segment_path(self._folder, number).stat().st_size
         return used
 
-    def _begin(self) -> None:
+    def _next(self) -> tuple[int, Segment]:
         number = max(layout.segments(self._folder), default=0) + 1
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-        file = os.open(layout.segment_path(self._folder, number), flags, 0o644)
-        if self._file >= 0:
-            os.close(self._file)
-        self._file, self._torn = file, False
+        return number, Segment(layout.segment_path(self._folder, number))

@@ -75,7 +75,7 @@ def _prove(version: Version, folder: Path) -> None:
         example = read_example(folder)
         rows = len(next(iter(example.outputs.values())))
         checked = version.contract.check(_tensors(version, example))
-        answered = version.answer(version.contract.together([checked]))
+        answered = version.answer(version.contract.together(version.contract.columns([checked])))
     except (OSError, msgspec.MsgspecError, StopIteration, Refused) as error:
         why = f"{type(error).__name__}: {error}"
         raise BrokenVersionError(f"{folder}: its own example fails: {why}") from error

@@ -349,5 +349,5 @@ def _unshipped_bytes(folder: Path) -> int:
         if number >= done.segment:
             with spool.segment_path(folder, number).open("rb") as file:
                 file.seek(done.offset if number == done.segment else 0)
-                unshipped += file.read().rfind(b"\n") + 1
+                unshipped += spool.written(file.read()).rfind(b"\n") + 1
     return unshipped
