@@ -83,7 +83,7 @@ kind: images/.venv/.locked ## a cluster by Docker and kind instead, with KServe 
 
 ## the checks
 .PHONY: test
-test: environments databases ## every test, two components at a time
+test: environments databases ## every test; those of the components two at a time
 	@$(MAKE) --jobs=2 --output-sync=target $(COMPONENTS:%=test-%)
 	@$(MAKE) test-loop
 
@@ -95,16 +95,9 @@ $(COMPONENTS:%=test-%): test-%: environments databases
 databases: ## install PostgreSQL and MariaDB for the tests, where they are missing and that is possible
 	@tests/support/install-databases
 
-# Each file has a system of its own, which waits more than it works.
-LOOPS := $(patsubst tests/test_%.py,test-loop-%,$(wildcard tests/test_*.py))
-
 .PHONY: test-loop
 test-loop: environments ## the tests across components, on the running system
-	@$(MAKE) --jobs=2 --output-sync=target $(LOOPS)
-
-.PHONY: $(LOOPS)
-$(LOOPS): test-loop-%: environments
-	demo/.venv/bin/python -m pytest -q tests/test_$*.py
+	demo/.venv/bin/python -m pytest -q tests
 
 .PHONY: corpus
 corpus: environments ## 100,000 made-up requests, as every night; EXAMPLES=... for fewer
@@ -125,8 +118,11 @@ bench-docs: environments ## the same, and write docs/benchmarks.md
 	bench/install-tools
 	bench/.venv/bin/python -m watchkeeper.bench --write $(if $(ROUNDS),--rounds $(ROUNDS))
 
+SCRIPTS := .ci/run bench/install-tools images/kind images/trim postgresql/start registry/start tests/support/install-databases
+
 .PHONY: lint
 lint: environments .venv/.locked ## style, types and layers
+	for script in $(SCRIPTS); do bash -n $$script || exit 1; done
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	for component in $(COMPONENTS); do \

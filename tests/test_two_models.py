@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ import pytest
 import tritonclient.grpc as triton
 from rows import ROWS
 from sqlalchemy import select
-from system import DEMO, WATCHKEEPER, models, post, running, seed, watchkeeper
+from system import DEMO, ROOT, WATCHKEEPER, models, post, running, seed, watchkeeper
+from told_metrics import told_metrics
 from tritonclient.utils import InferenceServerException
 from waiting import wait_for
 
@@ -153,6 +155,17 @@ def test_drift_in_one_model_is_of_no_concern_to_the_other(home: Path, address: s
     for model, versions in ((MACHINES, {1}), (VEHICLES, {1, 2})):
         assert answered_and_kept(home, ledger, model) == versions
     ledger.close()
+
+
+def test_alerts_and_dashboard_ask_for_metrics_that_there_are(home: Path, address: str) -> None:  # noqa: ARG001
+    chart = ROOT / "charts/watchkeeper"
+    asked = {
+        re.sub("_(bucket|count|sum)$", "", name)
+        for file in ("rules/watchkeeper.yaml", "dashboards/watchkeeper.json")
+        for name in re.findall(r"\bwatchkeeper_[a-z_]+", (chart / file).read_text())
+    }
+    assert len(asked) > 10
+    assert asked - told_metrics(home) == set()
 
 
 def test_down_leaves_nothing(home: Path) -> None:

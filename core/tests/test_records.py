@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from watchkeeper.contracts.record import Answered, Gap, Prediction, Round, decode_line
 
-values = st.lists(st.floats(allow_nan=False) | st.text(max_size=3), min_size=1, max_size=3)
+values = st.lists(
+    st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=3), min_size=1, max_size=3
+)
 names = st.text("0123456789abcdef", min_size=32, max_size=32)
 predictions = st.builds(
     lambda made, inputs: msgspec.structs.replace(
@@ -54,9 +56,11 @@ def test_a_round_whose_columns_are_of_another_length_is_no_record(part: str) -> 
     answered = [Answered("0" * 32, 1, "http", "c", 1.0, 0.1, 2, [], "")]
     whole = Round("m", 7, answered, {"x": [[1, 2]]}, {"p": [0.1, 0.2]})
     short = msgspec.structs.replace(whole, **{part: {"x": []}})
+    none = msgspec.structs.replace(whole, answered=[msgspec.structs.replace(answered[0], rows=0)])
     assert len(decode_line(msgspec.json.encode(whole))) == 1
-    with pytest.raises(msgspec.ValidationError, match="do not fit 1 requests, 2 rows"):
-        decode_line(msgspec.json.encode(short))
+    for odd in (short, none):
+        with pytest.raises(msgspec.ValidationError, match=r"do not fit 1 requests, [02] rows"):
+            decode_line(msgspec.json.encode(odd))
 
 
 @pytest.mark.parametrize("old", [b'"kind"', b'""]'])
@@ -66,3 +70,9 @@ def test_a_line_with_fields_of_a_later_release_is_read(old: bytes) -> None:
         line = msgspec.json.encode(record)
         later = line.replace(old, {b'"kind"': b'"later":1,"kind"', b'""]': b'"","later"]'}[old])
         assert decode_line(later) == decode_line(line)
+
+
+@pytest.mark.parametrize("line", [b'{"kind":"\xff"}', b"[" * 100_000, b"{}", b"", b"\xff"])
+def test_what_a_disk_has_spoiled_is_no_record(line: bytes) -> None:
+    with pytest.raises(msgspec.MsgspecError):
+        decode_line(line)

@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -171,3 +172,24 @@ def test_what_is_taken_out_of_images_changes_every_image(project: Path) -> None:
     (project / "images").mkdir()
     (project / "images" / "trim").write_text("rm -rf everything")
     assert all(before[name] != digests(project, "base")[name] for name in IMAGES)
+
+
+def test_kind_gets_the_releases_that_the_cluster_of_make_cluster_has() -> None:
+    (node,) = yaml.safe_load((ROOT / "kind-config.yaml").read_text())["nodes"]
+    release = re.search(r"k8s.io/kubernetes v(1\.\d+)\.", _modules("kubernetes"))
+    assert release
+    assert re.fullmatch(rf"kindest/node:v{release[1]}\.\d+@sha256:[0-9a-f]{{64}}", node["image"])
+    assert node["extraPortMappings"] == [
+        {"containerPort": 80, "hostPort": 8080, "listenAddress": "127.0.0.1"}
+    ]
+    script = (ROOT / "images/kind").read_text()
+    named = re.findall(r"\$\(pinned (\S+) (\S+)\)", script)
+    assert len(named) == 2
+    for module, path in named:
+        assert re.search(rf"(^|=> ?|\s){re.escape(path)} v\d", _modules(module))
+    for file in re.findall(r"\S+\.yaml", script):
+        assert (ROOT / file).is_file()
+
+
+def _modules(name: str) -> str:
+    return (ROOT / "cluster/go" / name / "go.mod").read_text()

@@ -120,6 +120,24 @@ assert spool.write(line)
     assert (gap.lost, gap.since) == (4, 5.0)
 
 
+def test_after_its_end_a_spool_takes_nothing(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path, limit=1_000_000)
+    assert spool.write(LINE)
+    spool.close()
+    assert not spool.write(LINE)
+    assert not spool.write(LINE * 5_000)
+    assert lines(tmp_path) == [LINE]
+
+
+def test_what_is_shipped_makes_room_before_the_spool_is_full(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path, limit=100_000, segment_bytes=1_000)
+    for _ in range(900):
+        assert spool.write(LINE)
+        for number in segments(tmp_path)[:-1]:  # the sidecar keeps up
+            segment_path(tmp_path, number).unlink()
+        assert spool.used <= 2_000
+
+
 def test_a_full_spool_still_answers_and_counts(start: Starter) -> None:
     server = start(spool_bytes=3000).start()
     given = tensors(a_version.rows(1))

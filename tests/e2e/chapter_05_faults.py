@@ -5,9 +5,9 @@ from contextlib import AbstractContextManager
 
 import pytest
 from accounts import check_accounts
-from faults import HOLD, delete_pod, evict, held, kill_container, lasting, scaled_to_nothing
+from faults import delete_pod, evict, held, kill_container, lasting, scaled_to_nothing
 from installation import ROLLOUT, Installation
-from kube import Json, items, until
+from kube import OURS, Json, items, until
 from load import Load
 from told import check_promotion, newest, scenario, share
 
@@ -17,7 +17,7 @@ PATIENCE = 240.0
 STEP_SECONDS = 8.0
 
 pytestmark = pytest.mark.skipif(
-    not HOLD.is_dir(), reason="programs of the node can be stopped on `make cluster` only"
+    not OURS, reason="programs of the node can be stopped on `make cluster` only"
 )
 
 

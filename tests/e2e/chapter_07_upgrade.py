@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from accounts import check_accounts
-from faults import HOLD
 from installation import RELEASE, Installation
-from kube import get, helm, items, until
+from kube import OURS, get, helm, items, until
 from load import Load
 from retag import tag_again, tag_of_images
 from told import check_promotion, newest, scenario
@@ -17,10 +16,10 @@ MODELS = ("ai4i-failure", "warranty-risk")
 MODEL = MODELS[0]  # has the load
 NEW_TAG = f"upgraded-{secrets.token_hex(3)}"
 # The chart's own pods have it, the servers that rollout and KServe make have not.
-OURS = "--selector=app.kubernetes.io/managed-by=Helm"
+CHART = "--selector=app.kubernetes.io/managed-by=Helm"
 
 pytestmark = pytest.mark.skipif(
-    not HOLD.is_dir(), reason="images get another tag on the node of `make cluster` only"
+    not OURS, reason="images get another tag on the node of `make cluster` only"
 )
 
 
@@ -75,7 +74,7 @@ def test_rollback_brings_the_old_release_back(
     helm("rollback", RELEASE, revision, place, "--wait", "--timeout=5m")
     load.check()
     old = tag_of_images()
-    for workload in items("deployments,statefulsets", OURS, place):
+    for workload in items("deployments,statefulsets", CHART, place):
         name, status = workload["metadata"]["name"], workload["status"]
         (container,) = workload["spec"]["template"]["spec"]["containers"]
         assert container["image"].endswith(f":{old}"), name

@@ -31,7 +31,8 @@ from lightkube.generic_resource import create_global_resource, create_namespaced
 HOST = "127.0.0.1"
 START_SECONDS = 120.0
 REQUIRED = os.environ.get("WATCHKEEPER_TEST_API_SERVER") == "required"
-KEPT = Path.home() / ".cache" / "watchkeeper-cluster"
+CACHES = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+KEPT = Path(os.environ.get("WATCHKEEPER_CLUSTER_CACHE") or CACHES / "watchkeeper-cluster")
 USERS = ("admin", "rollout", "sidecar", "person")
 DEFINITIONS = {
     "github.com_kserve_kserve/install/v0.20.0/kserve-crds.yaml": ("inferenceservices",),

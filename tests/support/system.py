@@ -15,11 +15,15 @@ DEMO = ROOT / "demo/.venv/bin/python"
 
 
 def running(home: Path) -> dict[int, float]:
-    """All processes of the system in ``home``: pid → start time."""
+    """All processes that were given anything in ``home``, by words or environment.
+
+    Each pid with its start time; the process that asks is none of them.
+    """
     found = {}
     for process in psutil.process_iter():
         try:
-            if process.environ().get("WATCHKEEPER_HOME") == str(home):
+            given = [*process.cmdline(), *process.environ().values()]
+            if process.pid != os.getpid() and any(str(home) in one for one in given):
                 found[process.pid] = process.create_time()
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             continue

@@ -200,12 +200,32 @@ def test_what_is_there_but_does_not_fit_is_named(changed: dict[str, object], tol
 
 
 def test_what_a_value_can_do_without_is_only_remarked() -> None:
-    bare = msgspec.structs.replace(WHOLE, served=frozenset(existing.SERVED), default_storage=False)
+    bare = msgspec.structs.replace(
+        WHOLE,
+        served=frozenset(existing.SERVED),
+        gateway_classes=["cilium"],
+        default_storage=False,
+    )
     assert existing.missing(bare) == []
     assert [text.split(":")[0] for text in existing.remarks(bare)] == [
+        "no GatewayClass envoy",
         "no Envoy Gateway",
         "no default StorageClass",
     ]
+
+
+def test_what_the_machine_must_have_is_said_before_anything_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    installer = tmp_path / "apt-get"
+    installer.write_text(f"#!/bin/sh\ntouch {tmp_path}/installed\n")
+    installer.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("WATCHKEEPER_CLUSTER", str(tmp_path / "own"))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    assert main(["up"]) == 1
+    assert re.search("needs root|Go 1.24 or newer is needed", capsys.readouterr().err)
+    assert not (tmp_path / "installed").exists()
 
 
 def test_without_a_program_to_ask_by_it_is_told(

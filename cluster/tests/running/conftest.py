@@ -31,7 +31,7 @@ def layout() -> Layout:
 
 @pytest.fixture(scope="session")
 def kubectl(layout: Layout) -> Kubernetes:
-    builds = build.build_all(build.cache_folder())
+    builds = build.build_all(build.cache_folder(), build.go_version())
     return Kubernetes(layout, builds["kubernetes"].program("kubectl"))
 
 

@@ -95,10 +95,9 @@ def cache_folder() -> Path:
     return Path(base) / "watchkeeper-cluster"
 
 
-def build_all(cache: Path) -> dict[str, Built]:
+def build_all(cache: Path, go: str) -> dict[str, Built]:
     """Return every build, making those that the cache does not have; one process at a time."""
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-    go = go_version()
     builds = {recipe.name: _described(recipe, cache, go) for recipe in RECIPES}
     missing = [recipe for recipe in RECIPES if not builds[recipe.name].folder.exists()]
     if missing:

@@ -20,6 +20,7 @@ SERVED = {
 RETRIES = "backendtrafficpolicies.gateway.envoyproxy.io"
 KSERVE = (0, 20)
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+DEFAULT_GATEWAY = "envoy"  # the chart's gateway.className
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -86,6 +87,11 @@ def missing(found: Found) -> list[str]:
 def remarks(found: Found) -> list[str]:
     """Say what else is not there, and which value does without it."""
     made = []
+    if found.gateway_classes and DEFAULT_GATEWAY not in found.gateway_classes:
+        made.append(
+            f"no GatewayClass {DEFAULT_GATEWAY}: name one in gateway.className, of "
+            + ", ".join(found.gateway_classes)
+        )
     if RETRIES not in found.served:
         made.append("no Envoy Gateway: install with gateway.retries=false, without API keys or JWT")
     if not found.default_storage:

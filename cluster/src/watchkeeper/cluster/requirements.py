@@ -37,16 +37,24 @@ PROBE = (
 )
 
 
+def check_root() -> None:
+    """Check that this is root.
+
+    Raises:
+        ClusterError: it is not.
+    """
+    if os.geteuid() != 0:
+        raise ClusterError(
+            "make cluster needs root, for namespaces, mounts and iptables: run it as root"
+        )
+
+
 def check() -> None:
     """Install Debian's packages that are missing, and check the rest.
 
     Raises:
         ClusterError: what is missing or cannot work, everything that was found.
     """
-    if os.geteuid() != 0:
-        raise ClusterError(
-            "make cluster needs root, for namespaces, mounts and iptables: run it as root"
-        )
     _install()
     found = [*_cgroups(Path("/proc/self/mounts").read_text()), *_kernel()]
     if found:

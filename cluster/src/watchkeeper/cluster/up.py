@@ -26,8 +26,10 @@ def up(folder: Path) -> str:
         ClusterError: it cannot come up; the message tells why and what to do.
     """
     started = time.monotonic()
+    requirements.check_root()
+    go = build.go_version()
     requirements.check()
-    builds = build.build_all(build.cache_folder())
+    builds = build.build_all(build.cache_folder(), go)
     layout = Layout(folder)
     layout.make()
     with layout.locked(OTHERS_SECONDS):

@@ -1,7 +1,8 @@
 """Records: what the server writes of every request, in lines of JSON, and how they are read.
 
-Requests that were answered together have one line. Readers skip fields they do not know, so that
-a spool and a sidecar of different versions understand each other.
+Requests that were answered together have one line. Readers skip fields they do not know and read
+all that was ever written, because a spool may be older than its sidecar. A line of a kind that is
+newer than the sidecar is counted as lost.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -77,8 +78,10 @@ class Round(msgspec.Struct, frozen=True, gc=False, tag="round", tag_field="kind"
             msgspec.ValidationError: its lists do not have the same length.
         """
         requests, rows = len(self.answered), sum(one.rows for one in self.answered)
-        if any(len(values) != requests for values in self.inputs.values()) or any(
-            len(values) != rows for values in self.outputs.values()
+        if (
+            any(one.rows < 1 for one in self.answered)
+            or any(len(values) != requests for values in self.inputs.values())
+            or any(len(values) != rows for values in self.outputs.values())
         ):
             raise msgspec.ValidationError(
                 f"its columns do not fit {requests} requests, {rows} rows"
@@ -148,5 +151,8 @@ def decode_line(line: bytes) -> list[Record]:
     Raises:
         msgspec.MsgspecError: it is no record; the caller counts it and goes on.
     """
-    decoded = _decoder.decode(line)
+    try:
+        decoded = _decoder.decode(line)
+    except (UnicodeDecodeError, RecursionError) as error:  # what a disk may make of a line
+        raise msgspec.DecodeError(str(error)) from error
     return list(decoded.predictions()) if isinstance(decoded, Round) else [decoded]

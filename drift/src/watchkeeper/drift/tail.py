@@ -85,15 +85,14 @@ def _begin(place: Checkpoint, segment: int) -> Checkpoint:
 
 def _read_lines(path: Path, offset: int, limit: int) -> tuple[bytes, bool]:
     """Read on until there is a whole line, however long; tell whether more follows."""
-    chunk = b""
+    parts: list[bytes] = []
     with path.open("rb") as file:
         file.seek(offset)
-        while b"\n" not in chunk:
-            part = written(file.read(limit))
-            chunk += part
-            if len(part) < limit:
-                return chunk, False
-        return chunk, bool(written(file.read(1)))
+        while not parts or b"\n" not in parts[-1]:
+            parts.append(written(file.read(limit)))
+            if len(parts[-1]) < limit:
+                return b"".join(parts), False
+        return b"".join(parts), bool(written(file.read(1)))
 
 
 def _decode(lines: list[bytes], place: Checkpoint) -> Batch:

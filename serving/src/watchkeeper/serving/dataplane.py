@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 MAX_CLIENT = 255
 _HEX = frozenset("0123456789abcdef")
+_MOST_ROWS = 4096  # of several requests together, so that no line grows with how many ask
 _encoder = msgspec.json.Encoder(enc_hook=np.ndarray.tolist)  # of columns that came as arrays
 
 
@@ -195,6 +196,9 @@ class DataPlane:
 
     def _answer(self, asked: Sequence[_Asked]) -> Sequence[Answer | Exception]:
         """Answer a round; of each that has no answer, say why."""
+        if len(asked) > 1 and sum(each.checked.rows for each in asked) > _MOST_ROWS:
+            half = len(asked) // 2
+            return [*self._answer(asked[:half]), *self._answer(asked[half:])]
         loaded = asked[0].loaded
         try:
             inputs = loaded.contract.columns([each.checked for each in asked])

@@ -5,7 +5,7 @@ then comes between the model and its answers each time; copying into mapped page
 can be measured beside the rest. A process that is killed loses none of it either.
 """
 
-import contextlib
+import errno
 import mmap
 import os
 from pathlib import Path
@@ -38,7 +38,7 @@ class Segment:
         The blocks are allocated first, because no error can be told of a write to memory.
 
         Raises:
-            OSError: the volume is full.
+            OSError: the volume is full or fails, or its files cannot be mapped.
         """
         if size <= self.room:
             return
@@ -47,8 +47,11 @@ class Segment:
         length = end - start + -end % mmap.PAGESIZE
         os.posix_fallocate(self._file, start, length)
         pages = mmap.mmap(self._file, length, offset=start)
-        with contextlib.suppress(OSError):  # before Linux 5.14 each page comes when it is needed
+        try:
             pages.madvise(_POPULATE_WRITE)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # before Linux 5.14 each page comes when it is needed
+                raise
         self._window, self._start = memoryview(pages), start
 
     def append(self, lines: bytes) -> None:
@@ -61,5 +64,8 @@ class Segment:
         """End the file behind its last line."""
         self._window = memoryview(bytearray())
         self._start = self.size
-        os.ftruncate(self._file, self.size)
-        os.close(self._file)
+        file, self._file = self._file, -1
+        try:
+            os.ftruncate(file, self.size)
+        finally:
+            os.close(file)

@@ -6,6 +6,7 @@ nothing waits for a disk, because the kernel has the bytes. The layout is that o
 """
 
 import contextlib
+import errno
 import time
 from pathlib import Path
 
@@ -18,10 +19,15 @@ from watchkeeper.serving.segment import Segment
 SEGMENT_BYTES = 16 * 1024 * 1024
 _GAP_BYTES = 512  # more than a line that reports a gap
 _LOOK_AGAIN = 0.1  # seconds between two looks for room in a full spool
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Spool:
-    """Appends lines to the highest segment of a folder, up to ``limit`` bytes in all."""
+    """Appends lines to the highest segment of a folder, up to ``limit`` bytes in all.
+
+    Raises:
+        OSError: the folder cannot be written, or files in it cannot be mapped into memory.
+    """
 
     def __init__(
         self, folder: Path, model: str, version: int, limit: int, segment_bytes: int = SEGMENT_BYTES
@@ -38,6 +44,11 @@ class Spool:
         self._room = 0  # bytes that can be written before anything else has to be looked at
         # Always a new one: the last line of the one before may be torn.
         self._number, self._segment = self._next()
+        try:
+            self._segment.reserve(1)
+        except OSError as error:
+            if error.errno not in _FULL:  # a volume that is full may have room later
+                raise
         self.used = self._measure()
 
     def write(self, lines: bytes) -> bool:
@@ -65,6 +76,7 @@ class Spool:
         if self._lost:
             with contextlib.suppress(OSError):
                 self._make_room(0)
+        self._room = 0
         self._segment.close()
 
     def _append(self, lines: bytes) -> None:
@@ -78,9 +90,11 @@ class Spool:
         if not self._fits(needed):
             return False
         if self._segment.size >= self._segment_bytes:
-            following = self._next()
-            self._segment.close()
-            self._number, self._segment = following
+            full = self._segment
+            self._number, self._segment = self._next()
+            with contextlib.suppress(OSError):  # it has all its lines; what is cut off are zeros
+                full.close()
+            self.used = self._measure()
         self._segment.reserve(needed)
         if self._lost:
             gap = Gap(self._model, self._version, self._lost, self._lost_since, time.time())
