@@ -1,7 +1,6 @@
 """What a version should answer, from the training image's own command, in a pod beside its Jobs."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from kube import apply, get, kubectl
@@ -9,38 +8,33 @@ from kube import apply, get, kubectl
 from watchkeeper.demo.checking import same
 from watchkeeper.demo.sender import Answer
 
-AT_ONCE = 2  # each takes a core
+ROWS, ANSWERS = "/tmp/rows.json", "/tmp/answers.json"  # noqa: S108 - the pod's own
 
 
 def wrong_answers(answers: list[Answer], model: str, namespace: str) -> list[Answer]:
     """Return the answers that their version would not give offline."""
     _have_pod(model, namespace)
-    given = {
-        version: [answer for answer in answers if answer.version == version]
-        for version in {answer.version for answer in answers}
-    }
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        truths = pool.map(
-            lambda version: _offline(given[version], model, version, namespace), given
-        )
-        return [
+    wrong = []
+    for version in sorted({answer.version for answer in answers}):
+        mine = [answer for answer in answers if answer.version == version]
+        truth = _offline(mine, model, version, namespace)
+        wrong += [
             answer
-            for mine, truth in zip(given.values(), truths, strict=True)
             for place, answer in enumerate(mine)
             if not same(answer.outputs, {name: values[place] for name, values in truth.items()})
         ]
+    return wrong
 
 
 def _offline(
     answers: list[Answer], model: str, version: int, namespace: str
 ) -> dict[str, list[Any]]:
     columns = {name: [answer.inputs[name] for answer in answers] for name in answers[0].inputs}
-    rows, told = f"/tmp/rows-{version}.json", f"/tmp/answers-{version}.json"  # noqa: S108 - the pod's own
     pod = ("exec", "--stdin", f"offline-{model}", f"--namespace={namespace}", "--")
-    kubectl(*pod, "sh", "-c", f"cat > {rows}", given=json.dumps(columns))
-    command = ("python", "-m", "watchkeeper.training.offline", model, str(version), rows, told)
+    kubectl(*pod, "sh", "-c", f"cat > {ROWS}", given=json.dumps(columns))
+    command = ("python", "-m", "watchkeeper.training.offline", model, str(version), ROWS, ANSWERS)
     kubectl(*pod, *command, seconds=120.0)
-    truth: dict[str, list[Any]] = json.loads(kubectl(*pod, "cat", told))
+    truth: dict[str, list[Any]] = json.loads(kubectl(*pod, "cat", ANSWERS))
     return truth
 
 
