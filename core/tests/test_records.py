@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+from a_round import together
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,17 +35,6 @@ predictions = st.builds(
 )
 
 
-def together(made: list[Prediction]) -> Round:
-    answered = [
-        Answered(
-            p.id, p.attempt, p.protocol, p.client, p.time, p.latency, p.rows, p.flags, p.subject
-        )
-        for p in made
-    ]
-    inputs = {name: [p.inputs[name] for p in made] for name in ("x", "y")}
-    return Round("m", 7, answered, inputs, {"p": [v for p in made for v in p.outputs["p"]]})
-
-
 @given(st.lists(predictions, min_size=1, max_size=4))
 def test_a_round_says_of_each_request_what_its_own_line_would_say(made: list[Prediction]) -> None:
     assert decode_line(msgspec.json.encode(together(made))) == made
@@ -66,7 +56,8 @@ def test_a_round_whose_columns_are_of_another_length_is_no_record(part: str) -> 
 @pytest.mark.parametrize("old", [b'"kind"', b'""]'])
 def test_a_line_with_fields_of_a_later_release_is_read(old: bytes) -> None:
     answered = [Answered("0" * 32, 1, "http", "c", 1.0, 0.1, 1, [], "")]
-    for record in (Round("m", 7, answered, {"x": [[1]]}, {}), Gap("m", 7, 3, 1.0, 2.0)):
+    whole = Round("m", 7, answered, {"x": [[1]]}, {})
+    for record in (whole, *whole.predictions(), Gap("m", 7, 3, 1.0, 2.0)):
         line = msgspec.json.encode(record)
         later = line.replace(old, {b'"kind"': b'"later":1,"kind"', b'""]': b'"","later"]'}[old])
         assert decode_line(later) == decode_line(line)

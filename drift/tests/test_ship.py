@@ -3,11 +3,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from a_round import together
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from world import MODEL, append, labels_for, predictions, rows
 
-from watchkeeper.contracts.record import Answered, Gap, LabelRecord, Round
+from watchkeeper.contracts.record import Gap, LabelRecord
 from watchkeeper.contracts.spool import CHECKPOINT, Checkpoint, segment_path, segments
 from watchkeeper.drift.ship import Shipper
 from watchkeeper.drift.tail import BATCH_BYTES, read_batch
@@ -233,15 +234,9 @@ def test_fields_and_kinds_of_a_newer_server_stop_nothing(tmp_path: Path, ledger:
 def test_a_round_is_shipped_as_the_requests_in_it(tmp_path: Path, ledger: Ledger) -> None:
     made = predictions(rows(12, 1), each=2)
     for two in (made[:2], made[2:4], made[4:]):
-        answered = [
-            Answered(p.id, 1, p.protocol, p.client, p.time, p.latency, p.rows, p.flags, p.subject)
-            for p in two
-        ]
-        inputs = {name: [p.inputs[name] for p in two] for name in two[0].inputs}
-        outputs = {name: [v for p in two for v in p.outputs[name]] for name in two[0].outputs}
-        append(tmp_path, [Round(MODEL, 1, answered, inputs, outputs)])
+        append(tmp_path, [together(two)])
     assert read_batch(tmp_path, Checkpoint()).predictions == made
-    append(tmp_path, [Round(MODEL, 1, answered, {"heat": []}, {})])
+    append(tmp_path, [msgspec.structs.replace(together(made), inputs={"heat": []})])
     ship_all(shipper(tmp_path, ledger))
     assert (stored(ledger), state(ledger)[1]) == (len(made), 1)
 

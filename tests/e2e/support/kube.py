@@ -17,11 +17,10 @@ Json = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[3]
 CLUSTER = Path(os.environ.get("WATCHKEEPER_CLUSTER") or ROOT / ".cluster").resolve()
 PROGRAMS = f"{CLUSTER / 'bin'}:{os.environ['PATH']}"
-ENVIRONMENT = {"KUBECONFIG": str(CLUSTER / "kubeconfig"), **os.environ, "PATH": PROGRAMS}
+KUBECONFIG = os.environ.get("KUBECONFIG") or str(CLUSTER / "kubeconfig")
+ENVIRONMENT = {**os.environ, "KUBECONFIG": KUBECONFIG, "PATH": PROGRAMS}
 # Whether kubectl goes to the cluster of `make cluster`, whose node is on this machine.
-OURS = (CLUSTER / "hold").is_dir() and (
-    Path(os.environ.get("KUBECONFIG") or CLUSTER / "kubeconfig").resolve() == CLUSTER / "kubeconfig"
-)
+OURS = (CLUSTER / "hold").is_dir() and Path(KUBECONFIG).resolve() == CLUSTER / "kubeconfig"
 LOOK_SECONDS = 0.5
 
 
