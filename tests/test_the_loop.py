@@ -9,7 +9,7 @@ from system import DEMO, running
 
 def test_the_loop_closes_although_every_kind_of_process_is_killed_once(tmp_path: Path) -> None:
     done = subprocess.run(
-        [DEMO, "-m", "watchkeeper.demo", "--chaos"],
+        [DEMO, "-m", "watchkeeper.demo", "warranty-risk", "--chaos"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from accounts import check_accounts
 from installation import RELEASE, Installation
-from kube import OURS, get, helm, items, until
+from kube import OURS, get, helm, items, kubectl, until
 from load import Load
 from retag import tag_again, tag_of_images
 from told import check_promotion, newest, scenario
@@ -86,8 +86,12 @@ def test_rollback_brings_the_old_release_back(
     assert installation.watchkeeper("status")["down"] == {}
 
 
-def test_the_old_release_trains(installation: Installation, load: Load) -> None:
-    run = installation.watchkeeper("train", MODEL)["run"]
+def test_the_old_release_trains_by_its_schedule_s_job(
+    installation: Installation, load: Load
+) -> None:
+    run = f"{MODEL}-training-{secrets.token_hex(3)}"
+    place = f"--namespace={installation.training}"
+    kubectl("create", "job", run, f"--from=cronjob/{MODEL}-training", place)
     until("its run has ended", lambda: all_ended(installation), 300.0)
     assert installation.model(MODEL)["runs"][run] == "succeeded"
     assert image_of(installation, run).endswith(f":{tag_of_images()}")

@@ -17,6 +17,7 @@ KUBE = CHART.parents[1] / "core" / "src" / "watchkeeper" / "platforms" / "kube"
 NAMED = ["--set", "models.ai4i-failure.source.secretName=plant"]
 BAD = {
     "typo=1": "additional properties 'typo' not allowed",
+    "networkPolicies.ledger=null": "'/networkPolicies': missing property 'ledger'",
     "models.Bad_Name.replicas=1": "'Bad_Name' does not match pattern",
     "models.pump.replicass=1": "'/models/pump': additional properties 'replicass' not allowed",
     "models.pump.replicas=0": "'/models/pump/replicas': minimum: got 0, want 1",
@@ -74,6 +75,11 @@ def test_a_value_that_cannot_be_is_refused_in_words(value: str) -> None:
     rendered = helm("template", "watchkeeper", str(CHART), *NAMED, "--set", value)
     assert rendered.returncode != 0
     assert BAD[value] in rendered.stderr
+
+
+def test_models_without_any_below_are_asked_for() -> None:
+    rendered = helm("template", "watchkeeper", str(CHART), "--set", "models=null")
+    assert "missing property 'models'" in rendered.stderr
 
 
 def test_secrets_are_no_part_of_the_release() -> None:
