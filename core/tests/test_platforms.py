@@ -174,3 +174,14 @@ def test_a_lease_has_one_holder(system: System) -> None:
     assert not other.acquire("shared")
     assert other.acquire("of-its-own")
     assert system.platform.acquire("shared")
+
+
+def test_a_lease_that_is_let_go_is_free_at_once(system: System) -> None:
+    other = system.open()
+    assert system.platform.acquire("shared")
+    other.release("shared")  # which it does not hold
+    assert not other.acquire("shared")
+    system.platform.release("shared")
+    assert other.acquire("shared")
+    assert not system.platform.acquire("shared")
+    system.platform.release("nobody's")

@@ -127,6 +127,9 @@ class MemoryPlatform:
     def acquire(self, _lease: str) -> bool:
         return True
 
+    def release(self, _lease: str) -> None:
+        """Nobody else wants it."""
+
     def pass_time(self) -> None:
         passed = 0 if self.fetching else 1
         self.pods = {v: max(0, turns - passed) for v, turns in self.pods.items()}

@@ -22,7 +22,7 @@ from watchkeeper.ledger import tables as t
 from watchkeeper.ledger.events import history, production_version
 from watchkeeper.ledger.observations import observations
 from watchkeeper.ledger.store import SpoolState, ship
-from watchkeeper.platforms import Asks
+from watchkeeper.platforms import Asks, PlatformError
 from watchkeeper.registry import ROLLOUT_TAG, Registry
 from watchkeeper.rollout import observe
 from watchkeeper.rollout.metrics import Health, Metrics, serve
@@ -247,6 +247,19 @@ def test_only_the_holder_of_the_lease_changes_anything(plant: Plant) -> None:
     for _ in range(10):
         assert plant.turn() is None
     assert plant.platform.written is None
+
+
+def test_the_lease_is_let_go_at_the_end_if_the_platform_answers(plant: Plant) -> None:
+    released: list[str] = []
+    plant.platform.release = released.append  # type: ignore[method-assign]
+    plant.controller.end()
+    assert released == [f"rollout-{plant.controller.model}"]
+
+    def fails(_lease: str) -> None:
+        raise PlatformError("it is away")
+
+    plant.platform.release = fails  # type: ignore[method-assign]
+    plant.controller.end()  # the lease runs out
 
 
 def test_metrics_and_health_are_answered_and_the_health_is_of_the_turns() -> None:

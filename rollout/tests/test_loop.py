@@ -33,6 +33,9 @@ class Model:
         self.turns += 1
         return self.simulation.turn()
 
+    def end(self) -> None:
+        """Hold nothing that others wait for."""
+
 
 @pytest.mark.parametrize("call", ["serving", "serve", "set_route", "retire"])
 def test_a_model_whose_turn_hangs_does_not_delay_the_rollback_of_another(
@@ -73,24 +76,26 @@ def test_a_model_whose_turn_hangs_does_not_delay_the_rollback_of_another(
         running.join(30)
 
 
-def test_turns_in_progress_are_finished_at_the_end() -> None:
+def test_turns_in_progress_are_finished_at_the_end_and_then_let_go() -> None:
     begun, ended = threading.Event(), threading.Event()
+    done: list[str] = []
 
     class Slow:
         model = MODEL
-        finished = False
 
         def turn(self) -> Step | None:
             begun.set()
             ended.wait()
-            self.finished = True
+            done.append("turn")
             return Wait("", "")
 
-    slow = Slow()
+        def end(self) -> None:
+            done.append("end")
+
     stopper = threading.Thread(target=lambda: (begun.wait(), ended.set()))
     stopper.start()
-    assert loop.run([slow], 60.0, Health([MODEL], 60), ended) == []
-    assert slow.finished
+    assert loop.run([Slow()], 60.0, Health([MODEL], 60), ended) == []
+    assert done == ["turn", "end"]
     stopper.join()
 
 

@@ -187,3 +187,6 @@ class Platform(Protocol):
 
     def acquire(self, lease: str) -> bool:
         """Take or renew a lease; False while another process holds it."""
+
+    def release(self, lease: str) -> None:
+        """Let go of a lease, if we hold it: others need not wait until it runs out."""

@@ -47,6 +47,7 @@ class Controller:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.model = model
+        self._lease = f"rollout-{model}"
         self.platform = platform
         self.registry = registry
         self.ledger = ledger
@@ -84,9 +85,17 @@ class Controller:
                 self.metrics.errors.labels(self.model, "defect").inc()
                 return None
 
+    def end(self) -> None:
+        """Let go of the lease, so that the next process need not wait until it runs out."""
+        try:
+            with self._guards["platform"].guard():
+                self.platform.release(self._lease)
+        except UnavailableError:
+            pass  # the guard has told why, and the lease runs out
+
     def _turn(self) -> Step | None:
         with self._guards["platform"].guard():
-            leader = self.platform.acquire(f"rollout-{self.model}")
+            leader = self.platform.acquire(self._lease)
         self.metrics.leader.labels(self.model).set(leader)
         if not leader:
             return None

@@ -24,6 +24,9 @@ class Turns(Protocol):
     def turn(self) -> Step | None:
         """Take one step."""
 
+    def end(self) -> None:
+        """Let another process take the turns."""
+
 
 def run(
     controllers: Sequence[Turns], turn_seconds: float, health: Health, ended: threading.Event
@@ -61,3 +64,4 @@ def _turns(controller: Turns, turn_seconds: float, health: Health, ended: thread
         changed = step is not None and not isinstance(step, Wait) and step != before
         before = step
         ended.wait(min(AFTER_CHANGE, turn_seconds) if changed else turn_seconds)
+    controller.end()

@@ -45,6 +45,13 @@ class Leases:
             self._renewed[name] = now
         return held
 
+    def release(self, name: str) -> None:
+        """Let go of a lease, if we hold it: others need not wait until it runs out."""
+        self._renewed.pop(name, None)
+        lease = self._api.find(LEASE, name)
+        if lease is not None and lease.get("spec", {}).get("holderIdentity") == self.holder:
+            self._api.replace(LEASE, {**lease, "spec": {**lease["spec"], "holderIdentity": ""}})
+
     def _is_free(self, lease: Json, now: float) -> bool:
         spec, version = lease.get("spec", {}), lease["metadata"]["resourceVersion"]
         if spec.get("holderIdentity", "") in ("", self.holder):

@@ -111,3 +111,7 @@ class KubePlatform:
     def acquire(self, lease: str) -> bool:
         """Take or renew a lease; False while another process holds it."""
         return self._leases.acquire(lease)
+
+    def release(self, lease: str) -> None:
+        """Let go of a lease, if we hold it: others need not wait until it runs out."""
+        self._leases.release(lease)

@@ -37,8 +37,7 @@ class LocalPlatform:
         self.gateway = Gateway(self.home.gateway, sockets)
         self.pods = Pods(self.home, self.supervisor)
         self._runs = Runs(self.home, self.supervisor)
-        self._leases = contextlib.ExitStack()
-        self._held: set[str] = set()
+        self._leases: dict[str, contextlib.ExitStack] = {}
 
     def endpoints(self) -> Endpoints:
         """Return where things are."""
@@ -126,13 +125,17 @@ class LocalPlatform:
 
     def acquire(self, lease: str) -> bool:
         """Take a lease, held as long as this object and its process; False while another's."""
-        if lease not in self._held:
+        if lease not in self._leases:
             with contextlib.ExitStack() as stack:
                 if not stack.enter_context(locked(self.home.leases / lease, 0)):
                     return False
-                self._held.add(lease)
-                self._leases.push(stack.pop_all())
+                self._leases[lease] = stack.pop_all()
         return True
+
+    def release(self, lease: str) -> None:
+        """Let go of a lease, if we hold it."""
+        if held := self._leases.pop(lease, None):
+            held.close()
 
     def _parts(self, model: str, route: Route) -> dict[Kind, list[Endpoint]]:
         served = {p.version: p for p in self.pods.all() if p.model == model and not p.retiring}
