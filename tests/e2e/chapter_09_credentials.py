@@ -31,13 +31,19 @@ Headers = Mapping[str, str]
 
 
 @pytest.fixture(scope="module", params=["apiKey", "jwt"])
-def known(request: pytest.FixtureRequest, installation: Installation) -> Iterator[list[Headers]]:
-    """Ask for credentials of a kind: what a known client sends, and somebody who pretends."""
-    values, right, wrong = {"apiKey": api_keys, "jwt": tokens}[request.param](installation)
+def known(request: pytest.FixtureRequest, installation: Installation) -> list[Headers]:
+    """Ask for credentials of a kind: what a known client sends, and what some who pretend."""
+    values, *headers = {"apiKey": api_keys, "jwt": tokens}[request.param](installation)
     installation.install(auth={"clients": {"mode": request.param, **values}})
     until("strangers are turned away", lambda: refused(installation, "http", {}))
-    until("a known client is answered", lambda: not refused(installation, "http", right))
-    yield [right, wrong]
+    until("a known client is answered", lambda: not refused(installation, "http", headers[0]))
+    return headers
+
+
+@pytest.fixture(scope="module", autouse=True)
+def open_again(installation: Installation) -> Iterator[None]:
+    """Answer everybody again in the end."""
+    yield
     installation.install()
     until("everybody is answered", lambda: not refused(installation, "http", {}))
     place = f"--namespace={installation.namespace}"
@@ -52,21 +58,30 @@ def api_keys(installation: Installation) -> tuple[Json, Headers, Headers]:
     return {"apiKey": {"secretNames": ["clients"]}}, {"x-api-key": key}, wrong
 
 
-def tokens(installation: Installation) -> tuple[Json, Headers, Headers]:
-    """Sign a token for the client; return the values, its headers, and another signer's."""
+def tokens(installation: Installation) -> tuple[Json, *tuple[Headers, ...]]:
+    """Sign a token for the client; return the values, its headers, and those with the token of
+    another signer, for somebody else, and of yesterday.
+    """
     ours, theirs = (rsa.generate_private_key(65537, 2048) for _ in range(2))
     public = jwt.algorithms.RSAAlgorithm.to_jwk(ours.public_key(), as_dict=True)
     keys = {"keys": [{**public, "kid": "one", "alg": "RS256", "use": "sig"}]}
     metadata = {"name": "issuer", "namespace": installation.namespace}
     data = {"jwks": json.dumps(keys)}
     apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
-    claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": CLIENT, "exp": int(time.time()) + 3600}
-    right, wrong = (
-        {"authorization": "Bearer " + jwt.encode(claims, key, "RS256", {"kid": "one"})}
-        for key in (ours, theirs)
+    now = int(time.time())
+    claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": CLIENT, "exp": now + 3600}
+    signed = (
+        (ours, claims),
+        (theirs, claims),
+        (ours, {**claims, "aud": "another"}),
+        (ours, {**claims, "exp": now - 86400}),
+    )
+    headers = (
+        {"authorization": "Bearer " + jwt.encode(each, key, "RS256", {"kid": "one"})}
+        for key, each in signed
     )
     values = {"issuer": ISSUER, "audiences": [AUDIENCE], "jwksConfigMap": "issuer"}
-    return {"jwt": values}, right, wrong
+    return {"jwt": values}, *headers
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
@@ -81,8 +96,8 @@ def test_a_known_client_is_answered_and_recorded_by_its_name(
 def test_nobody_else_is_answered(
     installation: Installation, known: list[Headers], protocol: str
 ) -> None:
-    assert refused(installation, protocol, {})
-    assert refused(installation, protocol, known[1])
+    for pretended in ({}, *known[1:]):
+        assert refused(installation, protocol, pretended), pretended
 
 
 def test_health_is_told_to_everybody_and_labels_need_their_own_token(

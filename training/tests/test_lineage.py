@@ -31,6 +31,7 @@ def version_of(place: Path) -> str:
 
 def test_the_code_version_is_the_commit_and_tells_whether_the_code_differs(tmp_path: Path) -> None:
     git(tmp_path, "init", "-q")
+    (tmp_path / ".gitignore").write_text("__pycache__/\n")
     source = tmp_path / "training" / "src"
     version_of(source)
     (tmp_path / "core").mkdir()
