@@ -75,7 +75,13 @@ def servers(installation: Installation) -> dict[str, str]:
 
 
 def jobs(installation: Installation) -> set[str]:
-    return {job["metadata"]["name"] for model in MODELS for job in installation.jobs(model)}
+    """Return the training Jobs, but for those of a schedule, which go with their CronJob."""
+    return {
+        job["metadata"]["name"]
+        for model in MODELS
+        for job in installation.jobs(model)
+        if "ownerReferences" not in job["metadata"]
+    }
 
 
 def policies(installation: Installation) -> set[str]:
