@@ -1,41 +1,21 @@
-"""What a version should answer, from the training image's own command, in a pod beside its Jobs."""
-
-import json
-from typing import Any
+"""What versions should answer, from the training image's own command, in a pod beside its Jobs."""
 
 from kube import apply, get, kubectl
 
-from watchkeeper.demo.checking import same
+from watchkeeper.demo.checking import questions, unlike
 from watchkeeper.demo.sender import Answer
 
-ROWS, ANSWERS = "/tmp/rows.json", "/tmp/answers.json"  # noqa: S108 - the pod's own
+ROWS, TRUTH = "/tmp/rows.json", "/tmp/offline.json"  # noqa: S108 - the pod's own
 
 
 def wrong_answers(answers: list[Answer], model: str, namespace: str) -> list[Answer]:
     """Return the answers that their version would not give offline."""
     _have_pod(model, namespace)
-    wrong = []
-    for version in sorted({answer.version for answer in answers}):
-        mine = [answer for answer in answers if answer.version == version]
-        truth = _offline(mine, model, version, namespace)
-        wrong += [
-            answer
-            for place, answer in enumerate(mine)
-            if not same(answer.outputs, {name: values[place] for name, values in truth.items()})
-        ]
-    return wrong
-
-
-def _offline(
-    answers: list[Answer], model: str, version: int, namespace: str
-) -> dict[str, list[Any]]:
-    columns = {name: [answer.inputs[name] for answer in answers] for name in answers[0].inputs}
     pod = ("exec", "--stdin", f"offline-{model}", f"--namespace={namespace}", "--")
-    kubectl(*pod, "sh", "-c", f"cat > {ROWS}", given=json.dumps(columns))
-    command = ("python", "-m", "watchkeeper.training.offline", model, str(version), ROWS, ANSWERS)
-    kubectl(*pod, *command, seconds=120.0)
-    truth: dict[str, list[Any]] = json.loads(kubectl(*pod, "cat", ANSWERS))
-    return truth
+    kubectl(*pod, "sh", "-c", f"cat > {ROWS}", given=questions(answers).decode())
+    command = ("python", "-m", "watchkeeper.training.offline", model, ROWS, TRUTH)
+    kubectl(*pod, *command, seconds=240.0)
+    return unlike(answers, kubectl(*pod, "cat", TRUTH).encode())
 
 
 def _have_pod(model: str, namespace: str) -> None:

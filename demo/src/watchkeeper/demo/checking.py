@@ -9,12 +9,11 @@ from typing import Any, Final
 
 import msgspec
 
-from watchkeeper.contracts.names import model_uri
 from watchkeeper.demo import system
 from watchkeeper.demo.sender import Answer
 
 TOLERANCE: Final = 1e-6  # absolute, of scores; all else must be equal
-OFFLINE_SECONDS: Final = 60.0
+OFFLINE_SECONDS: Final = 120.0
 PYTHON: Final = system.ROOT / "training" / ".venv" / "bin" / "python"
 
 
@@ -36,41 +35,10 @@ async def wrong_answers(
     Raises:
         UnavailableError: a version could not be asked offline.
     """
-    by_version: dict[int, list[Answer]] = {}
-    for answer in answers:
-        by_version.setdefault(answer.version, []).append(answer)
-    truths = await asyncio.gather(
-        *(_offline(model, version, mine, mlflow, folder) for version, mine in by_version.items())
-    )
-    wrong: Counter[str] = Counter()
-    for mine, truth in zip(by_version.values(), truths, strict=True):
-        wrong.update(
-            answer.protocol
-            for place, answer in enumerate(mine)
-            if not same(answer.outputs, {name: values[place] for name, values in truth.items()})
-        )
-    return wrong
-
-
-def same(answered: dict[str, Any], predicted: dict[str, Any]) -> bool:
-    """Compare one answer with the offline one: scores within the tolerance, the rest equal."""
-    return answered.keys() == predicted.keys() and all(
-        abs(answered[name] - value) <= TOLERANCE
-        if isinstance(value, float)
-        else answered[name] == value
-        for name, value in predicted.items()
-    )
-
-
-async def _offline(
-    model: str, version: int, answers: list[Answer], mlflow: str, folder: Path
-) -> dict[str, list[Any]]:
-    inputs, outputs = folder / f"rows-v{version}.json", folder / f"offline-v{version}.json"
-    columns = {name: [answer.inputs[name] for answer in answers] for name in answers[0].inputs}
-    await asyncio.to_thread(inputs.write_bytes, msgspec.json.encode(columns))
+    rows, truth = folder / "rows.json", folder / "offline.json"
+    await asyncio.to_thread(rows.write_bytes, questions(answers))
     process = await asyncio.create_subprocess_exec(
-        str(PYTHON),
-        *("-m", "watchkeeper.training.offline", model, str(version), str(inputs), str(outputs)),
+        *(str(PYTHON), "-m", "watchkeeper.training.offline", model, str(rows), str(truth)),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -84,7 +52,45 @@ async def _offline(
             await process.wait()
     if process.returncode:
         raise system.UnavailableError(
-            f"offline prediction of {model_uri(model, version)}: {said.decode()[-1500:]}"
+            f"offline prediction of {model}'s versions: {said.decode()[-1500:]}"
         )
-    raw = await asyncio.to_thread(outputs.read_bytes)
-    return msgspec.json.decode(raw, type=dict[str, list[Any]])
+    wrong = unlike(answers, await asyncio.to_thread(truth.read_bytes))
+    return Counter(answer.protocol for answer in wrong)
+
+
+def questions(answers: Iterable[Answer]) -> bytes:
+    """Return the rows that were asked about, for the offline prediction of their versions."""
+    return msgspec.json.encode(
+        {
+            version: {name: [answer.inputs[name] for answer in mine] for name in mine[0].inputs}
+            for version, mine in _by_version(answers).items()
+        }
+    )
+
+
+def unlike(answers: Iterable[Answer], predicted: bytes) -> list[Answer]:
+    """Return the answers that are not what was predicted offline for the same ones' questions."""
+    truth = msgspec.json.decode(predicted, type=dict[int, dict[str, list[Any]]])
+    return [
+        answer
+        for version, mine in _by_version(answers).items()
+        for place, answer in enumerate(mine)
+        if not same(answer.outputs, {n: values[place] for n, values in truth[version].items()})
+    ]
+
+
+def _by_version(answers: Iterable[Answer]) -> dict[int, list[Answer]]:
+    found: dict[int, list[Answer]] = {}
+    for answer in answers:
+        found.setdefault(answer.version, []).append(answer)
+    return found
+
+
+def same(answered: dict[str, Any], predicted: dict[str, Any]) -> bool:
+    """Compare one answer with the offline one: scores within the tolerance, the rest equal."""
+    return answered.keys() == predicted.keys() and all(
+        abs(answered[name] - value) <= TOLERANCE
+        if isinstance(value, float)
+        else answered[name] == value
+        for name, value in predicted.items()
+    )
