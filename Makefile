@@ -79,6 +79,10 @@ e2e: environments cluster ## the story on a cluster with the images: by KUBECONF
 cluster-test: cluster ## the tests on that cluster
 	cluster/.venv/bin/python -m pytest -q -c cluster/pyproject.toml cluster/tests/running
 
+.PHONY: documents-test
+documents-test: environments cluster ## manifests/README.md on that cluster with the images, word for word
+	PYTHONPATH=tests/e2e:tests/e2e/support:tests/support demo/.venv/bin/python -m pytest -q -c tests/e2e/pytest.ini tests/e2e/document_manifests.py
+
 .PHONY: kind
 kind: images/.venv/.locked ## a cluster by Docker and kind instead, with KServe and the images; needs docker, kind, kubectl, helm
 	@images/kind

@@ -22,8 +22,8 @@ def loads(installation: Installation) -> Iterator[dict[str, Load]]:
     """A steady load on each."""
     how = scenario(installation, ROLLS)
     with (
-        Load(installation, ROLLS, "rolls", rate=30.0, scenario=how) as one,
-        Load(installation, DRIFTS, "drifts", rate=40.0) as other,
+        Load(installation, ROLLS, "rolls", rate=40.0, scenario=how) as one,
+        Load(installation, DRIFTS, "drifts") as other,
     ):
         yield {ROLLS: one, DRIFTS: other}
 

@@ -26,7 +26,8 @@ from watchkeeper.ledger import tables as t
 MODEL, CLIENT = "ai4i-failure", "press-shop"
 PATH = f"/v2/models/{MODEL}"
 ISSUER, AUDIENCE = "https://issuer.example.com", "watchkeeper"
-NOBODY = ("401", "StatusCode.UNAUTHENTICATED")
+# nobody, or somebody with a token for another audience
+TURNED_AWAY = ("401", "StatusCode.UNAUTHENTICATED", "403", "StatusCode.PERMISSION_DENIED")
 Headers = Mapping[str, str]
 
 
@@ -138,11 +139,11 @@ def infer(installation: Installation, protocol: str, headers: Headers) -> str:
 
 
 def refused(installation: Installation, protocol: str, headers: Headers) -> bool:
-    """Tell whether one who sends these headers is nobody to the gateway."""
+    """Tell whether the gateway turns away one who sends these headers."""
     try:
         infer(installation, protocol, headers)
     except InferenceServerException as error:
-        if error.status() in NOBODY:
+        if error.status() in TURNED_AWAY:
             return True
         raise
     return False

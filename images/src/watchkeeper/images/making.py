@@ -1,4 +1,4 @@
-"""Building what has changed, loading it, and forgetting what is old.
+"""Building what has changed, loading it meanwhile, and forgetting what is old.
 
 Every image has two names: one by its own sources, by which it is known to be there already, and one
 by the sources of all, which is what a chart is told.
@@ -7,7 +7,8 @@ by the sources of all, which is what a chart is told.
 import json
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from watchkeeper.cluster.layout import write
@@ -35,8 +36,9 @@ class Images:
 
     def make(self, place: Place | None) -> str:
         """Build, load into ``place``, write .images, and return a table of sizes."""
-        self._build()
-        if place is not None:
+        if place is None:
+            list(self._built())  # which is done by asking for them
+        else:
             self._load(place)
         kept = self._remember()
         _forget(self._engine, self._engine.images(), kept)
@@ -47,7 +49,8 @@ class Images:
         lines = [f"{name:24} {sizes[reference]:>9}" for name, reference in self._tagged.items()]
         return "\n".join([*lines, f"tag {self.tag}, in .images/values.yaml"])
 
-    def _build(self) -> None:
+    def _built(self) -> Iterator[str]:
+        """Build what is not there; give each image's name as soon as it is."""
         present = self._engine.images()
         words = ["--build-arg", f"BASE={self._base}"] if self._base else []
         with secrets() as mounts:
@@ -58,16 +61,26 @@ class Images:
                     log.info("%s: built in %.0f s", name, time.monotonic() - started)
                 if self._tagged[name] not in present:
                     self._engine.tag(made, self._tagged[name])
+                yield name
 
     def _load(self, place: Place) -> None:
+        """Load each image while the next one is built."""
         present = place.images()
-        for name, made in self._made.items():
-            if made not in present:
-                started = time.monotonic()
-                place.load(made)
-                log.info("%s: loaded in %.0f s", name, time.monotonic() - started)
+        with ThreadPoolExecutor(max_workers=1) as loader:
+            loads = [
+                loader.submit(self._load_one, place, name)
+                for name in self._built()
+                if self._made[name] not in present
+            ]
+        for load in loads:
+            load.result()
         names = {self._made[name]: self._tagged[name] for name in IMAGES}
         place.tag({made: tagged for made, tagged in names.items() if tagged not in present})
+
+    def _load_one(self, place: Place, name: str) -> None:
+        started = time.monotonic()
+        place.load(self._made[name])
+        log.info("%s: loaded in %.0f s", name, time.monotonic() - started)
 
     def _remember(self) -> set[str]:
         """Write what a chart is told; return the names of this tag and of the ones before it."""
