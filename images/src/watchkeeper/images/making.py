@@ -64,9 +64,9 @@ class Images:
                 yield name
 
     def _load(self, place: Place) -> None:
-        """Load each image while the next one is built."""
+        """Load images, two at a time, while the next ones are built."""
         present = place.images()
-        with ThreadPoolExecutor(max_workers=1) as loader:
+        with ThreadPoolExecutor(max_workers=2) as loader:
             loads = [
                 loader.submit(self._load_one, place, name)
                 for name in self._built()
