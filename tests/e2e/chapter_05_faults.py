@@ -9,7 +9,7 @@ from faults import delete_pod, evict, held, kill_container, lasting, scaled_to_n
 from installation import ROLLOUT, Installation
 from kube import OURS, Json, items, until
 from load import Load
-from told import check_promotion, newest, scenario, share
+from told import check_promotion, ended_well, newest, scenario, share
 
 MODEL = "ai4i-failure"
 SERVER, SIDECAR = "kserve-container", "drift"
@@ -130,12 +130,6 @@ def running(installation: Installation, run: str) -> Json | None:
         if pod["status"]["phase"] == "Running" and "deletionTimestamp" not in pod["metadata"]:
             return pod
     return None
-
-
-def ended_well(installation: Installation, run: str) -> bool:
-    state = installation.model(MODEL)["runs"].get(run)
-    assert state != "failed", f"run {run} has failed"
-    return bool(state == "succeeded")
 
 
 def server(installation: Installation, version: int) -> str:

@@ -8,7 +8,7 @@ from accounts import check_accounts
 from installation import Installation
 from kube import until
 from load import Load
-from told import check_promotion, newest, scenario, share
+from told import check_promotion, ended_well, newest, scenario, share
 
 from watchkeeper.demo.ledger import count_reports
 from watchkeeper.demo.worlds import find
@@ -42,11 +42,7 @@ def test_one_rolls_out_while_the_other_drifts(
     episodes = {model: len(installation.episodes(model)) for model in loads}
     jobs = {model: len(installation.jobs(model)) for model in loads}
     run = installation.watchkeeper("train", ROLLS)["run"]
-    until(
-        "the run has ended well",
-        lambda: installation.model(ROLLS)["runs"].get(run) == "succeeded",
-        300.0,
-    )
+    until("the run has ended well", lambda: ended_well(installation, run), 300.0)
     new = newest(installation, ROLLS)
     until("its first step", lambda: share(installation, ROLLS, new) > 0, 240.0)
     drifted = time.time()

@@ -10,7 +10,7 @@ from installation import RELEASE, Installation
 from kube import OURS, get, helm, items, kubectl, until
 from load import Load
 from retag import tag_again, tag_of_images
-from told import check_promotion, newest, scenario
+from told import check_promotion, ended, newest, scenario
 
 MODELS = ("ai4i-failure", "warranty-risk")
 MODEL = MODELS[0]  # has the load
@@ -127,11 +127,7 @@ def image_of(installation: Installation, run: str) -> str:
 
 
 def all_ended(installation: Installation) -> bool:
-    return all(
-        state != "running"
-        for model in MODELS
-        for state in installation.model(model)["runs"].values()
-    )
+    return all(ended(job) for model in MODELS for job in installation.jobs(model))
 
 
 def servers(installation: Installation) -> dict[str, list[int]]:

@@ -1,7 +1,7 @@
 """What rollouts and plants of the story have in common."""
 
 from installation import ROLLOUT, Installation
-from kube import get, until
+from kube import Json, get, items, until
 
 from watchkeeper.contracts.names import serving_name
 from watchkeeper.demo.shares import LEVEL, p_value
@@ -49,8 +49,28 @@ def check_promotion(installation: Installation, model: str, version: int) -> Non
     )
 
 
+def ended(job: Json) -> str | None:
+    """Return how a Job has ended, "Complete" or "Failed"; None while it has not."""
+    for condition in job["status"].get("conditions", []):
+        if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
+            return str(condition["type"])
+    return None
+
+
+def ended_well(installation: Installation, run: str) -> bool:
+    """Tell whether a training run has ended; it must not have failed."""
+    outcome = ended(get("job", run, f"--namespace={installation.training}"))
+    assert outcome != "Failed", f"run {run} has failed"
+    return outcome == "Complete"
+
+
 def settled(installation: Installation, model: str, version: int) -> bool:
     """Tell whether a version alone serves, and all of its pods are ready."""
+    place = f"--namespace={installation.namespace}"
+    pods = items("pods", f"--selector=watchkeeper/model={model}", place)
+    # `status` takes a second of a core, which all of the cluster waits for: not before it can be so
+    if any(pod["metadata"]["labels"]["watchkeeper/version"] != str(version) for pod in pods):
+        return False
     told = installation.model(model)
     serving = {one["version"]: one["state"] for one in told["serving"]}
     return (
@@ -60,7 +80,7 @@ def settled(installation: Installation, model: str, version: int) -> bool:
         and serving == {version: "ready"}
         and all(
             condition["status"] == "True"
-            for pod in installation.pods(model, version)
+            for pod in pods
             for condition in pod["status"]["conditions"]
             if condition["type"] == "Ready"
         )
