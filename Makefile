@@ -1,14 +1,23 @@
-# Every target sets up what it needs; `make help` tells them all.
+# Every target installs what it needs. `make help` lists the targets.
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-COMPONENTS := core training serving drift rollout cli demo bench cluster images
-# The KServe SDK has one of its own, because it excludes MLServer's and tritonclient's.
-ENVIRONMENTS := registry $(COMPONENTS) serving/tests/kserve_sdk
+# Most projects share the environment at the root; docs/architecture.md says why three do not.
+PROJECTS := core registry ledger pipeline platforms training rollout cli \
+	dev/demo dev/cluster dev/images $(wildcard models/*)
+APART := serving drift dev/bench
+LOCKS := . serving drift images/mlflow
+# What `make test` runs, by the last part of its folder; `models` stands for all of models/.
+TESTED := core registry ledger pipeline platforms training serving drift rollout cli models \
+	demo bench cluster images
 
-# The first Python 3.11 or 3.12 there is; uv never downloads another one.
+# The projects of `make check`: without a cluster, and without a database server; the few tests of
+# models/ that need one are skipped if it is missing.
+QUICK := core pipeline rollout models demo images
+
+# The first Python 3.11 or 3.12 on the PATH; uv never downloads another one.
 PYTHON := $(shell for p in python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys; assert (3, 11) <= sys.version_info < (3, 13); print(sys.executable)' \
 	2>/dev/null && break; done)
@@ -18,139 +27,184 @@ export PYTHONDONTWRITEBYTECODE :=
 UV := $(CURDIR)/.uv/bin/uv
 TABLE = $(if $(DATA),--data "$(DATA)")
 DEMO_HOME := .watchkeeper/demo/system
-WATCHKEEPER := cli/.venv/bin/watchkeeper
-# Components whose tests `make test` leaves out.
+WATCHKEEPER := .venv/bin/watchkeeper
+# The projects whose tests `make test` leaves out.
 BUT :=
-# The models of `make up`: without them those of the last time, at first both. The first one
-# answers gRPC clients that name no host.
+# The models of `make up`. Empty: the models of the last `make up`, or else all of models/.
+# The first model answers gRPC clients that do not name a host.
 MODELS :=
 
 ## the loop
 .PHONY: demo
-demo: environments ## close the whole loop once and stop again; MODEL=warranty-risk, or DATA=ai4i2020.csv
-	demo/.venv/bin/python -m watchkeeper.demo $(MODEL) $(TABLE)
+demo: environments ## run the whole loop once and stop again; MODEL=... for another model, DATA=table.csv
+	.venv/bin/python -m watchkeeper.demo $(MODEL) $(TABLE)
 
 .PHONY: chaos
-chaos: environments ## the same, with kill -9 of every kind of process on the way
-	demo/.venv/bin/python -m watchkeeper.demo $(MODEL) --chaos $(TABLE)
+chaos: environments ## run the loop while every kind of process is killed with kill -9
+	.venv/bin/python -m watchkeeper.demo $(MODEL) --chaos $(TABLE)
 
 .PHONY: up
-up: environments ## start the system and leave it running (again: adopt what runs); MODELS="..."
-	demo/.venv/bin/python -m watchkeeper.demo.seed $(MODELS) $(TABLE)
+up: environments ## start the system and leave it running; a second run adopts it; MODELS="..."
+	.venv/bin/python -m watchkeeper.demo.seed $(MODELS) $(TABLE)
 	$(WATCHKEEPER) up $(MODELS)
 
 .PHONY: traffic
-traffic: environments ## send all models requests and late labels; MODEL=..., SCENARIO=... lets things drift
-	demo/.venv/bin/python -m watchkeeper.demo.traffic $(MODEL) $(TABLE) $(if $(SCENARIO),--scenario "$(SCENARIO)")
+traffic: environments ## send requests and late labels to all models; MODEL=..., SCENARIO=... for drift
+	.venv/bin/python -m watchkeeper.demo.traffic $(MODEL) $(TABLE) $(if $(SCENARIO),--scenario "$(SCENARIO)")
 
 .PHONY: down
-down: environments ## stop everything that up started
+down: environments ## stop everything that `make up` started
 	$(WATCHKEEPER) down
-	@# a demo that was killed leaves a system of its own
+	@# A demo that was killed has left a system of its own.
 	@if [ -d $(DEMO_HOME) ]; then WATCHKEEPER_HOME=$(DEMO_HOME) $(WATCHKEEPER) down; fi
 
 ## a cluster
 .PHONY: cluster
-cluster: cluster/.venv/.locked ## a Kubernetes with KServe, without Docker (again: repair it); needs root and Go. KUBECONFIG: say what that one lacks
-	@cluster/.venv/bin/python -m watchkeeper.cluster up
+cluster: dev/cluster/.venv/.locked ## start Kubernetes with KServe without Docker; needs root and Go. With KUBECONFIG: list what that cluster lacks
+	@dev/cluster/.venv/bin/python -m watchkeeper.cluster up
 
 .PHONY: cluster-down
-cluster-down: cluster/.venv/.locked ## end that cluster and leave nothing of it but kept builds
-	@cluster/.venv/bin/python -m watchkeeper.cluster down
+cluster-down: dev/cluster/.venv/.locked ## stop that cluster and remove all of it but the cached builds
+	@dev/cluster/.venv/bin/python -m watchkeeper.cluster down
 
 .PHONY: images
-images: images/.venv/.locked ## build every component's image and load it into the cluster, where one runs; needs root
-	@images/.venv/bin/python -m watchkeeper.images
+images: dev/cluster/.venv/.locked ## build every image, and load it into the cluster if one runs; needs root
+	@dev/cluster/.venv/bin/python -m watchkeeper.images
 
 .PHONY: chart-test
-chart-test: cluster registry/.venv/.locked ## the tests of the Helm chart, its manifests and documents, before the real API server
-	PATH=$(CURDIR)/.cluster/bin:$$PATH cluster/.venv/bin/python -m pytest -q -c charts/watchkeeper/tests/pytest.ini charts/watchkeeper/tests
+chart-test: cluster images/mlflow/.venv/.locked ## test the Helm chart, its manifests and documents against a real API server
+	PATH=$(CURDIR)/.cluster/bin:$$PATH .venv/bin/python -m pytest -q -c charts/watchkeeper/tests/pytest.ini charts/watchkeeper/tests
 
 .PHONY: manifests
-manifests: cluster ## write manifests/ and the table of the chart's values anew
-	PATH=$(CURDIR)/.cluster/bin:$$PATH cluster/.venv/bin/python charts/manifests.py
-	cluster/.venv/bin/python charts/values_table.py
+manifests: cluster ## generate manifests/ and the table of the chart's values
+	PATH=$(CURDIR)/.cluster/bin:$$PATH .venv/bin/python charts/manifests.py
+	.venv/bin/python charts/values_table.py
 
 .PHONY: e2e
-e2e: environments cluster ## the story on a cluster with the images: by KUBECONFIG, or the one of `make cluster`; CHAPTER=02 for one
-	PYTHONPATH=tests/e2e:tests/e2e/support:tests/support demo/.venv/bin/python -m pytest -q -c tests/e2e/pytest.ini $(if $(CHAPTER),tests/e2e/chapter_$(CHAPTER)_*.py,tests/e2e)
+e2e: environments cluster ## run the end-to-end scenarios on a cluster with the images (KUBECONFIG, or `make cluster`); SCENARIO=02 for one
+	.venv/bin/python -m pytest -q -c tests/e2e/pytest.ini $(if $(SCENARIO),tests/e2e/test_$(SCENARIO)_*.py,tests/e2e)
 
 .PHONY: cluster-test
-cluster-test: cluster ## the tests on that cluster
-	cluster/.venv/bin/python -m pytest -q -c cluster/pyproject.toml cluster/tests/running
+cluster-test: cluster ## test that cluster itself
+	.venv/bin/python -m pytest -q -c dev/cluster/pyproject.toml dev/cluster/tests/running
 
 .PHONY: documents-test
-documents-test: environments cluster ## manifests/README.md on that cluster with the images, word for word
-	PYTHONPATH=tests/e2e:tests/e2e/support:tests/support demo/.venv/bin/python -m pytest -q -c tests/e2e/pytest.ini tests/e2e/document_manifests.py
+documents-test: environments cluster ## run the commands of manifests/README.md on that cluster with the images
+	.venv/bin/python -m pytest -q -c tests/e2e/pytest.ini tests/e2e/test_manifests_readme.py
+
+.PHONY: changes-test
+changes-test: environments cluster ## test on that cluster what comes back after people have changed it with kubectl
+	.venv/bin/python -m pytest -q -c tests/e2e/pytest.ini tests/e2e/test_changes_by_hand.py
 
 .PHONY: kind
-kind: images/.venv/.locked ## a cluster by Docker and kind instead, with KServe and the images; needs docker, kind, kubectl, helm
-	@images/kind
+kind: dev/cluster/.venv/.locked ## start a cluster with Docker and kind instead, with KServe and the images; needs docker, kind, kubectl, helm
+	@dev/images/kind
 
 ## the checks
 .PHONY: test
-test: environments databases ## every test; those of the components two at a time; BUT="core ..." for what was tested already
-	@$(MAKE) --jobs=2 --output-sync=target $(filter-out $(BUT:%=test-%),$(COMPONENTS:%=test-%))
+test: environments databases ## run every test that needs no cluster, two projects at a time; BUT="core ..." leaves projects out
+	@$(MAKE) --jobs=2 --output-sync=target $(filter-out $(BUT:%=test-%),$(TESTED:%=test-%))
 	@$(MAKE) test-loop
 
-.PHONY: $(COMPONENTS:%=test-%)
-$(COMPONENTS:%=test-%): test-%: environments databases
-	cd $* && .venv/bin/python -m pytest -q
+# For example: make test-rollout TESTS="tests/test_phases.py -k canary"
+TESTS :=
+PYTEST := $(CURDIR)/.venv/bin/python -m pytest -q
+WITH_DATABASES := ledger platforms training drift
+IN_WORKSPACE := core registry ledger pipeline platforms training rollout cli
+
+# The projects whose tests start PostgreSQL or MariaDB (the plugin tests/support/databases.py).
+$(WITH_DATABASES:%=test-%): databases
+
+.PHONY: $(TESTED:%=test-%)
+$(IN_WORKSPACE:%=test-%): test-%: environments ## test one project, here core; TESTS=... for some tests
+	cd $* && $(PYTEST) $(TESTS)
+
+test-demo test-cluster test-images: test-%: environments
+	cd dev/$* && $(PYTEST) $(TESTS)
+
+test-serving test-drift: test-%: environments
+	cd $* && .venv/bin/python -m pytest -q $(TESTS)
+
+test-bench: environments
+	cd dev/bench && $(CURDIR)/serving/.venv/bin/python -m pytest -q $(TESTS)
+
+test-models: environments
+	@for model in models/*; do (cd $$model && $(PYTEST) $(TESTS)) || exit 1; done
+
+.PHONY: check
+check: lint ## what a change must pass before a review, in under ten minutes: lint, types, unit tests
+	@$(MAKE) --jobs=2 --output-sync=target $(QUICK:%=test-%)
 
 .PHONY: databases
-databases: ## install PostgreSQL and MariaDB for the tests, where they are missing and that is possible
+databases: ## install PostgreSQL and MariaDB for the tests, if they are missing
 	@tests/support/install-databases
 
 .PHONY: test-loop
-test-loop: environments ## the tests across components, on the running system
-	demo/.venv/bin/python -m pytest -q tests
+test-loop: environments ## test the running system across components
+	.venv/bin/python -m pytest -q tests
 
 .PHONY: corpus
-corpus: environments ## 100,000 made-up requests, as every night; EXAMPLES=... for fewer
+corpus: environments ## send 100,000 generated requests to the server, as the nightly workflow does; EXAMPLES=...
 	cd serving && EXAMPLES=$(or $(EXAMPLES),100000) .venv/bin/python -m pytest -q tests/test_properties.py
 
 .PHONY: soak
-soak: environments ## kill -9 of server, sidecar and ledger database under load; MINUTES=10 RATE=200
-	PYTHONPATH=tests/support demo/.venv/bin/python tests/soak.py \
+soak: environments ## kill server, sidecar and ledger database under load; MINUTES=10 RATE=200
+	PYTHONPATH=tests/support .venv/bin/python tests/soak.py \
 		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(RATE),--rate $(RATE)) $(if $(MODEL),--model $(MODEL))
 
 .PHONY: bench
-bench: environments ## measure the serving path against its peers; ROUNDS=20 for narrower bounds
-	bench/install-tools
-	bench/.venv/bin/python -m watchkeeper.bench $(if $(ROUNDS),--rounds $(ROUNDS))
+bench: environments ## measure the request path and its peers; ROUNDS=20 for narrower intervals
+	dev/bench/install-tools
+	serving/.venv/bin/python -m watchkeeper.bench $(if $(ROUNDS),--rounds $(ROUNDS))
 
 .PHONY: bench-docs
-bench-docs: environments ## the same, and write docs/benchmarks.md
-	bench/install-tools
-	bench/.venv/bin/python -m watchkeeper.bench --write $(if $(ROUNDS),--rounds $(ROUNDS))
+bench-docs: environments ## measure, and write the benchmark page of the documentation
+	dev/bench/install-tools
+	serving/.venv/bin/python -m watchkeeper.bench --write $(if $(ROUNDS),--rounds $(ROUNDS))
 
-SCRIPTS := .ci/run bench/install-tools images/kind images/trim postgresql/start registry/start tests/support/install-databases
+SCRIPTS := .ci/run dev/bench/install-tools dev/images/kind images/trim images/postgresql/start images/mlflow/start tests/support/install-databases
 
 .PHONY: lint
-lint: environments .venv/.locked ## style, types and layers
+lint: environments ## check style, types, layers and locks
 	for script in $(SCRIPTS); do bash -n $$script || exit 1; done
+	for folder in $(LOCKS); do (cd $$folder && $(UV) lock --check --quiet) || exit 1; done
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	for component in $(COMPONENTS); do \
-		(cd $$component && ../.venv/bin/mypy --config-file ../pyproject.toml \
-			--python-executable .venv/bin/python src/watchkeeper) || exit 1; done
-	PYTHONPATH=$(subst $() ,:,$(COMPONENTS:%=%/src)) .venv/bin/lint-imports
+	.venv/bin/mypy $(PROJECTS:%=%/src) dev/docs
+	.venv/bin/mypy --python-executable serving/.venv/bin/python serving/src dev/bench/src
+	.venv/bin/mypy --python-executable drift/.venv/bin/python drift/src
+	PYTHONPATH=$(subst $() ,:,$(APART:%=%/src)) .venv/bin/lint-imports
+	.venv/bin/python dev/docs/reference.py --check
+
+.PHONY: docs
+docs: environments ## build the documentation site into .site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --quiet --site-dir $(CURDIR)/.site
+
+.PHONY: reference
+reference: environments ## generate the reference pages of the documentation from the code
+	.venv/bin/python dev/docs/reference.py
 
 .PHONY: format
-format: .venv/.locked ## rewrite the code in the project's style
+format: environments ## format the code
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
 ## the environments
 .PHONY: environments
-environments: $(UV) ## one environment per component, from its lock
-	@+$(MAKE) --silent -j4 $(ENVIRONMENTS:%=%/.venv/.locked)
+environments: $(UV) ## the environment at the root, and those of serving, drift, MLflow and the cluster, from their locks
+	@+$(MAKE) --silent -j4 .venv/.locked dev/cluster/.venv/.locked \
+		serving/.venv/.locked drift/.venv/.locked images/mlflow/.venv/.locked
 
-%/.venv/.locked: %/pyproject.toml %/uv.lock core/pyproject.toml | $(UV)
-	@echo "environment of $*" && cd $* && $(UV) sync --quiet --locked --all-extras && touch .venv/.locked
+.venv/.locked: pyproject.toml uv.lock $(PROJECTS:%=%/pyproject.toml) | $(UV)
+	@echo "environment of the workspace" && $(UV) sync --quiet --locked && touch $@
 
-.venv/.locked: pyproject.toml uv.lock | $(UV)
-	$(UV) sync --quiet --locked && touch $@
+# The cluster's Envoy is of another release than that of this machine.
+dev/cluster/.venv/.locked: pyproject.toml uv.lock dev/cluster/pyproject.toml | $(UV)
+	@echo "environment of dev/cluster" && UV_PROJECT_ENVIRONMENT=dev/cluster/.venv $(UV) sync --quiet --locked \
+		--package watchkeeper-images --package watchkeeper-cluster --extra proxy && touch $@
+
+%/.venv/.locked: %/pyproject.toml %/uv.lock $(PROJECTS:%=%/pyproject.toml) dev/bench/pyproject.toml | $(UV)
+	@echo "environment of $*" && cd $* && $(UV) sync --quiet --locked && touch .venv/.locked
 
 $(UV): uv-requirements.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed, and none is on the PATH" >&2; exit 1; }
@@ -159,16 +213,17 @@ $(UV): uv-requirements.txt
 	@touch $@
 
 .PHONY: lock
-lock: $(UV) ## renew every lock within the bounds of its pyproject.toml
-	for folder in . $(ENVIRONMENTS); do (cd $$folder && $(UV) lock --upgrade) || exit 1; done
+lock: $(UV) ## upgrade every lock within the bounds of its pyproject.toml
+	for folder in $(LOCKS); do (cd $$folder && $(UV) lock --upgrade) || exit 1; done
 
 .PHONY: clean
 clean: ## remove the environments and the state of the local system
 	@if [ -x $(WATCHKEEPER) ]; then $(MAKE) down; fi
 	@if [ -d .cluster ]; then $(MAKE) cluster-down; fi
-	rm -rf .uv .venv $(ENVIRONMENTS:%=%/.venv) .watchkeeper
+	rm -rf .uv .venv .site serving/.venv drift/.venv dev/cluster/.venv images/mlflow/.venv .watchkeeper
 
 .PHONY: help
-help: ## this list
+help: ## print this list
 	@awk 'BEGIN {FS = ":.*## "} /^## / {print "\n" substr($$0, 4)} \
-		/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+		{sub(/^\$$\(IN_WORKSPACE[^:]*:[^)]*\)/, "test-core")} \
+		/^[a-z0-9-]+:.*## / {sub(/:.*/, "", $$1); printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

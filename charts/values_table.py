@@ -1,7 +1,8 @@
-"""The table of the chart's values, made from the comments in its values.yaml.
+"""Generates the table of the chart's values from the comments in values.yaml.
 
-A comment that begins with `# --` explains the key below it, as helm-docs has it; `# @default --`
-says in words what is meant when nothing is given. `python charts/values_table.py` writes the table.
+As in helm-docs, a comment that begins with ``# --`` describes the key below it, and
+``# @default --`` replaces the default value by words. ``python charts/values_table.py`` writes the
+table into the chart's README.
 """
 
 import json
@@ -17,72 +18,77 @@ BEGIN: Final = "<!-- made by charts/values_table.py from values.yaml: begin -->\
 END: Final = "<!-- end -->\n"
 
 
-class UnexplainedError(Exception):
-    """A value that no comment explains."""
+class MissingDescriptionError(Exception):
+    """A value has no comment."""
 
 
 class Value(NamedTuple):
-    """One row: a key by its path, what it is for, and what it is by default."""
+    """One row of the table. ``path`` is the key with its parents, such as ``gateway.port``."""
 
     path: str
-    told: str
+    description: str
     default: str
 
 
 def values(text: str) -> Iterator[Value]:
-    """Return the explained values of a values.yaml, in its order.
+    """Return the described values of a values.yaml, in its order.
+
+    A description of a map covers the keys in it.
 
     Raises:
-        UnexplainedError: a value has no comment, nor has a map that it is in.
+        MissingDescriptionError: neither a value nor a map above it has a comment.
     """
-    yield from _inside(yaml.compose(text, Loader=yaml.SafeLoader), text.splitlines(), ())
+    yield from _values(yaml.compose(text, Loader=yaml.SafeLoader), text.splitlines(), ())
 
 
-def _inside(node: yaml.MappingNode, lines: list[str], above: tuple[str, ...]) -> Iterator[Value]:
+def _values(node: yaml.MappingNode, lines: list[str], parents: tuple[str, ...]) -> Iterator[Value]:
     for key, value in node.value:
-        path = (*above, key.value)
-        told, default = _comment(lines[: key.start_mark.line])
-        if told:
-            meant = default or f"`{json.dumps(_plain(value), ensure_ascii=False)}`"
-            yield Value(".".join(path), told, meant)
+        path = (*parents, key.value)
+        description, default = _comment(lines[: key.start_mark.line])
+        if description:
+            yield Value(".".join(path), description, default or _as_code(value))
         elif isinstance(value, yaml.MappingNode) and value.value:
-            yield from _inside(value, lines, path)
+            yield from _values(value, lines, path)
         else:
-            raise UnexplainedError(f"values.yaml: no comment explains {'.'.join(path)}")
+            raise MissingDescriptionError(
+                f"values.yaml: {'.'.join(path)} has no description; "
+                "add a comment '# -- ...' above it"
+            )
 
 
-def _comment(before: list[str]) -> tuple[str, str]:
-    """Return what the comment right above a key tells, and its words for the default."""
+def _comment(lines: list[str]) -> tuple[str, str]:
+    """Return description and default from the comment at the end of ``lines``."""
     comment: list[str] = []
-    while before and (line := before[-1].strip()).startswith("#"):
+    while lines and (line := lines[-1].strip()).startswith("#"):
         comment.insert(0, line.lstrip("#").strip())
-        before = before[:-1]
-    told, default, explains = [], "", False
+        lines = lines[:-1]
+    description: list[str] = []
+    default = ""
     for line in comment:
         if line.startswith("@default --"):
             default = line.removeprefix("@default --").strip()
         elif line.startswith("--"):
-            told, explains = [line.removeprefix("--").strip()], True
-        elif explains:
-            told.append(line)
-    return " ".join(told), default
+            description = [line.removeprefix("--").strip()]
+        elif description:
+            description.append(line)
+    return " ".join(description), default
 
 
-def _plain(node: yaml.Node) -> object:
-    return yaml.safe_load(yaml.serialize(node))
+def _as_code(node: yaml.Node) -> str:
+    return f"`{json.dumps(yaml.safe_load(yaml.serialize(node)), ensure_ascii=False)}`"
 
 
 def table() -> str:
     """Return the table as Markdown."""
-    rows = ["| value | what for | default |", "|---|---|---|"]
+    rows = ["| value | description | default |", "|---|---|---|"]
     for value in values((CHART / "values.yaml").read_text()):
-        cells = (f"`{value.path}`", value.told, value.default)
+        cells = (f"`{value.path}`", value.description, value.default)
         rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(rows) + "\n"
 
 
 def readme() -> str:
-    """Return the chart's README with the table as it should be."""
+    """Return the chart's README with the current table."""
     before, _, rest = README.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n{table()}\n{END}{after}"

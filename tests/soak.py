@@ -1,12 +1,12 @@
-"""A long load while things are killed: ``python tests/soak.py``, see ``make soak``.
+"""Soak test: a long load while processes are killed. Run it with ``make soak``.
 
-Requests over both protocols go to one model. Again and again its server, its sidecar and the
-ledger's database are killed with -9; supervision, or here what stands for an operator's init,
-starts them again. At the end the accounts must be right: every answered prediction is in the
-ledger exactly once, and requests have failed only while no serving process was there.
+Requests over both protocols go to one model. At regular intervals its server, its sidecar and the
+ledger's database are killed with SIGKILL. The supervisor restarts the first two, this program the
+database. At the end every answered prediction must be in the ledger exactly once, and a request
+may have failed only while no server was ready.
 
-A serving process is there when it answers that it is ready. The gateway asks for that four times
-a second: failures between the process's own word and the gateway's are counted by themselves.
+The gateway checks four times per second whether a server is ready, and this program more often.
+Failures between the two observations are counted separately.
 """
 
 import argparse
@@ -28,69 +28,76 @@ from typing import Any
 
 import msgspec
 from databases import DatabaseMissingError, PostgreSQL
-from sqlalchemy import func, select
 from system import seed, watchkeeper
 
-from watchkeeper.contracts.names import serving_name
-from watchkeeper.contracts.prediction_id import request_of
+from watchkeeper.core.names import serving_name
+from watchkeeper.core.prediction_id import request_of
 from watchkeeper.demo import system
-from watchkeeper.demo.checking import read_answers
 from watchkeeper.demo.clients import KITS
-from watchkeeper.demo.ledger import count_labels, count_predictions, kept
-from watchkeeper.demo.sender import Failure
+from watchkeeper.demo.fast_policies import QUEUE_SECONDS
+from watchkeeper.demo.messages import Failure
+from watchkeeper.demo.offline_comparison import read_answers
+from watchkeeper.demo.plants import find, simulated
 from watchkeeper.demo.senders import Traffic
-from watchkeeper.demo.story import QUEUE_SECONDS
-from watchkeeper.demo.traffic import show
-from watchkeeper.demo.worlds import find
+from watchkeeper.demo.traffic import describe
 from watchkeeper.ledger import Ledger
-from watchkeeper.ledger import tables as t
+from watchkeeper.ledger.counts import count_answered, count_labels, stored_requests
 
 VERSION = 1
 PROBE_SECONDS = 0.02
-PATIENCE = 300.0  # seconds for the ledger to catch up at the end
-GATEWAY_SECONDS = 1.0  # within which the gateway has noticed that a server is ready
-DATABASE_AWAY = 2.0  # seconds, at least
+CATCH_UP_SECONDS = 300.0  # for the ledger at the end
+GATEWAY_SECONDS = 1.0  # until the gateway has noticed that a server is ready
+DATABASE_DOWN_SECONDS = 2.0
 LABEL_DELAY = 5.0
+FIRST_VERSION_SECONDS = 600.0  # until the first version is trained and serves
 
 
-class Watch:
-    """When no serving process was there: intervals in seconds since 1970."""
+class ReadinessProbe:
+    """Observes when no server is ready.
+
+    Attributes:
+        outages: past intervals without a ready server, in seconds since 1970.
+    """
 
     def __init__(self, port: int) -> None:
         self._url = f"http://127.0.0.1:{port}/v2/health/ready"
-        self.away: list[tuple[float, float]] = []
-        self._seen = time.time()
-        self._there = True
+        self.outages: list[tuple[float, float]] = []
+        self._last_ready = time.time()
+        self._is_ready = True
 
     @property
-    def there(self) -> bool:
-        """Whether a serving process is there now."""
-        return self._there
+    def is_ready(self) -> bool:
+        """Whether a server is ready now."""
+        return self._is_ready
 
     async def run(self) -> None:
-        """Ask again and again, for as long as it is let."""
+        """Probe the server until the task is cancelled."""
         while True:
             begin = time.time()
-            there = await asyncio.to_thread(self._ready)
-            if there and not self._there:
-                self.away.append((self._seen, time.time()))
-            if there:
-                self._seen = begin
-            self._there = there
+            ready = await asyncio.to_thread(self._probe)
+            if ready and not self._is_ready:
+                self.outages.append((self._last_ready, time.time()))
+            if ready:
+                self._last_ready = begin
+            self._is_ready = ready
             await asyncio.sleep(PROBE_SECONDS)
 
-    def _ready(self) -> bool:
+    def _probe(self) -> bool:
         try:
             with urllib.request.urlopen(self._url, timeout=5):  # noqa: S310
                 return True
         except TimeoutError:
-            return True  # slow, not gone
+            return True  # slow, but running
         except (urllib.error.URLError, OSError) as error:
             return isinstance(getattr(error, "reason", None), TimeoutError)
 
 
 class Killer:
-    """Kills by turns: all at one moment, then one after the other."""
+    """Kills all processes alternately at the same time and at random times.
+
+    Attributes:
+        killed: how often each process was killed.
+    """
 
     def __init__(self, home: Path, model: str, database: PostgreSQL | None, every: float) -> None:
         self._home = home
@@ -103,7 +110,7 @@ class Killer:
         self.killed: dict[str, int] = {}
 
     async def run(self, seconds: float) -> None:
-        """Kill everything once every so often, and leave the last interval in peace."""
+        """Kill every process once per interval, except in the last interval."""
         start = time.monotonic()
         for turn in range(1, int(seconds / self._every)):
             offsets = [0.0, 0.0, 0.0]
@@ -132,85 +139,85 @@ class Killer:
         await _sleep_until(when)
         await asyncio.to_thread(self._database.kill)
         self._count("database")
-        await asyncio.sleep(DATABASE_AWAY)
+        await asyncio.sleep(DATABASE_DOWN_SECONDS)
         await asyncio.to_thread(self._database.start)
 
     def _count(self, name: str) -> None:
         self.killed[name] = self.killed.get(name, 0) + 1
-        print(f"killed -9 {name}", flush=True)
+        print(f"killed {name} with SIGKILL", flush=True)
 
 
-class Accounts(msgspec.Struct):
-    """What is put side by side at the end, see :func:`problems`."""
+class Result(msgspec.Struct):
+    """Numbers of requests, predictions and labels at the end, see :func:`problems`."""
 
     sent: int = 0
     answered: int = 0
     failed: int = 0
     skipped: int = 0
-    failed_away: int = 0
+    failed_without_server: int = 0
     failed_before_the_gateway_noticed: int = 0
-    failed_without_reason: dict[str, int] = {}
+    failed_with_server: dict[str, int] = {}
     repeated: int = 0
     missing: int = 0
-    twice: int = 0
-    kept_but_not_answered: int = 0
+    stored_twice: int = 0
+    stored_but_not_answered: int = 0
     labels_accepted: int = 0
-    labels_kept: int = 0
-    away_intervals: int = 0
-    away_seconds: float = 0.0
+    labels_stored: int = 0
+    outages: int = 0
+    outage_seconds: float = 0.0
     caught_up_seconds: float = 0.0
     killed: dict[str, int] = {}
 
 
-def problems(accounts: Accounts) -> list[str]:
-    """Say what is not as it must be."""
+def problems(result: Result) -> list[str]:
+    """Return the violated conditions."""
     found = [
-        (accounts.sent != accounts.answered + accounts.failed, "sent is not answered plus failed"),
-        (not accounts.answered, "nothing was answered"),
-        (accounts.repeated, "prediction ids were given out more than once"),
-        (accounts.missing, "answered predictions are not in the ledger"),
-        (accounts.twice, "predictions are in the ledger more than once"),
-        (accounts.failed_without_reason, "requests failed although a serving process was there"),
+        (result.sent != result.answered + result.failed, "sent is not answered plus failed"),
+        (not result.answered, "no request was answered"),
+        (result.repeated, "prediction ids are not unique"),
+        (result.missing, "answered predictions are not in the ledger"),
+        (result.stored_twice, "predictions are in the ledger more than once"),
+        (result.failed_with_server, "requests failed although a server was ready"),
         (
-            accounts.kept_but_not_answered > accounts.failed,
-            "the ledger has more predictions than were asked for",
+            result.stored_but_not_answered > result.failed,
+            "the ledger has more predictions than there were requests",
         ),
-        (accounts.labels_kept < accounts.labels_accepted, "accepted labels are not in the ledger"),
+        (result.labels_stored < result.labels_accepted, "accepted labels are not in the ledger"),
     ]
-    return [what for wrong, what in found if wrong]
+    return [problem for is_violated, problem in found if is_violated]
 
 
-def account(traffic: Traffic, ledger: Ledger, model: str, watch: Watch) -> Accounts:
-    """Compare every answer with the ledger, and every failure with the times without a server."""
+def compare(traffic: Traffic, ledger: Ledger, model: str, probe: ReadinessProbe) -> Result:
+    """Compare every answer with the ledger, and every failure with the outages of the server."""
     progress = traffic.progress()
     answers = read_answers(traffic.answers_file(kit) for kit in KITS)
-    given = [request_of(answer.prediction) for answer in answers]
-    found = kept(ledger, model)
+    ids = [request_of(answer.prediction) for answer in answers]
+    found = stored_requests(ledger, model)
     answered = set().union(*found.answered.values())
-    accounts = Accounts(
+    result = Result(
         sent=sum(c.sent for c in progress.requests.values()),
         answered=len(answers),
         failed=sum(c.failed for c in progress.requests.values()),
         skipped=progress.skipped,
-        repeated=len(given) - len(set(given)),
-        missing=len(set(given) - answered),
-        twice=_repeated_rows(ledger, model),
-        kept_but_not_answered=len(answered - set(given)),
+        repeated=len(ids) - len(set(ids)),
+        missing=len(set(ids) - answered),
+        stored_twice=count_answered(ledger, model) - len(answered),
+        stored_but_not_answered=len(answered - set(ids)),
         labels_accepted=progress.labels,
-        labels_kept=count_labels(ledger, model),
-        away_intervals=len(watch.away),
-        away_seconds=round(sum(end - begin for begin, end in watch.away), 1),
+        labels_stored=count_labels(ledger, model),
+        outages=len(probe.outages),
+        outage_seconds=round(sum(end - begin for begin, end in probe.outages), 1),
     )
     for failure in _failures(traffic):
-        if any(failure.begin <= end and failure.end >= begin for begin, end in watch.away):
-            accounts.failed_away += 1
-        elif any(begin <= failure.begin <= end + GATEWAY_SECONDS for begin, end in watch.away):
-            accounts.failed_before_the_gateway_noticed += 1
+        if any(failure.begin <= end and failure.end >= begin for begin, end in probe.outages):
+            result.failed_without_server += 1
+        elif any(begin <= failure.begin <= end + GATEWAY_SECONDS for begin, end in probe.outages):
+            result.failed_before_the_gateway_noticed += 1
         else:
             why = f"{failure.client}: {' '.join(failure.why.split())[:160]}"
-            unexplained = accounts.failed_without_reason
-            unexplained[why] = unexplained.get(why, 0) + 1
-    return accounts
+            reasons = result.failed_with_server
+            reasons[why] = reasons.get(why, 0) + 1
+    return result
 
 
 def _failures(traffic: Traffic) -> Iterator[Failure]:
@@ -220,29 +227,24 @@ def _failures(traffic: Traffic) -> Iterator[Failure]:
             yield from map(decoder.decode, lines)
 
 
-def _repeated_rows(ledger: Ledger, model: str) -> int:
-    ids = t.predictions.c.id
-    query = select(func.count() - func.count(ids.distinct())).where(t.predictions.c.model == model)
-    with ledger.read() as connection:
-        return int(connection.execute(query).scalar_one())
-
-
-async def soak(arguments: argparse.Namespace, home: Path, database: PostgreSQL | None) -> Accounts:
-    """Run all of it on a system of its own in ``home``."""
+async def soak(arguments: argparse.Namespace, home: Path, database: PostgreSQL | None) -> Result:
+    """Run the soak test on a system of its own in ``home``."""
     model = arguments.model
     url = database.create() if database else f"sqlite:///{home / 'ledger.db'}"
-    # Killing is tested here, not overload: a busy machine shall turn nothing away.
+    # This tests kills, not overload: a busy machine must not reject requests.
     settings = {"WATCHKEEPER_LEDGER_URL": url, "WATCHKEEPER_QUEUE_SECONDS": QUEUE_SECONDS}
     endpoints = msgspec.convert(watchkeeper(home, "up", model, **settings), system.Endpoints)
-    async with asyncio.timeout(180):
+    async with asyncio.timeout(FIRST_VERSION_SECONDS):
         while not (await asyncio.to_thread(_serves, home)):  # noqa: ASYNC110
             await asyncio.sleep(1.0)
-    pod = json.loads((home / "serving" / serving_name(model, VERSION) / "pod.json").read_text())
-    watch, ledger = Watch(pod["http"]), Ledger(url)
+    served = json.loads(
+        (home / "serving" / serving_name(model, VERSION) / "version.json").read_text()
+    )
+    probe, ledger = ReadinessProbe(served["http"]), Ledger(url)
     killer = Killer(home, model, database, arguments.every)
     traffic = Traffic(home / "traffic", find(model))
     source = f"sqlite:///{home / 'operational.db'}"
-    aside = [asyncio.create_task(watch.run())]
+    background = [asyncio.create_task(probe.run())]
     try:
         await traffic.start(
             endpoints,
@@ -252,27 +254,27 @@ async def soak(arguments: argparse.Namespace, home: Path, database: PostgreSQL |
             label_delay=LABEL_DELAY,
             keep_answers=True,
         )
-        aside.append(asyncio.create_task(_tell(traffic)))
+        background.append(asyncio.create_task(_print_progress(traffic)))
         await killer.run(arguments.minutes * 60)
         await asyncio.sleep(arguments.every)
         async with asyncio.timeout(120):
-            while not watch.there:  # noqa: ASYNC110 - a probe, not an event
+            while not probe.is_ready:  # noqa: ASYNC110 - a probe, not an event
                 await asyncio.sleep(0.1)
-        aside.pop().cancel()
+        background.pop().cancel()
         await traffic.stop()
         waited = await _caught_up(traffic, ledger, model)
     finally:
         await traffic.stop()
-        for task in aside:
+        for task in background:
             task.cancel()
-        results = await asyncio.gather(*aside, return_exceptions=True)
-    for result in results:
-        if isinstance(result, Exception):
-            raise result
-    accounts = await asyncio.to_thread(account, traffic, ledger, model, watch)
+        errors = await asyncio.gather(*background, return_exceptions=True)
+    for error in errors:
+        if isinstance(error, Exception):
+            raise error
+    result = await asyncio.to_thread(compare, traffic, ledger, model, probe)
     ledger.close()
-    accounts.killed, accounts.caught_up_seconds = killer.killed, round(waited, 1)
-    return accounts
+    result.killed, result.caught_up_seconds = killer.killed, round(waited, 1)
+    return result
 
 
 def _serves(home: Path) -> bool:
@@ -280,13 +282,13 @@ def _serves(home: Path) -> bool:
 
 
 async def _caught_up(traffic: Traffic, ledger: Ledger, model: str) -> float:
-    """Wait until the ledger has as much as was answered, and tell how long it took."""
+    """Wait until the ledger has all predictions and labels; return the seconds that it took."""
     start = time.monotonic()
     progress = traffic.progress()
     answered = sum(c.answered for c in progress.requests.values())
-    while time.monotonic() - start < PATIENCE:
+    while time.monotonic() - start < CATCH_UP_SECONDS:
         if (
-            await asyncio.to_thread(count_predictions, ledger, model) >= answered
+            await asyncio.to_thread(count_answered, ledger, model) >= answered
             and await asyncio.to_thread(count_labels, ledger, model) >= progress.labels
         ):
             break
@@ -294,11 +296,11 @@ async def _caught_up(traffic: Traffic, ledger: Ledger, model: str) -> float:
     return time.monotonic() - start
 
 
-async def _tell(traffic: Traffic) -> None:
+async def _print_progress(traffic: Traffic) -> None:
     while True:
         await asyncio.sleep(10.0)
         traffic.check()
-        print(show(traffic.progress()), flush=True)
+        print(describe(traffic.progress()), flush=True)
 
 
 async def _sleep_until(when: float) -> None:
@@ -306,12 +308,12 @@ async def _sleep_until(when: float) -> None:
 
 
 def main() -> int:
-    """Run the command: 0 only if the accounts are right."""
+    """Run the command. The exit code is 0 if there are no problems."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--rate", type=float, default=200.0, help="requests a second")
-    parser.add_argument("--every", type=float, default=20.0, help="seconds between two kills")
-    parser.add_argument("--model", default="ai4i-failure")
+    parser.add_argument("--rate", type=float, default=200.0, help="requests per second")
+    parser.add_argument("--every", type=float, default=20.0, help="seconds per interval")
+    parser.add_argument("--model", default=simulated()[0])
     parser.add_argument("--ledger", choices=("postgresql", "sqlite"), default="postgresql")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
@@ -319,7 +321,7 @@ def main() -> int:
     for name in list(os.environ):
         if name.startswith(("WATCHKEEPER_", "MLFLOW_")) and not name.endswith("_PORT"):
             del os.environ[name]
-    accounts: Any = None
+    result: Any = None
     database: PostgreSQL | None = None
     try:
         if arguments.ledger == "postgresql":
@@ -327,9 +329,9 @@ def main() -> int:
             folder.chmod(0o755)
             database = PostgreSQL(folder / "database")
         seed(home, arguments.model)
-        accounts = asyncio.run(soak(arguments, home, database))
+        result = asyncio.run(soak(arguments, home, database))
     except DatabaseMissingError as missing:
-        print(f"soak: {missing}; or take --ledger sqlite", file=sys.stderr)
+        print(f"soak: {missing}; or use --ledger sqlite", file=sys.stderr)
         return 2
     finally:
         try:
@@ -337,11 +339,11 @@ def main() -> int:
         finally:
             if database is not None:
                 database.kill()
-    print(msgspec.json.format(msgspec.json.encode(accounts)).decode())
-    wrong = problems(accounts)
-    for what in wrong:
-        print(f"soak: {what}", file=sys.stderr)
-    if wrong:
+    print(msgspec.json.format(msgspec.json.encode(result)).decode())
+    found = problems(result)
+    for problem in found:
+        print(f"soak: {problem}", file=sys.stderr)
+    if found:
         print(f"soak: all files are in {folder}", file=sys.stderr)
         return 1
     shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""`make traffic` at a gateway that asks for API keys: every sender shows one, or it says so."""
+"""`make traffic` at a gateway that requires API keys."""
 
 import json
 import os
@@ -7,21 +7,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
-from system import DEMO, models, seed, watchkeeper
+from system import PYTHON, models, seed, watchkeeper
 from waiting import wait_for
 
 from watchkeeper.demo.clients import KITS
-from watchkeeper.demo.story import ROLLOUT_POLICY
-from watchkeeper.ledger import Ledger, tables
-from watchkeeper.ledger.observations import count_labels
+from watchkeeper.demo.fast_policies import ROLLOUT_POLICY
+from watchkeeper.demo.plants import simulated
+from watchkeeper.ledger import Ledger
+from watchkeeper.ledger.counts import count_labelled_rows, stored_requests
+from watchkeeper.ledger.lookup import find_prediction
 
-MODEL, CLIENT, KEY = "ai4i-failure", "line 4", "0123456789abcdef"
+MODEL = simulated()[0]
+CLIENT, KEY = "line 4", "0123456789abcdef"
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A system that lets in one client."""
+    """The home of a system that accepts one client."""
     folder = tmp_path_factory.mktemp("keys") / "home"
     keys = folder.with_name("keys.json")
     keys.write_text(json.dumps({CLIENT: KEY}))
@@ -40,9 +42,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def traffic(home: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Send requests for twelve seconds."""
     arguments = [MODEL, "--rate", "40", "--duration", "12", "--label-delay", "1", "--keep-answers"]
     return subprocess.run(
-        [DEMO, "-m", "watchkeeper.demo.traffic", *arguments],
+        [PYTHON, "-m", "watchkeeper.demo.traffic", *arguments],
         env={**os.environ, **settings, "WATCHKEEPER_HOME": str(home)},
         capture_output=True,
         text=True,
@@ -51,20 +54,20 @@ def traffic(home: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_without_the_key_it_is_told_which_setting_is_missing(home: Path) -> None:
+def test_without_a_key_the_error_names_the_setting(home: Path) -> None:
     done = traffic(home)
     assert done.returncode == 1
-    assert "asks for an API key (401): set WATCHKEEPER_API_KEY" in done.stderr
+    assert "needs an API key (401); set WATCHKEEPER_API_KEY" in done.stderr
     assert "sending" not in done.stdout
 
 
-def test_a_wrong_key_is_told_as_one(home: Path) -> None:
+def test_a_wrong_key_is_an_error(home: Path) -> None:
     done = traffic(home, WATCHKEEPER_API_KEY="fedcba9876543210")
     assert done.returncode == 1
-    assert "does not know the API key that was given (401)" in done.stderr
+    assert "does not accept this API key (401)" in done.stderr
 
 
-def test_with_the_key_every_sender_is_let_in_and_labels_arrive(home: Path, tmp_path: Path) -> None:
+def test_with_the_key_all_requests_and_labels_are_accepted(home: Path, tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text(f"{KEY}\n")
     done = traffic(home, WATCHKEEPER_API_KEY_FILE=str(file))
@@ -77,9 +80,13 @@ def test_with_the_key_every_sender_is_let_in_and_labels_arrive(home: Path, tmp_p
     assert clients == {"tritonclient-http", "tritonclient-grpc", "kserve-rest", "kserve-grpc"}
     ledger = Ledger(watchkeeper(home, "status")["endpoints"]["ledger"])
     try:
-        wait_for(lambda: count_labels(ledger, MODEL, since=0.0)[0])
-        with ledger.read() as connection:
-            named = set(connection.execute(select(tables.predictions.c.client)).scalars())
+        wait_for(lambda: count_labelled_rows(ledger, MODEL, since=0.0)[0])
+        stored = stored_requests(ledger, MODEL)
+        found = [
+            find_prediction(ledger, request)
+            for request in set().union(*stored.answered.values(), stored.refused)
+        ]
     finally:
         ledger.close()
-    assert named == {CLIENT}, "the key's name, whatever a sender calls itself"
+    names = {each.prediction.client for each in found if each}
+    assert names == {CLIENT}, "the name of the key, and not that of the sender"

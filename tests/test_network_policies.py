@@ -1,20 +1,20 @@
-"""The evaluator of NetworkPolicies that the story on a cluster judges connections by."""
+"""The evaluation of NetworkPolicies, which the end-to-end scenarios use."""
 
 from typing import Any
 
 import pytest
-from policies import Place, Rules, matches
+from network_policies import Endpoint, NetworkPolicies, matches
 
 Json = dict[str, Any]
 
-SPACES = {
+NAMESPACES = {
     "shop": {"kubernetes.io/metadata.name": "shop", "team": "sales"},
     "bank": {"kubernetes.io/metadata.name": "bank"},
 }
-WEB = Place("10.0.0.1", "web-1", "shop", {"app": "web"})
-DATABASE = Place("10.0.0.2", "db-1", "shop", {"app": "db"}, {"sql": ("TCP", 5432)})
-TELLER = Place("10.0.1.1", "teller-1", "bank", {"app": "web"})
-STRANGER = Place("192.0.2.7")
+WEB = Endpoint("10.0.0.1", "web-1", "shop", {"app": "web"})
+DATABASE = Endpoint("10.0.0.2", "db-1", "shop", {"app": "db"}, {"sql": ("TCP", 5432)})
+TELLER = Endpoint("10.0.1.1", "teller-1", "bank", {"app": "web"})
+EXTERNAL = Endpoint("192.0.2.7")
 
 
 def policy(spec: Json, namespace: str = "shop") -> Json:
@@ -22,34 +22,36 @@ def policy(spec: Json, namespace: str = "shop") -> Json:
 
 
 def allowed(
-    source: Place, target: Place, *specs: Json, port: int = 5432, kind: str = "TCP"
+    source: Endpoint, target: Endpoint, *specs: Json, port: int = 5432, kind: str = "TCP"
 ) -> bool:
-    rules = Rules([policy(spec) for spec in specs], SPACES)
-    return not rules.refusal(source, target, port, kind)
+    policies = NetworkPolicies([policy(spec) for spec in specs], NAMESPACES)
+    return not policies.denial(source, target, port, kind)
 
 
-def into(*rules: Json) -> Json:
+def ingress(*rules: Json) -> Json:
     return {"podSelector": {"matchLabels": {"app": "db"}}, "ingress": list(rules)}
 
 
-def test_what_no_policy_governs_is_open() -> None:
+def test_a_pod_that_no_policy_selects_allows_all() -> None:
     assert allowed(WEB, DATABASE)
-    assert allowed(STRANGER, DATABASE)
+    assert allowed(EXTERNAL, DATABASE)
     assert allowed(WEB, DATABASE, {"podSelector": {"matchLabels": {"app": "other"}}})
 
 
 def test_a_policy_without_rules_denies_all_in_its_directions() -> None:
-    ingress: Json = {"podSelector": {}}
-    assert not allowed(WEB, DATABASE, ingress)
-    assert allowed(DATABASE, STRANGER, ingress)
-    assert not allowed(DATABASE, STRANGER, {"podSelector": {}, "policyTypes": ["Egress"]})
-    assert allowed(TELLER, STRANGER, {"podSelector": {}, "policyTypes": ["Egress"]}), "not its own"
+    empty: Json = {"podSelector": {}}
+    assert not allowed(WEB, DATABASE, empty)
+    assert allowed(DATABASE, EXTERNAL, empty)
+    assert not allowed(DATABASE, EXTERNAL, {"podSelector": {}, "policyTypes": ["Egress"]})
+    assert allowed(TELLER, EXTERNAL, {"podSelector": {}, "policyTypes": ["Egress"]}), (
+        "a policy of another namespace"
+    )
 
 
 def test_egress_rules_alone_govern_egress_and_deny_ingress() -> None:
     spec: Json = {"podSelector": {}, "egress": [{"to": [{"podSelector": {}}]}]}
-    assert not allowed(WEB, STRANGER, spec)
-    assert not allowed(STRANGER, WEB, spec), "policyTypes has Ingress where it is not given"
+    assert not allowed(WEB, EXTERNAL, spec)
+    assert not allowed(EXTERNAL, WEB, spec), "without policyTypes, Ingress is included"
 
 
 def test_both_ends_must_allow() -> None:
@@ -59,12 +61,12 @@ def test_both_ends_must_allow() -> None:
         "egress": [{"to": [{"podSelector": {"matchLabels": {"app": "db"}}}]}],
     }
     assert allowed(WEB, DATABASE, out)
-    assert not allowed(WEB, DATABASE, out, into())
-    assert allowed(WEB, DATABASE, out, into({}))
+    assert not allowed(WEB, DATABASE, out, ingress())
+    assert allowed(WEB, DATABASE, out, ingress({}))
 
 
-def test_policies_add_up() -> None:
-    assert allowed(WEB, DATABASE, {"podSelector": {}}, into({}))
+def test_one_of_several_policies_is_enough() -> None:
+    assert allowed(WEB, DATABASE, {"podSelector": {}}, ingress({}))
 
 
 @pytest.mark.parametrize(
@@ -86,15 +88,15 @@ def test_policies_add_up() -> None:
         ({"ipBlock": {"cidr": "10.0.0.0/23", "except": ["10.0.1.0/24"]}}, True, False),
     ],
 )
-def test_a_peer_is_who_all_of_its_selectors_select(peer: Json, web: bool, teller: bool) -> None:
-    assert allowed(WEB, DATABASE, into({"from": [peer]})) is web
-    assert allowed(TELLER, DATABASE, into({"from": [peer]})) is teller
+def test_all_selectors_of_a_peer_must_match(peer: Json, web: bool, teller: bool) -> None:
+    assert allowed(WEB, DATABASE, ingress({"from": [peer]})) is web
+    assert allowed(TELLER, DATABASE, ingress({"from": [peer]})) is teller
 
 
-def test_who_is_no_pod_is_selected_by_its_address_only() -> None:
-    assert not allowed(STRANGER, DATABASE, into({"from": [{"namespaceSelector": {}}]}))
-    assert not allowed(STRANGER, DATABASE, into({"from": [{"podSelector": {}}]}))
-    assert allowed(STRANGER, DATABASE, into({"from": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}))
+def test_only_an_address_block_selects_an_address_without_a_pod() -> None:
+    assert not allowed(EXTERNAL, DATABASE, ingress({"from": [{"namespaceSelector": {}}]}))
+    assert not allowed(EXTERNAL, DATABASE, ingress({"from": [{"podSelector": {}}]}))
+    assert allowed(EXTERNAL, DATABASE, ingress({"from": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}))
 
 
 @pytest.mark.parametrize(
@@ -113,18 +115,18 @@ def test_who_is_no_pod_is_selected_by_its_address_only() -> None:
         ([{"port": 80}, {"port": 5432}], 5432, "TCP", True),
     ],
 )
-def test_a_port_is_the_targets_by_number_range_or_name(
+def test_a_port_is_a_number_a_range_or_a_name(
     ports: list[Json], port: int, kind: str, good: bool
 ) -> None:
-    assert allowed(WEB, DATABASE, into({"ports": ports}), port=port, kind=kind) is good
+    assert allowed(WEB, DATABASE, ingress({"ports": ports}), port=port, kind=kind) is good
 
 
-def test_peers_and_ports_of_a_rule_count_together_and_those_of_two_do_not() -> None:
+def test_peers_and_ports_must_match_in_the_same_rule() -> None:
     web = {"from": [{"podSelector": {"matchLabels": {"app": "web"}}}], "ports": [{"port": 80}]}
     other = {"from": [{"podSelector": {"matchLabels": {"app": "x"}}}], "ports": [{"port": 5432}]}
-    assert not allowed(WEB, DATABASE, into(web))
-    assert not allowed(WEB, DATABASE, into(web, other))
-    assert allowed(WEB, DATABASE, into(web, {"ports": [{"port": 5432}]}))
+    assert not allowed(WEB, DATABASE, ingress(web))
+    assert not allowed(WEB, DATABASE, ingress(web, other))
+    assert allowed(WEB, DATABASE, ingress(web, {"ports": [{"port": 5432}]}))
 
 
 @pytest.mark.parametrize(
@@ -143,6 +145,8 @@ def test_expressions_select_labels(expression: Json, good: bool) -> None:
     assert matches({"matchExpressions": [expression]}, {"app": "web"}) is good
 
 
-def test_a_refusal_names_who_what_and_which_side() -> None:
-    said = Rules([policy({"podSelector": {}})], SPACES).refusal(WEB, DATABASE, 5432, "TCP")
-    assert said == "shop/web-1 -> shop/db-1:5432/TCP: the policies of the target do not allow it"
+def test_a_denial_names_both_ends_the_port_and_the_side() -> None:
+    denial = NetworkPolicies([policy({"podSelector": {}})], NAMESPACES).denial(
+        WEB, DATABASE, 5432, "TCP"
+    )
+    assert denial == "shop/web-1 -> shop/db-1:5432/TCP: the policies of the target do not allow it"

@@ -1,9 +1,10 @@
-"""Two models side by side in one system: up, asked, watched and promoted each for itself, down."""
+"""Two models in one local system: requests, drift and promotion of one do not affect the other."""
 
 import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,27 +12,26 @@ from typing import Any
 
 import pytest
 import tritonclient.grpc as triton
-from rows import ROWS
-from sqlalchemy import select
-from system import DEMO, ROOT, WATCHKEEPER, models, post, running, seed, watchkeeper
-from told_metrics import told_metrics
+from metric_names import exported_metrics
+from sample_requests import sample_row
+from system import PYTHON, ROOT, WATCHKEEPER, models, post, processes_of, seed, watchkeeper
 from tritonclient.utils import InferenceServerException
 from waiting import wait_for
 
-from watchkeeper.contracts.prediction_id import request_of
-from watchkeeper.demo.checking import read_answers
+from watchkeeper.core.prediction_id import request_of
 from watchkeeper.demo.clients import tensors
-from watchkeeper.demo.ledger import count_reports
-from watchkeeper.demo.story import DRIFT_POLICY, QUEUE_SECONDS, ROLLOUT_POLICY
-from watchkeeper.demo.worlds import find
+from watchkeeper.demo.fast_policies import DRIFT_POLICY, QUEUE_SECONDS, ROLLOUT_POLICY
+from watchkeeper.demo.offline_comparison import read_answers
+from watchkeeper.demo.plants import find, simulated
 from watchkeeper.ledger import Ledger
-from watchkeeper.ledger import tables as t
+from watchkeeper.ledger.counts import count_reports
+from watchkeeper.ledger.lookup import find_prediction
+from watchkeeper.ledger.observations import observations
+from watchkeeper.training.models import find as find_declaration
 
-MACHINES, VEHICLES = "ai4i-failure", "warranty-risk"
-OUTPUTS = {
-    MACHINES: ["failure_probability", "failure", "risk_level"],
-    VEHICLES: ["warranty_probability", "anomaly_flag", "risk_level"],
-}
+# Requests without a host go to FIRST. SECOND drifts.
+FIRST, SECOND = simulated()[:2]
+SUBJECT = "machine 7"
 SETTINGS = {
     "WATCHKEEPER_DRIFT_POLICY": json.dumps(DRIFT_POLICY),
     "WATCHKEEPER_ROLLOUT_POLICY": json.dumps(ROLLOUT_POLICY),
@@ -42,64 +42,65 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One system for all tests here, in their order."""
+    """The home of one system for all tests of this file, in their order."""
     folder = tmp_path_factory.mktemp("two") / "home"
-    seed(folder, MACHINES, VEHICLES)
+    seed(folder, FIRST, SECOND)
     yield folder
     watchkeeper(folder, "down")
 
 
 @pytest.fixture(scope="module")
 def address(home: Path) -> str:
-    """The V2 port of the system, both models in production."""
-    found: str = watchkeeper(home, "up", MACHINES, VEHICLES, **SETTINGS)["v2"]
+    """The URL of the gateway, with both models in production."""
+    found: str = watchkeeper(home, "up", FIRST, SECOND, **SETTINGS)["v2"]
     wait_for(lambda: all(model["production"] == 1 for model in models(home).values()), 400.0)
     return found
 
 
 def test_a_second_up_changes_nothing(home: Path, address: str) -> None:
     before = {p["name"]: p["pid"] for p in watchkeeper(home, "status")["processes"]}
-    again = watchkeeper(home, "up", MACHINES, VEHICLES, **SETTINGS)
+    again = watchkeeper(home, "up", FIRST, SECOND, **SETTINGS)
     after = {p["name"]: p["pid"] for p in watchkeeper(home, "status")["processes"]}
     assert again["v2"] == address
     assert {name: after[name] for name in before.keys() & after.keys()} == {
         name: before[name] for name in before.keys() & after.keys()
     }
-    servers = {f"server.{MACHINES}-v1", f"server.{VEHICLES}-v1"}
+    servers = {f"server.{FIRST}-v1", f"server.{SECOND}-v1"}
     assert {"mlflow", "gateway", "rollout", *servers} <= before.keys() & after.keys()
 
 
-@pytest.mark.parametrize("model", [MACHINES, VEHICLES])
+@pytest.mark.parametrize("model", [FIRST, SECOND])
 def test_http_reaches_each_model_by_its_path(address: str, model: str) -> None:
     answer = infer(address, model)
     assert answer["model_name"] == model
-    assert [output["name"] for output in answer["outputs"]] == OUTPUTS[model]
+    declared = find_declaration(model).signature.outputs
+    assert [output["name"] for output in answer["outputs"]] == [each.name for each in declared]
 
 
-def test_grpc_reaches_each_model_by_its_host_and_the_first_one_without(address: str) -> None:
-    def asked(model: str, *options: tuple[str, str]) -> str:
+def test_grpc_selects_the_model_by_host_and_without_one_the_first(
+    address: str,
+) -> None:
+    def answering_model(model: str, *options: tuple[str, str]) -> str:
         with triton.InferenceServerClient(
             address.removeprefix("http://"), channel_args=options
         ) as client:
-            inputs = tensors(triton.InferInput, find(model).columns, ROWS[model])
+            inputs = tensors(triton.InferInput, find(model).columns, sample_row(model))
             found: str = client.infer(model, inputs, client_timeout=30).get_response().model_name
             return found
 
-    assert asked(MACHINES) == MACHINES
-    for model in (MACHINES, VEHICLES):
-        assert asked(model, ("grpc.default_authority", model)) == model
+    assert answering_model(FIRST) == FIRST
+    for model in (FIRST, SECOND):
+        assert answering_model(model, ("grpc.default_authority", model)) == model
     with pytest.raises(InferenceServerException, match="the host names the model"):
-        asked(VEHICLES)
+        answering_model(SECOND)
 
 
-def test_a_prediction_is_explained_back_to_the_data_it_was_learned_from(
-    home: Path, address: str
-) -> None:
-    prediction = infer(address, MACHINES)["parameters"]["prediction_id"]
+def test_explain_leads_from_a_prediction_to_its_training_data(home: Path, address: str) -> None:
+    prediction = infer(address, FIRST)["parameters"]["prediction_id"]
     token = (home / "secrets/feedback-token").read_text()
     label = {"prediction_id": prediction, "row": 0, "value": 0}
-    told = post(f"{address}/v2/models/{MACHINES}/feedback", {"labels": [label]}, token)
-    assert told == {"accepted": 1}
+    response = post(f"{address}/v2/models/{FIRST}/feedback", {"labels": [label]}, token)
+    assert response == {"accepted": 1}
 
     def explained() -> Any:
         done = subprocess.run(
@@ -113,19 +114,19 @@ def test_a_prediction_is_explained_back_to_the_data_it_was_learned_from(
         return chain if chain and chain["labels"] else None
 
     chain = wait_for(explained, 60.0)
-    assert chain["prediction"]["inputs"] == {n: [v] for n, v in ROWS[MACHINES].items()}
-    assert chain["prediction"]["subject"] == "M14860"
+    assert chain["prediction"]["inputs"] == {n: [v] for n, v in sample_row(FIRST).items()}
+    assert chain["prediction"]["subject"] == SUBJECT
     assert [label["value"] for label in chain["labels"]] == [0]
     assert chain["version"] == 1
-    assert chain["training"]["details"]["run"] == chain["attempt"]["run"] == "ai4i-failure-v0-a1"
-    assert chain["training"]["details"]["data"]["rows"] == 10_000
+    assert chain["training"]["details"]["run"] == chain["attempt"]["run"] == f"{FIRST}-v0-a1"
+    assert chain["training"]["details"]["data"]["rows"] == count_history(home, FIRST)
     assert chain["training"]["details"]["trigger"] == "first version"
     assert [step["kind"] for step in chain["steps"]] == ["promoted", "watched"]
 
 
-def test_drift_in_one_model_is_of_no_concern_to_the_other(home: Path, address: str) -> None:  # noqa: ARG001
+def test_drift_of_one_model_does_not_affect_the_other(home: Path, address: str) -> None:  # noqa: ARG001
     ledger = Ledger(f"sqlite:///{home / 'ledger.db'}")
-    before = models(home)[MACHINES]
+    before = models(home)[FIRST]
     with subprocess.Popen(
         traffic("--rate", "100", "--label-delay", "2", "--keep-answers"),
         env={**os.environ, "WATCHKEEPER_HOME": str(home)},
@@ -134,75 +135,87 @@ def test_drift_in_one_model_is_of_no_concern_to_the_other(home: Path, address: s
         text=True,
     ) as senders:
         try:
-            for model in (MACHINES, VEHICLES):
+            for model in (FIRST, SECOND):
                 wait_for(lambda m=model: count_reports(ledger, m, 1, drifted=False) >= 2, 240.0)
             subprocess.run(
-                traffic(VEHICLES, "--switch", "new-platform"),
+                traffic(SECOND, "--switch", find(SECOND).drift),
                 env={**os.environ, "WATCHKEEPER_HOME": str(home)},
                 check=True,
                 timeout=60,
             )
-            wait_for(lambda: models(home)[VEHICLES]["production"] == 2, 400.0)
+            wait_for(lambda: models(home)[SECOND]["production"] == 2, 400.0)
         finally:
             senders.send_signal(signal.SIGINT)
-            said, _ = senders.communicate(timeout=120)
-    assert senders.returncode == 0, said
+            output, _ = senders.communicate(timeout=120)
+    assert senders.returncode == 0, output
 
-    episodes = models(home)[VEHICLES]["episodes"]
-    assert [(episode["model"], episode["version"]) for episode in episodes] == [(VEHICLES, 1)]
-    after = models(home)[MACHINES]
-    assert after == before, "its versions, shares, runs and episodes are as they were"
-    for model, versions in ((MACHINES, {1}), (VEHICLES, {1, 2})):
-        assert answered_and_kept(home, ledger, model) == versions
+    episodes = models(home)[SECOND]["episodes"]
+    assert [(episode["model"], episode["version"]) for episode in episodes] == [(SECOND, 1)]
+    after = models(home)[FIRST]
+    assert after == before, "versions, weights, runs and episodes have not changed"
+    for model, versions in ((FIRST, {1}), (SECOND, {1, 2})):
+        assert stored_versions(home, ledger, model) == versions
     ledger.close()
 
 
-def test_alerts_and_dashboard_ask_for_metrics_that_there_are(home: Path, address: str) -> None:  # noqa: ARG001
+def test_alerts_and_dashboard_use_metrics_that_exist(home: Path, address: str) -> None:  # noqa: ARG001
     chart = ROOT / "charts/watchkeeper"
-    asked = {
+    used = {
         re.sub("_(bucket|count|sum)$", "", name)
         for file in ("rules/watchkeeper.yaml", "dashboards/watchkeeper.json")
         for name in re.findall(r"\bwatchkeeper_[a-z_]+", (chart / file).read_text())
     }
-    assert len(asked) > 10
-    assert asked - told_metrics(home) == set()
+    assert len(used) > 10
+    assert used - exported_metrics(home) == set()
 
 
-def test_down_leaves_nothing(home: Path) -> None:
+def test_down_stops_every_process(home: Path) -> None:
     watchkeeper(home, "down")
-    assert running(home) == {}
+    assert processes_of(home) == {}
 
 
 def infer(address: str, model: str) -> Any:
-    """Ask as curl would: JSON, and no host but the address."""
+    """Send a JSON request without a host of the model, as curl does."""
     inputs = [
-        {"name": name, "shape": [1], "datatype": datatype, "data": [ROWS[model][name]]}
+        {"name": name, "shape": [1], "datatype": datatype, "data": [sample_row(model)[name]]}
         for name, datatype in find(model).columns
     ]
-    body = {"inputs": inputs, "parameters": {"subject": "M14860"}}
+    body = {"inputs": inputs, "parameters": {"subject": SUBJECT}}
     return post(f"{address}/v2/models/{model}/infer", body)
 
 
 def traffic(*arguments: str) -> list[str]:
-    """The command that sends requests."""
-    return [str(DEMO), "-m", "watchkeeper.demo.traffic", *arguments]
+    """Return the command that sends requests."""
+    return [str(PYTHON), "-m", "watchkeeper.demo.traffic", *arguments]
 
 
-def answered_and_kept(home: Path, ledger: Ledger, model: str) -> set[int]:
-    """Check that the ledger has all answers of a model once, as such; return their versions."""
+def count_history(home: Path, model: str) -> int:
+    """Count the rows that the query of a model's declaration returns."""
+    query = find_declaration(model).source.query
+    with sqlite3.connect(home / "operational.db") as connection:
+        ((rows,),) = connection.execute(f"SELECT count(*) FROM ({query})")  # noqa: S608
+    return int(rows)
+
+
+def stored_versions(home: Path, ledger: Ledger, model: str) -> set[int]:
+    """Check that the ledger has every answer of a model once; return the versions that answered."""
     answers = read_answers((home / "traffic" / model).glob("answers-*.jsonl"))
-    given = {request_of(answer.prediction): answer.version for answer in answers}
-    assert len(given) == len(answers) > 0
-    query = select(t.predictions.c.id, t.predictions.c.version, t.predictions.c.subject).where(
-        t.predictions.c.model == model
-    )
+    answered = {request_of(answer.prediction): answer.version for answer in answers}
+    assert len(answered) == len(answers) > 0
+    versions = set(answered.values())
 
-    def kept() -> dict[str, int] | None:
-        with ledger.read() as connection:
-            rows = connection.execute(query).all()
-        found = {row.id: row.version for row in rows if row.id in given}
-        assert all(row.subject for row in rows if row.id in given)
-        return found if len(found) == len(given) else None
+    def all_stored() -> dict[str, int] | None:
+        stored = {
+            observation.id: observation.version
+            for version in versions
+            for observation in observations(ledger, model, version, since=0.0)
+            if observation.id in answered
+        }
+        return stored if len(stored) == len(answered) else None
 
-    assert wait_for(kept, 60.0) == given
-    return set(given.values())
+    assert wait_for(all_stored, 60.0) == answered
+    for request in list(answered)[::50]:
+        found = find_prediction(ledger, request)
+        assert found
+        assert found.prediction.subject
+    return versions

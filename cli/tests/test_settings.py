@@ -1,5 +1,6 @@
-"""No setting is forgotten: of a component's settings, each is given by the system or passed on, and
-each that a user may set stands in the manual, with its default.
+"""Every setting of a component comes from the system or from the user.
+
+Every setting of the user is on the reference page, with its default.
 """
 
 import json
@@ -11,23 +12,26 @@ from typing import Any
 import msgspec
 import pytest
 
-from watchkeeper.cli import installation
 from watchkeeper.cli.local_programs import describe, rollout_program
 from watchkeeper.cli.local_settings import (
+    ENVIRONMENTS,
     PASSED_ON,
-    Given,
+    LocalConfiguration,
     LocalSettings,
     passed_on,
-    read_given,
+    read_configuration,
 )
-from watchkeeper.contracts.kept import in_force, keep
-from watchkeeper.contracts.settings import SettingsError
+from watchkeeper.cli.system import CliSettings
+from watchkeeper.core.names import declared_models
+from watchkeeper.core.persisted import effective_variables, write_persisted
+from watchkeeper.core.settings import SettingsError
 from watchkeeper.platforms.local.home import Home, Ports, write_struct
-from watchkeeper.platforms.local.pods import Pod, Pods
+from watchkeeper.platforms.local.served_versions import ServedVersions
 from watchkeeper.platforms.local.supervisor import Supervisor
+from watchkeeper.platforms.local.version_programs import ServedVersion
 
 ROOT = Path(__file__).parents[2]
-MANUAL = ROOT / "docs" / "operating.md"
+PAGE = ROOT / "docs" / "reference" / "settings.md"
 PREFIX = "WATCHKEEPER_"
 MEBIBYTE = 1024 * 1024
 # Where each role reads its settings.
@@ -36,23 +40,23 @@ STRUCTS = {
         ("serving", "watchkeeper.serving.settings", "ServingSettings"),
         ("serving", "watchkeeper.serving.initialize", "InitializeSettings"),
     ),
-    "sidecar": (("drift", "watchkeeper.drift.settings", "Settings"),),
-    "rollout": (("rollout", "watchkeeper.rollout.settings", "Settings"),),
-    "training": (("training", "watchkeeper.training.__main__", "Settings"),),
+    "sidecar": (("drift", "watchkeeper.drift.settings", "SidecarSettings"),),
+    "rollout": (("rollout", "watchkeeper.rollout.settings", "RolloutSettings"),),
+    "training": (("training", "watchkeeper.training.__main__", "TrainingSettings"),),
 }
 READ = """
 import importlib, json, sys, msgspec
 kind = getattr(importlib.import_module(sys.argv[1]), sys.argv[2])
 fields = {f.name: f for f in msgspec.structs.fields(kind)}
-told = {n: None if f.required or f.default is msgspec.NODEFAULT else f.default
+listed = {n: None if f.required or f.default is msgspec.NODEFAULT else f.default
         for n, f in fields.items()}
-print(json.dumps(told, default=str))
+print(json.dumps(listed, default=str))
 """
 
 
 def fields_of(component: str, module: str, name: str) -> dict[str, Any]:
     """The settings of a component with their defaults, read in its own environment."""
-    python = ROOT / component / ".venv" / "bin" / "python"
+    python = ROOT / ENVIRONMENTS[component] / ".venv" / "bin" / "python"
     if not python.exists():
         pytest.fail(f"{python} is missing: install the components first")
     done = subprocess.run(
@@ -73,14 +77,19 @@ def settings() -> dict[str, dict[str, Any]]:
 
 @pytest.fixture
 def given(tmp_path: Path) -> dict[str, set[str]]:
-    """What the system itself tells each role, as names of fields."""
+    """The settings that the system itself gives to each role, as names of fields."""
     home = Home(tmp_path / "home")
     home.make()
     system = describe(
-        home, str(tmp_path), Ports(1, 2, 3, 4), Given(("pump",), LocalSettings(), {}, ())
+        home,
+        str(tmp_path),
+        Ports(1, 2, 3, 4),
+        LocalConfiguration(("pump",), LocalSettings(), {}, ()),
     )
-    write_struct(home.installation_file, system)
-    server, sidecar = Pods(home, Supervisor(home, tmp_path)).programs(Pod("pump", 1, 5, 6, 7, 8))
+    write_struct(home.config_file, system)
+    server, sidecar = ServedVersions(home, Supervisor(home, tmp_path)).programs(
+        ServedVersion("pump", 1, 5, 6, 7, 8)
+    )
     environments = {
         "server": server.environment,
         "sidecar": sidecar.environment,
@@ -98,7 +107,7 @@ def given(tmp_path: Path) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("role", STRUCTS)
-def test_every_setting_of_a_component_is_given_or_passed_on(
+def test_every_setting_of_a_component_is_set_by_the_system_or_passed_on(
     role: str, settings: dict[str, dict[str, Any]], given: dict[str, set[str]]
 ) -> None:
     passed = {name.lower() for name in PASSED_ON.get(role, ())}
@@ -106,27 +115,27 @@ def test_every_setting_of_a_component_is_given_or_passed_on(
     assert not given[role] & passed
 
 
-def test_the_manual_tells_all_that_a_user_may_set_and_its_default(
+def test_reference_page_lists_every_setting_with_its_default(
     settings: dict[str, dict[str, Any]],
 ) -> None:
     open_to_users = {f.name: f.default for f in msgspec.structs.fields(LocalSettings)}
-    open_to_users |= {f.name: f.default for f in msgspec.structs.fields(installation.Settings)}
+    open_to_users |= {f.name: f.default for f in msgspec.structs.fields(CliSettings)}
     for role, names in PASSED_ON.items():
         open_to_users |= {name.lower(): settings[role][name.lower()] for name in names}
-    rows = re.findall(rf"^\| `{PREFIX}(\w+)` \| (.+?) \| .+ \|$", MANUAL.read_text(), re.MULTILINE)
-    told = {name.lower(): default for name, default in rows}
-    assert len(told) == len(rows)
-    assert told.keys() == open_to_users.keys()
+    rows = re.findall(rf"^\| `{PREFIX}(\w+)` \| (.+?) \| .+ \|$", PAGE.read_text(), re.MULTILINE)
+    listed = {name.lower(): default for name, default in rows}
+    assert len(listed) == len(rows)
+    assert listed.keys() == open_to_users.keys()
     for name, default in open_to_users.items():
         if isinstance(default, int | float):
-            assert told[name] == _text(name, default)
+            assert listed[name] == _text(name, default)
         elif isinstance(default, dict):
-            assert told[name] == "the version's own"
-        elif isinstance(default, tuple):
-            assert told[name] == f"`{json.dumps(default)}`"
+            assert listed[name] == "the version's own"
+    assert listed["models"] == "all declared models"
+    assert declared_models()
 
 
-def test_a_users_variable_is_passed_on_by_value_or_by_file() -> None:
+def test_user_variable_is_passed_on_by_value_or_by_file() -> None:
     variables = {
         "WATCHKEEPER_TURN_SECONDS": "1",
         "WATCHKEEPER_ROLLOUT_POLICY_FILE": "/etc/policy.json",
@@ -138,48 +147,65 @@ def test_a_users_variable_is_passed_on_by_value_or_by_file() -> None:
     }
 
 
-def test_settings_stay_in_force_until_they_are_given_anew_or_empty(tmp_path: Path) -> None:
-    def given(models: tuple[str, ...] = (), **variables: str) -> Given:
+def test_stored_settings_stay_until_they_are_set_again_or_emptied(tmp_path: Path) -> None:
+    def given(models: tuple[str, ...] = (), **variables: str) -> LocalConfiguration:
         environ = {f"{PREFIX}{name}": value for name, value in variables.items()}
-        found = read_given(tmp_path, models, {f"{PREFIX}COMPONENTS": str(ROOT), **environ})
-        keep(tmp_path, found.variables)
+        found = read_configuration(tmp_path, models, {f"{PREFIX}COMPONENTS": str(ROOT), **environ})
+        write_persisted(tmp_path, found.variables)
         return found
 
     keys = tmp_path / "keys.json"
     keys.write_text('{"lab": "0123456789abcdef"}')
-    given(("pump", "mill"), TURN_SECONDS="1", V2_PORT="8888", API_KEYS_FILE=str(keys))
+    one, two = declared_models()[:2]
+    given((one, two), TURN_SECONDS="1", V2_PORT="8888", API_KEYS_FILE=str(keys))
     later = given()
-    assert later.models == ("pump", "mill")
+    assert later.models == (one, two)
     assert later.settings.v2_port == 8888
     assert passed_on("rollout", later.variables) == {"WATCHKEEPER_TURN_SECONDS": "1"}
     assert later.settings.api_keys == keys.read_text()
-    assert set(later.kept) == {
+    assert set(later.persisted) == {
         f"{PREFIX}{name}" for name in ("MODELS", "TURN_SECONDS", "V2_PORT", "API_KEYS_FILE")
     }
-    changed = given(("mill",), TURN_SECONDS="2", API_KEYS="", V2_PORT="")
-    assert (changed.models, changed.kept) == (("mill",), ())
+    changed = given((two,), TURN_SECONDS="2", API_KEYS="", V2_PORT="")
+    assert (changed.models, changed.persisted) == ((two,), ())
     assert changed.settings == LocalSettings(
         **{name: getattr(changed.settings, name) for name in ("source_url", "ledger_url")},
         components=ROOT,
         code_version=changed.settings.code_version,
     )
-    assert given().kept == (f"{PREFIX}MODELS", f"{PREFIX}TURN_SECONDS")
+    assert given().persisted == (f"{PREFIX}MODELS", f"{PREFIX}TURN_SECONDS")
 
 
-def test_a_value_takes_the_place_of_a_file_and_the_other_way_round() -> None:
+def test_value_and_file_replace_each_other() -> None:
     by_value, by_file = "WATCHKEEPER_API_KEYS", "WATCHKEEPER_API_KEYS_FILE"
-    kept = in_force(["API_KEYS"], {}, {by_file: "keys.json"})
-    assert kept == {by_file: str(Path("keys.json").absolute())}
-    assert in_force(["API_KEYS"], kept, {by_value: "{}"}) == {by_value: "{}"}
-    assert in_force(["API_KEYS"], {by_value: "{}"}, {by_file: "/keys"}) == {by_file: "/keys"}
-    assert in_force(["API_KEYS"], kept, {by_file: ""}) == {}
-    assert in_force(["API_KEYS"], kept, {}) == kept
+    stored = effective_variables(["API_KEYS"], {}, {by_file: "keys.json"})
+    assert stored == {by_file: str(Path("keys.json").absolute())}
+    assert effective_variables(["API_KEYS"], stored, {by_value: "{}"}) == {by_value: "{}"}
+    assert effective_variables(["API_KEYS"], {by_value: "{}"}, {by_file: "/keys"}) == {
+        by_file: "/keys"
+    }
+    assert effective_variables(["API_KEYS"], stored, {by_file: ""}) == {}
+    assert effective_variables(["API_KEYS"], stored, {}) == stored
 
 
-def test_a_kept_setting_that_no_longer_works_is_told_as_such(tmp_path: Path) -> None:
-    keep(tmp_path, {"WATCHKEEPER_API_KEYS_FILE": str(tmp_path / "gone")})
+def test_error_names_a_stored_setting_as_stored(tmp_path: Path) -> None:
+    write_persisted(tmp_path, {"WATCHKEEPER_API_KEYS_FILE": str(tmp_path / "gone")})
     with pytest.raises(SettingsError, match="earlier 'up'; 'WATCHKEEPER_API_KEYS_FILE= watch"):
-        read_given(tmp_path, ("pump",), {f"{PREFIX}COMPONENTS": str(ROOT)})
+        read_configuration(tmp_path, ("pump",), {f"{PREFIX}COMPONENTS": str(ROOT)})
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_model_that_no_package_declares_is_refused_at_once(tmp_path: Path, stored: bool) -> None:
+    environ, models = {f"{PREFIX}COMPONENTS": str(ROOT)}, ("valve-failure",)
+    if stored:
+        write_persisted(tmp_path, {f"{PREFIX}MODELS": '["valve-failure"]'})
+        models = ()
+    with pytest.raises(SettingsError) as refused:
+        read_configuration(tmp_path, models, environ)
+    known = ", ".join(declared_models())
+    message = f"no model 'valve-failure' is declared in this environment; declared models: {known}"
+    assert message in str(refused.value)
+    assert ("stored by an earlier 'up'" in str(refused.value)) is stored
 
 
 def _text(name: str, default: float) -> str:

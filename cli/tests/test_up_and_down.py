@@ -1,4 +1,7 @@
-"""Up and down with the real supervisord, MLflow and Envoy; the other components are stand-ins."""
+"""Start and stop of the local system with the real supervisord, MLflow and Envoy.
+
+The other components are shell scripts.
+"""
 
 import concurrent.futures
 import http.client
@@ -23,25 +26,31 @@ from waiting import wait_for
 
 from watchkeeper.cli import up as up_module
 from watchkeeper.cli.down import down
+from watchkeeper.cli.local_settings import ENVIRONMENTS
 from watchkeeper.cli.up import up
-from watchkeeper.contracts.names import InvalidNameError
-from watchkeeper.contracts.settings import SettingsError
+from watchkeeper.core.names import InvalidNameError, declared_models
+from watchkeeper.core.settings import SettingsError
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.episodes import attempts
 from watchkeeper.platforms import Endpoints, PlatformError
 from watchkeeper.platforms.local import LocalPlatform
 from watchkeeper.platforms.local.home import Ports
-from watchkeeper.platforms.local.orphans import MARK, end_marked, marked
+from watchkeeper.platforms.local.home_processes import (
+    HOME_VARIABLE,
+    find_processes,
+    terminate_processes,
+)
 from watchkeeper.platforms.local.ports import free_port, ports_of
-from watchkeeper.platforms.local.supervisor import State
+from watchkeeper.platforms.local.supervisor import ProgramState
 from watchkeeper.registry import Registry
 
 MODEL = "pump-failure"
+DECLARED = declared_models()[-1]
 ROOT = Path(__file__).parents[2]
 STAND_IN = """#!/bin/sh
 case "$2" in
 watchkeeper.training) echo "$@" >> {folder}/trainings ;;
-watchkeeper.training.check) exec {root}/training/.venv/bin/python "$@" ;;
+watchkeeper.training.check) exec {root}/.venv/bin/python "$@" ;;
 watchkeeper.rollout) exec {python} -m http.server --bind 127.0.0.1 "$WATCHKEEPER_PORT" ;;
 *) exec sleep 1000 ;;
 esac
@@ -51,13 +60,14 @@ esac
 def make_components(folder: Path, **scripts: str) -> None:
     """Lay out the components: MLflow's environment is the real one unless a script is given."""
     stand_in = STAND_IN.format(folder=folder, python=sys.executable, root=ROOT)
-    for component in ("training", "serving", "drift", "rollout", "registry"):
-        if component == "registry" and component not in scripts:
-            (folder / component).mkdir(parents=True)
-            (folder / component / ".venv").symlink_to(ROOT / "registry" / ".venv")
+    for component, environment in ENVIRONMENTS.items():
+        place = folder / environment / ".venv"
+        if component == "mlflow" and component not in scripts:
+            place.parent.mkdir(parents=True)
+            place.symlink_to(ROOT / environment / ".venv")
             continue
-        python = folder / component / ".venv" / "bin" / "python"
-        python.parent.mkdir(parents=True)
+        python = place / "bin" / "python"
+        python.parent.mkdir(parents=True, exist_ok=True)
         python.write_text(scripts.get(component, stand_in))
         python.chmod(0o755)
 
@@ -83,12 +93,12 @@ def environment(components: Path) -> Iterator[pytest.MonkeyPatch]:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("a home") / ".watchkeeper"
     yield folder
-    end_marked(folder.resolve(), 1.0)
+    terminate_processes(folder.resolve(), 1.0)
 
 
 @pytest.fixture(scope="module")
 def endpoints(home: Path, environment: pytest.MonkeyPatch) -> Endpoints:  # noqa: ARG001
-    """Bring the system up, by two at the same time."""
+    """Start the system twice at the same time."""
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda _: up(home, [MODEL]), range(2))
     assert first == second
@@ -106,7 +116,7 @@ def get(url: str) -> tuple[int, bytes]:
         connection.close()
 
 
-def states(home: Path) -> dict[str, State]:
+def states(home: Path) -> dict[str, ProgramState]:
     return LocalPlatform(home).supervisor.states()
 
 
@@ -114,13 +124,13 @@ def processes(home: Path) -> dict[str, tuple[int, int]]:
     return {name: (state.pid, state.started) for name, state in states(home).items()}
 
 
-def test_two_at_a_time_start_everything_once(home: Path, endpoints: Endpoints) -> None:
+def test_concurrent_ups_start_every_process_once(home: Path, endpoints: Endpoints) -> None:
     assert {"gateway", "mlflow", "rollout"} <= states(home).keys()
     assert get(f"{endpoints.mlflow}/health")[0] == 200
     status, body = get(f"{endpoints.v2}/v2/health/ready")
     assert status == 503
     assert json.loads(body)["error"].startswith("gateway: ")
-    commands = [tuple(process.cmdline()) for process in marked(home)]
+    commands = [tuple(process.cmdline()) for process in find_processes(home)]
     assert len(set(commands)) == len(commands)
     assert LocalPlatform(home).endpoints() == endpoints
 
@@ -137,7 +147,7 @@ def test_the_first_version_is_trained_once(
     ledger.close()
 
 
-def test_the_registry_keeps_versions_and_their_files(endpoints: Endpoints, tmp_path: Path) -> None:
+def test_registry_stores_versions_and_artifacts(endpoints: Endpoints, tmp_path: Path) -> None:
     client = Registry(endpoints.mlflow).client
     (tmp_path / "metrics_report.txt").write_text("fine")
     run = client.create_run(client.create_experiment("any"))
@@ -148,7 +158,7 @@ def test_the_registry_keeps_versions_and_their_files(endpoints: Endpoints, tmp_p
     assert (tmp_path / "got" / "metrics_report.txt").read_text() == "fine"
 
 
-def test_secrets_are_for_the_user_only(home: Path, endpoints: Endpoints) -> None:  # noqa: ARG001
+def test_secrets_are_readable_by_the_user_only(home: Path, endpoints: Endpoints) -> None:  # noqa: ARG001
     files = list((home / "secrets").iterdir())
     assert {file.name for file in files} == {"signing-key", "feedback-token"}
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
@@ -162,7 +172,7 @@ def test_a_second_up_restarts_nothing(home: Path, endpoints: Endpoints) -> None:
     assert processes(home) == before
 
 
-def test_a_changed_setting_restarts_only_what_it_is_for(
+def test_changed_setting_restarts_only_its_component(
     home: Path, endpoints: Endpoints, environment: pytest.MonkeyPatch
 ) -> None:
     before = states(home)
@@ -173,38 +183,40 @@ def test_a_changed_setting_restarts_only_what_it_is_for(
     assert {name for name in before if after[name].pid != before[name].pid} == {"rollout"}
 
 
-def test_programs_get_nothing_of_the_callers_settings(home: Path, endpoints: Endpoints) -> None:
+def test_programs_do_not_inherit_the_callers_settings(home: Path, endpoints: Endpoints) -> None:
     rollout = psutil.Process(states(home)["rollout"].pid)
     wait_for(lambda: "http.server" in rollout.cmdline())  # its shell has become the stand-in
     environment = rollout.environ()
     assert environment["MLFLOW_TRACKING_URI"] == endpoints.mlflow
-    assert environment[MARK] == str(home)
+    assert environment[HOME_VARIABLE] == str(home)
     assert "WATCHKEEPER_COMPONENTS" not in environment
 
 
-def test_another_model_needs_no_restart(home: Path, endpoints: Endpoints) -> None:
+def test_adding_a_model_restarts_no_service(home: Path, endpoints: Endpoints) -> None:
     before = states(home)
-    both = up(home, [MODEL, "warranty-risk"])
-    assert both.hosts.keys() == {MODEL, "warranty-risk"}
+    both = up(home, [MODEL, DECLARED])
+    assert both.hosts.keys() == {MODEL, DECLARED}
     after = states(home)
     assert (after["gateway"], after["mlflow"]) == (before["gateway"], before["mlflow"])
     runs = LocalPlatform(home).runs
-    wait_for(lambda: runs("warranty-risk") == {"warranty-risk-v0-a1": "succeeded"})
+    wait_for(lambda: runs(DECLARED) == {f"{DECLARED}-v0-a1": "succeeded"})
     assert up(home, [MODEL]) == endpoints
 
 
-def test_what_serves_a_model_stops_while_it_is_not_named(home: Path, endpoints: Endpoints) -> None:
-    up(home, [MODEL, "warranty-risk"])
-    LocalPlatform(home).serve("warranty-risk", 1)
-    served = {"server.warranty-risk-v1", "sidecar.warranty-risk-v1"}
+def test_versions_of_a_removed_model_stop_until_it_is_named_again(
+    home: Path, endpoints: Endpoints
+) -> None:
+    up(home, [MODEL, DECLARED])
+    LocalPlatform(home).serve(DECLARED, 1)
+    served = {f"server.{DECLARED}-v1", f"sidecar.{DECLARED}-v1"}
     assert served <= states(home).keys()
     assert up(home, [MODEL]) == endpoints
     assert not served & states(home).keys()
-    up(home, [MODEL, "warranty-risk"])
+    up(home, [MODEL, DECLARED])
     assert served <= states(home).keys()
     platform = LocalPlatform(home)
-    while platform.serving("warranty-risk"):
-        platform.retire("warranty-risk", 1)
+    while platform.serving(DECLARED):
+        platform.retire(DECLARED, 1)
     assert up(home, [MODEL]) == endpoints
 
 
@@ -214,7 +226,7 @@ def run_watchkeeper(home: Path, *arguments: str) -> subprocess.CompletedProcess[
         env={**os.environ, "WATCHKEEPER_HOME": str(home)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,  # for a busy machine
         check=False,
     )
     assert "Traceback" not in done.stderr
@@ -222,22 +234,20 @@ def run_watchkeeper(home: Path, *arguments: str) -> subprocess.CompletedProcess[
 
 
 def watchkeeper(home: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
-    """Run the command line; the exit code, its JSON, and what it said besides."""
+    """Run the command line; return its exit code, its JSON and its standard error."""
     done = run_watchkeeper(home, *arguments, "--json")
     return done.returncode, json.loads(done.stdout or "{}"), done.stderr
 
 
 def crash_supervisord(home: Path) -> set[int]:
-    """Kill supervisord; return the processes that it leaves behind."""
+    """Kill supervisord; return the pids of the processes that survive it."""
     supervisord = psutil.Process(LocalPlatform(home).supervisor.pid())
     supervisord.kill()
     supervisord.wait(10)
-    return {process.pid for process in marked(home)}
+    return {process.pid for process in find_processes(home)}
 
 
-def test_status_shows_what_it_can_while_the_registry_is_down(
-    home: Path, endpoints: Endpoints
-) -> None:
+def test_status_works_while_the_registry_is_down(home: Path, endpoints: Endpoints) -> None:
     supervisor = LocalPlatform(home).supervisor
     supervisor.stop(["mlflow"])
     code, status, _ = watchkeeper(home, "status")
@@ -251,34 +261,32 @@ def test_status_shows_what_it_can_while_the_registry_is_down(
     assert up(home, [MODEL]) == endpoints
 
 
-def test_a_typo_in_a_parameter_is_refused_before_there_is_a_run(
-    home: Path, endpoints: Endpoints
-) -> None:
-    both = up(home, [MODEL, "warranty-risk"])
-    before = LocalPlatform(home).runs("warranty-risk")
-    code, _, said = watchkeeper(home, "train", "warranty-risk", "--set", "tree=9")
+def test_unknown_parameter_is_refused_before_a_run_exists(home: Path, endpoints: Endpoints) -> None:
+    both = up(home, [MODEL, DECLARED])
+    before = LocalPlatform(home).runs(DECLARED)
+    code, _, stderr = watchkeeper(home, "train", DECLARED, "--set", "tree=9")
     assert code == 1
-    assert "no parameter 'tree'; it has:" in json.loads(said)["error"]
-    assert "trees" in json.loads(said)["error"]
+    assert "no parameter 'tree'; it has:" in json.loads(stderr)["error"]
+    assert "trees" in json.loads(stderr)["error"]
     ledger = Ledger(both.ledger)
-    assert {a.run for a in attempts(ledger, "warranty-risk")} == before.keys()
+    assert {a.run for a in attempts(ledger, DECLARED)} == before.keys()
     ledger.close()
-    assert LocalPlatform(home).runs("warranty-risk") == before
+    assert LocalPlatform(home).runs(DECLARED) == before
     assert up(home, [MODEL]) == endpoints
 
 
-def test_a_version_of_the_code_is_a_reason_to_train_once(
-    home: Path, endpoints: Endpoints, components: Path
-) -> None:
-    def ask(code: str, which: str = "--every-model") -> dict[str, Any]:
-        done, (told,), _ = watchkeeper(home, "train", which, "--for-code", code, "--wait", "60")
-        assert done == 0
-        return dict(told)
+def test_new_code_version_trains_once(home: Path, endpoints: Endpoints, components: Path) -> None:
+    def train(code: str, which: str = "--every-model") -> dict[str, Any]:
+        exit_code, (result,), _ = watchkeeper(
+            home, "train", which, "--for-code", code, "--wait", "60"
+        )
+        assert exit_code == 0
+        return dict(result)
 
-    first = ask("Tag_1.0+x")
+    first = train("Tag_1.0+x")
     assert first["started"]
-    assert first["said"].endswith("started: first version, by code Tag_1.0+x")
-    assert not ask("Tag_1.0+x", MODEL)["started"]
+    assert first["message"].endswith("started: first version, by code Tag_1.0+x")
+    assert not train("Tag_1.0+x", MODEL)["started"]
     wait_for(lambda: LocalPlatform(home).runs(MODEL)[first["run"]] == "succeeded")
     trained = (components / "trainings").read_text().splitlines()
     assert len([line for line in trained if first["run"] in line]) == 1
@@ -289,9 +297,9 @@ def test_a_version_of_the_code_is_a_reason_to_train_once(
     client.create_model_version(
         MODEL, f"{run.info.artifact_uri}/model", run.info.run_id, tags, await_creation_for=0
     )
-    assert ask("2.0")["said"] == f"{MODEL}: version 1 is by code 2.0: nothing to do"
-    third = ask("3.0")
-    assert third["said"].endswith("started: new code: 3.0")
+    assert train("2.0")["message"] == f"{MODEL}: version 1 is by code 2.0: nothing to do"
+    third = train("3.0")
+    assert third["message"].endswith("started: new code: 3.0")
     assert third["run"] != first["run"]
     wait_for(lambda: LocalPlatform(home).runs(MODEL)[third["run"]] == "succeeded")
     client.delete_registered_model(MODEL)
@@ -300,34 +308,34 @@ def test_a_version_of_the_code_is_a_reason_to_train_once(
     ledger.close()
 
 
-def test_up_and_down_are_for_the_local_system_only(
+def test_up_and_down_refuse_other_platforms(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WATCHKEEPER_PLATFORM", "kube:watch/training")
     for command in ("up", "down"):
-        code, _, said = watchkeeper(tmp_path / "home", command)
+        code, _, stderr = watchkeeper(tmp_path / "home", command)
         assert code == 1
-        assert "WATCHKEEPER_PLATFORM is kube:watch/training" in json.loads(said)["error"]
+        assert "WATCHKEEPER_PLATFORM is kube:watch/training" in json.loads(stderr)["error"]
     assert not (tmp_path / "home").exists()
 
 
-def test_a_plain_up_goes_on_with_what_was_given_last_and_says_so(
+def test_up_without_settings_reuses_the_stored_ones_and_says_so(
     home: Path, endpoints: Endpoints, environment: pytest.MonkeyPatch
 ) -> None:
     with environment.context() as patch:
         patch.setenv("WATCHKEEPER_API_KEYS", '{"lab": "0123456789abcdef"}')
         assert up(home, [MODEL]) == endpoints
     before = processes(home)
-    code, found, said = watchkeeper(home, "up")
+    code, found, stderr = watchkeeper(home, "up")
     assert (code, found["hosts"]) == (0, {MODEL: MODEL})
     assert processes(home) == before
-    (told,) = [
+    (warning,) = [
         line["message"]
-        for line in map(json.loads, said.splitlines())
-        if line["message"].startswith("as in an earlier")
+        for line in map(json.loads, stderr.splitlines())
+        if line["message"].startswith("settings of an earlier")
     ]
-    assert "WATCHKEEPER_API_KEYS, WATCHKEEPER_MODELS" in told
-    assert "0123456789abcdef" not in said
+    assert "WATCHKEEPER_API_KEYS, WATCHKEEPER_MODELS" in warning
+    assert "0123456789abcdef" not in stderr
     table = home / "gateway" / "v2.json"
     assert "0123456789abcdef" in table.read_text()
     with environment.context() as patch:
@@ -336,16 +344,16 @@ def test_a_plain_up_goes_on_with_what_was_given_last_and_says_so(
     assert "0123456789abcdef" not in table.read_text()
 
 
-def test_an_error_is_one_line_and_an_object_for_programs(
+def test_error_is_one_line_or_one_json_object(
     environment: pytest.MonkeyPatch,  # noqa: ARG001
 ) -> None:
     folder = Path(__file__) / "below"
-    code, _, said = watchkeeper(folder, "up")
+    code, _, stderr = watchkeeper(folder, "up")
     assert code == 1
-    assert "below" in json.loads(said)["error"]
+    assert "below" in json.loads(stderr)["error"]
     done = run_watchkeeper(folder, "up")
     assert done.returncode == 1
-    assert done.stderr == f"watchkeeper: {json.loads(said)['error']}\n"
+    assert done.stderr == f"watchkeeper: {json.loads(stderr)['error']}\n"
 
 
 @pytest.mark.parametrize(
@@ -357,46 +365,46 @@ def test_an_error_is_one_line_and_an_object_for_programs(
         (("statsu",), "statsu"),
     ],
 )
-def test_a_command_line_that_is_wrong_is_an_object_for_programs(
+def test_usage_error_is_a_json_object_with_json_option(
     tmp_path: Path, wrong: tuple[str, ...], why: str
 ) -> None:
     for_people = run_watchkeeper(tmp_path, *wrong)
-    code, _, said = watchkeeper(tmp_path, *wrong)
+    code, _, stderr = watchkeeper(tmp_path, *wrong)
     assert (code, for_people.returncode) == (2, 2)
-    assert why in json.loads(said)["error"]
+    assert why in json.loads(stderr)["error"]
     assert why in for_people.stderr
 
 
-def test_the_version_is_told(tmp_path: Path) -> None:
+def test_version_option(tmp_path: Path) -> None:
     done = run_watchkeeper(tmp_path, "--version")
     assert (done.returncode, done.stdout) == (0, f"watchkeeper {version('watchkeeper-cli')}\n")
 
 
-def test_after_a_crash_of_supervisord_status_says_so_and_up_goes_on_in_the_same_place(
+def test_up_recovers_from_a_crash_of_supervisord(
     home: Path, endpoints: Endpoints, components: Path
 ) -> None:
     trained = (components / "trainings").read_text()
     left = crash_supervisord(home)
-    assert len(left) >= 3, "what it kept alive goes on"
+    assert len(left) >= 3, "its programs keep running"
     code, status, _ = watchkeeper(home, "status")
     assert code == 0
-    assert status["down"].keys() == {"supervision"}
-    assert "watchkeeper up" in status["down"]["supervision"]
+    assert status["down"].keys() == {"platform"}
+    assert "watchkeeper up" in status["down"]["platform"]
     assert up(home, [MODEL]) == endpoints
-    assert not left & {process.pid for process in marked(home)}
+    assert not left & {process.pid for process in find_processes(home)}
     code, status, _ = watchkeeper(home, "status")
     assert (code, status["down"]) == (0, {})
-    commands = [tuple(process.cmdline()) for process in marked(home)]
+    commands = [tuple(process.cmdline()) for process in find_processes(home)]
     assert len(set(commands)) == len(commands)
     assert (components / "trainings").read_text() == trained
 
 
-def test_after_a_crash_of_supervisord_ports_that_were_not_the_wished_ones_stay(
+def test_substitute_ports_stay_after_a_crash_of_supervisord(
     home: Path, endpoints: Endpoints, environment: pytest.MonkeyPatch
 ) -> None:
-    """Clients know the address: it is the same as long as nobody else has taken it."""
-    with environment.context() as patch, socket.create_server(("127.0.0.1", 0)) as stranger:
-        patch.setenv("WATCHKEEPER_V2_PORT", str(stranger.getsockname()[1]))
+    """Clients know the address, so it stays the same as long as it is free."""
+    with environment.context() as patch, socket.create_server(("127.0.0.1", 0)) as other_server:
+        patch.setenv("WATCHKEEPER_V2_PORT", str(other_server.getsockname()[1]))
         crash_supervisord(home)
         assert up(home, [MODEL]) == endpoints
 
@@ -417,20 +425,20 @@ def test_ports_in_use_are_replaced_and_down_works_without_supervisord(
         }
         assert crash_supervisord(other)
         down(other)
-        assert marked(other) == []
+        assert find_processes(other) == []
     finally:
-        end_marked(other, 1.0)
+        terminate_processes(other, 1.0)
     assert get(f"{endpoints.mlflow}/health")[0] == 200, "the other system must be left alone"
-    assert marked(home)
+    assert find_processes(home)
 
 
-class Anything(http.server.BaseHTTPRequestHandler):
-    """Says yes to whatever it is asked."""
+class AnswersEverything(http.server.BaseHTTPRequestHandler):
+    """Answers every request with 200, and remembers its path."""
 
-    asked: ClassVar[list[str]] = []
+    requests: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
-        self.asked.append(self.path)
+        self.requests.append(self.path)
         self.send_response(200)
         self.send_header("Content-Length", "2")
         self.end_headers()
@@ -440,42 +448,40 @@ class Anything(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_ports_that_strangers_took_after_they_were_chosen_are_replaced_and_strangers_not_trusted(
+def test_ports_taken_by_other_programs_before_the_start_are_replaced(
     environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     folder = tmp_path / ".watchkeeper"
-    strangers = [http.server.ThreadingHTTPServer(("127.0.0.1", 0), Anything) for _ in range(4)]
-    taken = Ports(*(stranger.server_port for stranger in strangers))
-    for stranger in strangers:
-        threading.Thread(target=stranger.serve_forever).start()
+    others = [
+        http.server.ThreadingHTTPServer(("127.0.0.1", 0), AnswersEverything) for _ in range(4)
+    ]
+    taken = Ports(*(other_server.server_port for other_server in others))
+    for other_server in others:
+        threading.Thread(target=other_server.serve_forever).start()
     try:
         with environment.context() as patch:
-            patch.setattr(up_module, "_ports", lambda *_: taken)
-            theirs = up(folder, [MODEL])
-        installation = LocalPlatform(folder).home.read_installation()
-        assert not set(msgspec.structs.astuple(installation.ports)) & set(
-            msgspec.structs.astuple(taken)
-        )
-        assert theirs.mlflow == f"http://127.0.0.1:{installation.ports.mlflow}"
-        assert installation.role("training").environment["MLFLOW_TRACKING_URI"] == theirs.mlflow
-        parts = states(folder)
-        assert installation.ports.mlflow in ports_of(parts["mlflow"].pid)
-        assert {installation.ports.v2, installation.ports.operations} <= ports_of(
-            parts["gateway"].pid
-        )
-        assert installation.ports.rollout in ports_of(parts["rollout"].pid)
-        assert get(f"{theirs.v2}/v2/health/ready")[0] == 503
-        assert Anything.asked == []
-        assert up(folder, [MODEL]) == theirs
+            patch.setattr(up_module, "_choose_ports", lambda *_: taken)
+            endpoints = up(folder, [MODEL])
+        config = LocalPlatform(folder).home.read_config()
+        assert not set(msgspec.structs.astuple(config.ports)) & set(msgspec.structs.astuple(taken))
+        assert endpoints.mlflow == f"http://127.0.0.1:{config.ports.mlflow}"
+        assert config.role("training").environment["MLFLOW_TRACKING_URI"] == endpoints.mlflow
+        running = states(folder)
+        assert config.ports.mlflow in ports_of(running["mlflow"].pid)
+        assert {config.ports.v2, config.ports.operations} <= ports_of(running["gateway"].pid)
+        assert config.ports.rollout in ports_of(running["rollout"].pid)
+        assert get(f"{endpoints.v2}/v2/health/ready")[0] == 503
+        assert AnswersEverything.requests == []
+        assert up(folder, [MODEL]) == endpoints
     finally:
-        for stranger in strangers:
-            stranger.shutdown()
-            stranger.server_close()
+        for other_server in others:
+            other_server.shutdown()
+            other_server.server_close()
         down(folder)
-        end_marked(folder, 1.0)
+        terminate_processes(folder, 1.0)
 
 
-def test_two_systems_that_start_at_once_have_a_registry_each(
+def test_two_systems_that_start_at_once_have_separate_registries(
     environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     folders = [tmp_path / name / ".watchkeeper" for name in ("one", "two")]
@@ -495,13 +501,13 @@ def test_two_systems_that_start_at_once_have_a_registry_each(
         finally:
             for folder in folders:
                 down(folder)
-                end_marked(folder, 1.0)
+                terminate_processes(folder, 1.0)
 
 
-def test_down_leaves_nothing(home: Path, endpoints: Endpoints) -> None:
-    sockets = LocalPlatform(home).home.read_installation().sockets
+def test_down_leaves_no_process(home: Path, endpoints: Endpoints) -> None:
+    sockets = LocalPlatform(home).home.read_config().sockets
     down(home)
-    assert marked(home) == []
+    assert find_processes(home) == []
     assert not Path(sockets).exists()
     with pytest.raises(OSError, match="refused"):
         get(f"{endpoints.v2}/v2/health/ready")
@@ -510,16 +516,16 @@ def test_down_leaves_nothing(home: Path, endpoints: Endpoints) -> None:
     down(home)
 
 
-def test_down_where_nothing_ever_was_is_harmless(tmp_path: Path) -> None:
+def test_down_without_a_system_does_nothing(tmp_path: Path) -> None:
     down(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
 
 
-def test_settings_that_cannot_work_are_told_before_anything_starts(
+def test_invalid_settings_are_refused_before_anything_starts(
     environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     folder = tmp_path / ".watchkeeper"
-    for name, value, told in (
+    for name, value, expected in (
         ("DRIFT_POLICY", '{"windows": 3}', "windows"),
         ("ROLLOUT_POLICY", '{"steps": [50, 10]}', "steps"),
         ("LEDGER_URL", "ledger.db", "WATCHKEEPER_LEDGER_URL"),
@@ -528,17 +534,17 @@ def test_settings_that_cannot_work_are_told_before_anything_starts(
     ):
         with environment.context() as patch:
             patch.setenv(f"WATCHKEEPER_{name}", value)
-            with pytest.raises(SettingsError, match=told):
+            with pytest.raises(SettingsError, match=expected):
                 up(folder, [MODEL])
     with pytest.raises(InvalidNameError, match="pump_failure"):
         up(folder, ["pump_failure"])
     assert not folder.exists()
 
 
-def test_a_part_that_does_not_come_up_is_named_with_its_log(
+def test_service_that_does_not_start_is_named_with_its_log(
     environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    make_components(tmp_path / "broken", registry="#!/bin/sh\necho the disk is full; exit 1\n")
+    make_components(tmp_path / "broken", mlflow="#!/bin/sh\necho the disk is full; exit 1\n")
     folder = tmp_path / ".watchkeeper"
     try:
         with environment.context() as patch:
@@ -546,6 +552,6 @@ def test_a_part_that_does_not_come_up_is_named_with_its_log(
             with pytest.raises(PlatformError, match=r"mlflow .*: the disk is full .*mlflow\.log"):
                 up(folder, [MODEL])
         down(folder)
-        assert marked(folder) == []
+        assert find_processes(folder) == []
     finally:
-        end_marked(folder, 1.0)
+        terminate_processes(folder, 1.0)

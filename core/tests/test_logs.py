@@ -1,4 +1,4 @@
-"""What stands in the log of a component."""
+"""The log of a component."""
 
 import http.server
 import subprocess
@@ -8,23 +8,23 @@ from collections.abc import Iterator
 
 import pytest
 
-ASKS = """
+PROGRAM = """
 import logging, sys
-import httpx2
-from watchkeeper.contracts.logs import set_up_log
+import httpx
+from watchkeeper.core.logs import configure_logging
 
 if "quiet" in sys.argv:
-    set_up_log()
+    configure_logging()
 else:
     logging.basicConfig(level=logging.INFO)
-with httpx2.Client() as client:
+with httpx.Client() as client:
     client.get(sys.argv[1])
 logging.getLogger("watchkeeper.some").info("a step")
-logging.getLogger("httpx2").warning("odd")
+logging.getLogger("httpx").warning("odd")
 """
 
 
-class Answers(http.server.BaseHTTPRequestHandler):
+class EmptyAnswers(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(204)
         self.end_headers()
@@ -35,7 +35,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    with http.server.HTTPServer(("127.0.0.1", 0), Answers) as server:
+    with http.server.HTTPServer(("127.0.0.1", 0), EmptyAnswers) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}/"
@@ -45,15 +45,15 @@ def url() -> Iterator[str]:
 
 def log_of(*arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", ASKS, *arguments], check=True, capture_output=True, text=True
+        [sys.executable, "-c", PROGRAM, *arguments], check=True, capture_output=True, text=True
     )
     return done.stderr
 
 
-def test_the_calls_of_a_client_are_not_told_and_everything_else_is(url: str) -> None:
-    told = log_of(url, "quiet").splitlines()
-    assert [line.split(" ", 2)[2] for line in told] == [
+def test_calls_of_http_libraries_are_not_logged_and_everything_else_is(url: str) -> None:
+    logged = log_of(url, "quiet").splitlines()
+    assert [line.split(" ", 2)[2] for line in logged] == [
         "INFO watchkeeper.some: a step",
-        "WARNING httpx2: odd",
+        "WARNING httpx: odd",
     ]
-    assert url in log_of(url), "it would tell its calls"
+    assert url in log_of(url), "httpx logs its calls by default"

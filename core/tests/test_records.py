@@ -1,12 +1,12 @@
-"""Lines of a spool say what was written, of one request or of a round."""
+"""Lines of a spool read back as the records that were written."""
 
 import msgspec
 import pytest
-from a_round import together
+from batches import batch_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watchkeeper.contracts.record import Answered, Gap, Prediction, Round, decode_line
+from watchkeeper.core.record import Batch, BatchedRequest, Gap, Prediction, decode_line
 
 values = st.lists(
     st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=3), min_size=1, max_size=3
@@ -30,21 +30,33 @@ predictions = st.builds(
         outputs=st.just({}),
         error=st.none(),
         flags=st.lists(st.text(max_size=5), max_size=2),
+        synthetic=st.booleans(),
     ),
     values,
 )
 
 
 @given(st.lists(predictions, min_size=1, max_size=4))
-def test_a_round_says_of_each_request_what_its_own_line_would_say(made: list[Prediction]) -> None:
-    assert decode_line(msgspec.json.encode(together(made))) == made
+def test_a_batch_has_the_same_predictions_as_single_lines(made: list[Prediction]) -> None:
+    assert decode_line(msgspec.json.encode(batch_of(made))) == made
     assert [record for one in made for record in decode_line(msgspec.json.encode(one))] == made
 
 
+@given(predictions)
+def test_lines_of_a_release_without_synthetic_requests_are_not_synthetic(made: Prediction) -> None:
+    batch = msgspec.to_builtins(batch_of([made]))
+    batch["answered"] = [request[:-1] for request in batch["answered"]]
+    single = msgspec.to_builtins(made)
+    single.pop("synthetic", None)
+    for line in (batch, single):
+        (read,) = decode_line(msgspec.json.encode(line))
+        assert read == msgspec.structs.replace(made, synthetic=False)
+
+
 @pytest.mark.parametrize("part", ["inputs", "outputs"])
-def test_a_round_whose_columns_are_of_another_length_is_no_record(part: str) -> None:
-    answered = [Answered("0" * 32, 1, "http", "c", 1.0, 0.1, 2, [], "")]
-    whole = Round("m", 7, answered, {"x": [[1, 2]]}, {"p": [0.1, 0.2]})
+def test_a_batch_with_columns_of_wrong_length_is_refused(part: str) -> None:
+    answered = [BatchedRequest("0" * 32, 1, "http", "c", 1.0, 0.1, 2, [], "")]
+    whole = Batch("m", 7, answered, {"x": [[1, 2]]}, {"p": [0.1, 0.2]})
     short = msgspec.structs.replace(whole, **{part: {"x": []}})
     none = msgspec.structs.replace(whole, answered=[msgspec.structs.replace(answered[0], rows=0)])
     assert len(decode_line(msgspec.json.encode(whole))) == 1
@@ -53,17 +65,18 @@ def test_a_round_whose_columns_are_of_another_length_is_no_record(part: str) -> 
             decode_line(msgspec.json.encode(odd))
 
 
-@pytest.mark.parametrize("old", [b'"kind"', b'""]'])
-def test_a_line_with_fields_of_a_later_release_is_read(old: bytes) -> None:
-    answered = [Answered("0" * 32, 1, "http", "c", 1.0, 0.1, 1, [], "")]
-    whole = Round("m", 7, answered, {"x": [[1]]}, {})
+@pytest.mark.parametrize("old", [b'"kind"', b'"",false]'])
+def test_unknown_fields_of_a_later_release_are_skipped(old: bytes) -> None:
+    answered = [BatchedRequest("0" * 32, 1, "http", "c", 1.0, 0.1, 1, [], "")]
+    whole = Batch("m", 7, answered, {"x": [[1]]}, {})
     for record in (whole, *whole.predictions(), Gap("m", 7, 3, 1.0, 2.0)):
         line = msgspec.json.encode(record)
-        later = line.replace(old, {b'"kind"': b'"later":1,"kind"', b'""]': b'"","later"]'}[old])
+        new = {b'"kind"': b'"later":1,"kind"', b'"",false]': b'"",false,"later"]'}
+        later = line.replace(old, new[old])
         assert decode_line(later) == decode_line(line)
 
 
 @pytest.mark.parametrize("line", [b'{"kind":"\xff"}', b"[" * 100_000, b"{}", b"", b"\xff"])
-def test_what_a_disk_has_spoiled_is_no_record(line: bytes) -> None:
+def test_damaged_lines_are_refused(line: bytes) -> None:
     with pytest.raises(msgspec.MsgspecError):
         decode_line(line)

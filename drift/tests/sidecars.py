@@ -1,4 +1,4 @@
-"""Sidecars for tests: in this process, with a platform that the test has in hand."""
+"""Run a sidecar in the process of the test."""
 
 import contextlib
 import threading
@@ -6,19 +6,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from world import MODEL, Runs
+from fake_platform import FakePlatform
+from pump import MODEL
 
-from watchkeeper.drift.settings import Settings
+from watchkeeper.drift.settings import SidecarSettings
 from watchkeeper.drift.sidecar import Sidecar
 
-END_SECONDS = 240.0  # to ship the tail, on a busy machine
+END_SECONDS = 240.0  # to ship the rest of the spool on a busy machine
 
 
 @contextlib.contextmanager
 def running(
-    folder: Path, url: str, open_platform: Callable[[], Any] = Runs, **changes: Any
+    folder: Path, url: str, open_platform: Callable[[], Any] = FakePlatform, **changes: Any
 ) -> Iterator[Sidecar]:
-    """Run a sidecar for a block, and then end it as SIGTERM does."""
+    """Run a sidecar during a ``with`` block, then shut it down gracefully.
+
+    ``changes`` are settings that differ from the defaults of the tests.
+    """
     settings: dict[str, Any] = {
         "model": MODEL,
         "version": 1,
@@ -31,7 +35,7 @@ def running(
         "watch_seconds": 0.02,
     }
     stop = threading.Event()
-    sidecar = Sidecar(Settings(**(settings | changes)), open_platform, stop)
+    sidecar = Sidecar(SidecarSettings(**(settings | changes)), open_platform, stop)
     thread = threading.Thread(target=sidecar.run)
     thread.start()
     try:

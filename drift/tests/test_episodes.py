@@ -1,11 +1,24 @@
+"""The transitions of an episode, and streaks of windows."""
+
+from typing import Any
+
 import msgspec
 import pytest
+from pump import drift_report
 
-from watchkeeper.contracts.policies import DriftPolicy
-from watchkeeper.drift.episodes import Facts, Outcome, advanced, next_run, opened, replaced
-from watchkeeper.drift.statistics.streak import Streak, streak
-from watchkeeper.ledger.episodes import Episode, State
-from watchkeeper.ledger.reports import DriftReport
+from watchkeeper.core.drift_report import DriftVerdict
+from watchkeeper.core.events import EpisodeState
+from watchkeeper.core.policies import DriftPolicy
+from watchkeeper.drift.episodes import (
+    ObservedState,
+    RunOutcome,
+    close_replaced,
+    next_state,
+    open_episode,
+    promotions_without_improvement,
+)
+from watchkeeper.drift.statistics.streak import Streak, newest_streak
+from watchkeeper.ledger.episodes import Episode
 
 POLICY = DriftPolicy(
     confirm=2,
@@ -16,23 +29,23 @@ POLICY = DriftPolicy(
     cool_down=50.0,
     maximum_attempts=2,
 )
-DRIFTED = Streak(drifted=2, onset=90.0, features=("torque",))
+DRIFTED = Streak(drifted=2, onset=90.0, features=("vibration",))
 CLEAN = Streak(clean=3)
 
 
-def episode(state: State, attempt: int = 0) -> Episode:
-    return Episode("m-v1-e1", "m", 1, state, 90.0, 100.0, 100.0, attempt, "drift of torque")
+def episode(state: EpisodeState, attempt: int = 0) -> Episode:
+    return Episode("m-v1-e1", "m", 1, state, 90.0, 100.0, 100.0, attempt, "drift of vibration")
 
 
-def after(before: Episode, facts: Facts) -> str:
-    following = advanced(before, facts, POLICY)
+def after(before: Episode, observed: ObservedState) -> str:
+    following = next_state(before, observed, POLICY)
     return before.state if following is None else following.state
 
 
-def test_an_episode_opens_when_drift_is_confirmed_and_no_sooner() -> None:
+def test_an_episode_opens_when_drift_is_confirmed_and_not_before() -> None:
     once = msgspec.structs.replace(DRIFTED, drifted=1)
-    assert opened([], once, 100.0, POLICY, model="m", version=1) is None
-    found = opened([], DRIFTED, 100.0, POLICY, model="m", version=1)
+    assert open_episode([], once, 100.0, POLICY, model="m", version=1) is None
+    found = open_episode([], DRIFTED, 100.0, POLICY, model="m", version=1)
     assert found is not None
     assert (found.id, found.state, found.onset, found.attempt) == (
         "m-v1-e1",
@@ -43,33 +56,35 @@ def test_an_episode_opens_when_drift_is_confirmed_and_no_sooner() -> None:
 
 
 @pytest.mark.parametrize("state", ["waiting-for-labels", "training", "cool-down", "given-up"])
-def test_no_second_episode_opens_beside_an_unsettled_one(state: State) -> None:
-    assert opened([episode(state)], DRIFTED, 100.0, POLICY, model="m", version=1) is None
+def test_no_second_episode_opens_while_one_is_unsettled(state: EpisodeState) -> None:
+    assert open_episode([episode(state)], DRIFTED, 100.0, POLICY, model="m", version=1) is None
 
 
 def test_the_next_episode_of_a_version_has_the_next_number() -> None:
-    found = opened([episode("clean")], DRIFTED, 100.0, POLICY, model="m", version=1)
+    found = open_episode([episode("clean")], DRIFTED, 100.0, POLICY, model="m", version=1)
     assert found is not None
     assert found.id == "m-v1-e2"
-    other = opened([episode("training")], DRIFTED, 100.0, POLICY, model="m", version=2)
+    other = open_episode([episode("training")], DRIFTED, 100.0, POLICY, model="m", version=2)
     assert other is not None
     assert other.id == "m-v2-e1"
 
 
 @pytest.mark.parametrize(
-    ("facts", "state"),
+    ("observed", "state"),
     [
-        (Facts(200.0, DRIFTED, labels=99, positives=99), "waiting-for-labels"),
-        (Facts(200.0, DRIFTED, labels=500, positives=9), "waiting-for-labels"),
-        (Facts(200.0, DRIFTED, labels=100, positives=10), "training"),
-        (Facts(1099.0, DRIFTED), "waiting-for-labels"),
-        (Facts(1100.0, DRIFTED), "training"),
-        (Facts(200.0, CLEAN, labels=100, positives=10), "clean"),
-        (Facts(200.0, Streak(clean=2)), "waiting-for-labels"),
+        (ObservedState(200.0, DRIFTED, labels=99, positives=99), "waiting-for-labels"),
+        (ObservedState(200.0, DRIFTED, labels=500, positives=9), "waiting-for-labels"),
+        (ObservedState(200.0, DRIFTED, labels=100, positives=10), "training"),
+        (ObservedState(1099.0, DRIFTED), "waiting-for-labels"),
+        (ObservedState(1100.0, DRIFTED), "training"),
+        (ObservedState(200.0, CLEAN, labels=100, positives=10), "clean"),
+        (ObservedState(200.0, Streak(clean=2)), "waiting-for-labels"),
     ],
 )
-def test_it_waits_for_labels_or_the_time_out_or_clean_windows(facts: Facts, state: str) -> None:
-    assert after(episode("waiting-for-labels"), facts) == state
+def test_an_episode_waits_for_labels_a_time_out_or_clean_windows(
+    observed: ObservedState, state: str
+) -> None:
+    assert after(episode("waiting-for-labels"), observed) == state
 
 
 @pytest.mark.parametrize(
@@ -83,57 +98,104 @@ def test_it_waits_for_labels_or_the_time_out_or_clean_windows(facts: Facts, stat
         ("rejected", 2, "given-up"),
     ],
 )
-def test_a_training_ends_as_its_run_does(kind: str, attempt: int, state: str) -> None:
-    outcome = msgspec.convert({"kind": kind, "reason": "so"}, Outcome)
-    assert after(episode("training", attempt), Facts(200.0, CLEAN, outcome=outcome)) == state
+def test_an_episode_in_training_follows_the_outcome_of_its_run(
+    kind: str, attempt: int, state: str
+) -> None:
+    outcome = msgspec.convert({"kind": kind, "reason": "so"}, RunOutcome)
+    assert (
+        after(episode("training", attempt), ObservedState(200.0, CLEAN, outcome=outcome)) == state
+    )
 
 
 @pytest.mark.parametrize(
-    ("facts", "state"),
+    ("observed", "state"),
     [
-        (Facts(149.0, DRIFTED), "cool-down"),
-        (Facts(150.0, DRIFTED), "training"),
-        (Facts(150.0, Streak(clean=1)), "cool-down"),
-        (Facts(110.0, CLEAN), "clean"),
+        (ObservedState(149.0, DRIFTED), "cool-down"),
+        (ObservedState(150.0, DRIFTED), "training"),
+        (ObservedState(150.0, Streak(clean=1)), "cool-down"),
+        (ObservedState(110.0, CLEAN), "clean"),
     ],
 )
-def test_it_tries_again_after_the_cool_down_while_drift_persists(facts: Facts, state: str) -> None:
-    assert after(episode("cool-down", 1), facts) == state
+def test_an_episode_trains_again_after_the_cool_down_while_drift_persists(
+    observed: ObservedState, state: str
+) -> None:
+    assert after(episode("cool-down", 1), observed) == state
 
 
-def test_a_given_up_episode_ends_with_clean_windows_only() -> None:
-    assert after(episode("given-up", 2), Facts(9999.0, DRIFTED)) == "given-up"
-    assert after(episode("given-up", 2), Facts(9999.0, CLEAN)) == "clean"
+ENOUGH = ObservedState(200.0, DRIFTED, labels=100, positives=10)
+
+
+@pytest.mark.parametrize(
+    ("state", "change", "following"),
+    [
+        ("waiting-for-labels", {"too_soon": True}, "waiting-for-labels"),
+        ("cool-down", {"too_soon": True}, "cool-down"),
+        ("waiting-for-labels", {"promotions": 2}, "training"),
+        ("waiting-for-labels", {"promotions": 3}, "given-up"),
+        ("waiting-for-labels", {"promotions": 3, "too_soon": True}, "given-up"),
+        ("waiting-for-labels", {"promotions": 3, "labels": 99}, "waiting-for-labels"),
+    ],
+)
+def test_no_training_starts_too_soon_or_after_three_promotions_in_vain(
+    state: EpisodeState, change: dict[str, Any], following: str
+) -> None:
+    assert after(episode(state, 1), msgspec.structs.replace(ENOUGH, **change)) == following
+
+
+def chain(*steps: tuple[float, float, int], opened: float = 1000.0) -> int:
+    """Count the promotions in vain before an episode.
+
+    Each step is an earlier episode that ended with a promotion: opened, changed, attempt.
+    """
+    known = [
+        Episode(f"e{n}", "m", n, "promoted", at, at, changed, attempt, "")
+        for n, (at, changed, attempt) in enumerate(steps)
+    ]
+    new = Episode("new", "m", 9, "waiting-for-labels", opened, opened, opened, 0, "")
+    policy = msgspec.structs.replace(POLICY, settled=100.0)
+    return promotions_without_improvement([*known, new], new, policy)
+
+
+def test_promotions_in_vain_are_those_that_a_drift_follows_soon() -> None:
+    assert chain() == 0
+    assert chain((800, 890, 1)) == 0, "no drift for the time that settles it"
+    assert chain((800, 910, 1)) == 1
+    assert chain((600, 710, 1), (800, 910, 2)) == 2
+    assert chain((600, 690, 1), (800, 910, 1)) == 1, "the first one had helped"
+    assert chain((600, 710, 1), (800, 910, 0)) == 0, "a person has trained the last version"
+    assert chain((1200, 1300, 1)) == 0
+
+
+def test_only_clean_windows_end_a_given_up_episode() -> None:
+    assert after(episode("given-up", 2), ObservedState(9999.0, DRIFTED)) == "given-up"
+    assert after(episode("given-up", 2), ObservedState(9999.0, CLEAN)) == "clean"
 
 
 def test_a_promotion_settles_the_episodes_of_other_versions() -> None:
-    settled = replaced(episode("training", 1), 2, 300.0)
+    settled = close_replaced(episode("training", 1), 2, 300.0)
     assert settled is not None
     assert settled.state == "promoted"
-    assert replaced(episode("training", 1), 1, 300.0) is None
-    assert replaced(episode("clean"), 2, 300.0) is None
+    assert close_replaced(episode("training", 1), 1, 300.0) is None
+    assert close_replaced(episode("clean"), 2, 300.0) is None
 
 
-def test_run_numbers_rise_over_everything_that_used_one() -> None:
-    assert next_run("m", 1, []) == "m-v1-a1"
-    assert next_run("m", 1, ["m-v1-a2", "m-v1-a10", "m-v2-a11", "m-v11-a12"]) == "m-v1-a11"
-    assert next_run("m", 1, ["m-v1-ab", "m-v1-a-3"]) == "m-v1-a1"
+def test_a_report_of_an_earlier_release_counts_as_a_first_drifted_window() -> None:
+    old = drift_report(1.0, "drifted", confirmations=0)
+    assert newest_streak([old, old]).drifted == 1
 
 
-def report(end: float, verdict: str) -> DriftReport:
-    features = [{"name": "torque", "drifted": verdict == "drifted"}]
-    told = {"verdict": verdict, "features": features}
-    return DriftReport("m", 1, end - 10, end, verdict == "drifted", told)
+def streak(*windows: tuple[float, DriftVerdict]) -> Streak:
+    """Return the streak of windows, given by their ends and verdicts."""
+    return newest_streak([drift_report(end, verdict) for end, verdict in windows])
 
 
 def test_undecided_windows_neither_break_nor_lengthen_a_streak() -> None:
-    said = streak([report(1, "clean"), report(2, "drifted"), report(3, "undecided")])
-    assert (said.drifted, said.clean, said.features) == (1, 0, ("torque",))
-    assert streak([report(1, "clean"), report(2, "undecided"), report(3, "clean")]).clean == 2
-    assert streak([]) == Streak()
+    found = streak((1, "clean"), (2, "drifted"), (3, "undecided"))
+    assert (found.drifted, found.clean, found.features) == (1, 0, ("vibration",))
+    assert streak((1, "clean"), (2, "undecided"), (3, "clean")).clean == 2
+    assert streak() == Streak()
 
 
 def test_the_onset_is_the_end_of_the_last_window_before_the_drift() -> None:
-    ends = [(1, "clean"), (4, "clean"), (7, "drifted"), (9, "drifted")]
-    assert streak([report(end, verdict) for end, verdict in ends]).onset == 4
-    assert streak([report(7, "drifted")]).onset == -3
+    assert streak((1, "clean"), (4, "clean"), (7, "drifted"), (9, "drifted")).onset == 4
+    assert streak((7, "drifted")).onset == -3

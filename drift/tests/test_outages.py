@@ -1,4 +1,4 @@
-"""The ledger is down, frozen, locked or full: the spool holds, and then nothing is missing."""
+"""The ledger is down, frozen, locked or full: the spool keeps the records, and none is lost."""
 
 import contextlib
 import random
@@ -12,13 +12,13 @@ from pathlib import Path
 import msgspec
 import pytest
 from databases import Server
+from pump import MODEL, append, labels_for, predictions, rows
 from sidecars import running
 from sqlalchemy import func, select
 from test_sidecar import Process
 from waiting import wait_for
-from world import MODEL, append, labels_for, predictions, rows
 
-from watchkeeper.contracts.record import Gap, Prediction, Record, Shed
+from watchkeeper.core.record import Gap, Prediction, Record, Shed
 from watchkeeper.drift.sidecar import Sidecar
 from watchkeeper.ledger import Ledger, migrate, tables
 from watchkeeper.ledger.gaps import count_gaps
@@ -27,19 +27,19 @@ LONG = 120.0
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_time_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CONNECT_SECONDS", "LOCK_SECONDS", "STATEMENT_SECONDS", "ANSWER_SECONDS"):
         monkeypatch.setattr(f"watchkeeper.ledger.engines.{name}", 2)
-    monkeypatch.setattr("watchkeeper.drift.sidecar.PAUSE_SECONDS", 0.2)
+    monkeypatch.setattr("watchkeeper.drift.backoff.MAXIMUM_SECONDS", 0.2)
 
 
 def shipping(folder: Path, url: str) -> contextlib.AbstractContextManager[Sidecar]:
-    """A sidecar that only ships."""
-    return running(folder, url, unwatched, watch_seconds=60.0, drain_seconds=LONG)
+    """Run a sidecar that only ships."""
+    return running(folder, url, no_platform, watch_seconds=60.0, drain_seconds=LONG)
 
 
-def unwatched() -> None:
-    pytest.fail("nothing is watched")
+def no_platform() -> None:
+    pytest.fail("the platform is not needed")
 
 
 @contextlib.contextmanager
@@ -56,15 +56,18 @@ def stored(ledger: Ledger) -> list[str]:
 
 
 def shipped(url: str, count: int) -> Callable[[], bool]:
-    def look() -> bool:
+    def check() -> bool:
         with reading(url) as ledger:
             return len(stored(ledger)) >= count
 
-    return look
+    return check
 
 
-def story(count: int) -> tuple[list[Prediction], list[Record]]:
-    """Requests, every fifth of which failed once before; labels, gaps, and what was shed."""
+def mixed_records(count: int) -> tuple[list[Prediction], list[Record]]:
+    """Return requests, and lines of a spool: the requests, retries, labels, gaps and rejections.
+
+    Every fifth request has failed once before.
+    """
     data = predictions(rows(count, 1))
     lines: list[Record] = []
     for number, one in enumerate(data):
@@ -80,7 +83,7 @@ def story(count: int) -> tuple[list[Prediction], list[Record]]:
     return data, lines
 
 
-def assert_whole(url: str, data: list[Prediction]) -> None:
+def assert_complete(url: str, data: list[Prediction]) -> None:
     with reading(url) as ledger:
         assert stored(ledger) == [p.id for p in data]
         assert count_gaps(ledger, MODEL) == {
@@ -93,12 +96,12 @@ def assert_whole(url: str, data: list[Prediction]) -> None:
                 assert count == -(-len(data) // share), table.name
 
 
-def test_a_database_killed_again_and_again_gets_every_record_once_and_in_order(
+def test_a_database_that_is_killed_repeatedly_stores_every_record_once_and_in_order(
     tmp_path: Path, server: Server
 ) -> None:
     url = server.create()
     migrate(url)
-    data, lines = story(4000)
+    data, lines = mixed_records(4000)
     chance = random.Random(5)
     with shipping(tmp_path, url) as sidecar:
         done = 0
@@ -106,41 +109,42 @@ def test_a_database_killed_again_and_again_gets_every_record_once_and_in_order(
             append(tmp_path / "spool", lines[done : done + 600], number)
             done += 600
             if number % 2 == 0:
-                threading.Event().wait(chance.random() * 0.1)  # to kill it anywhere
+                threading.Event().wait(chance.random() * 0.1)  # then it is killed at any line
+                errors = sidecar.status.errors["ledger"]
                 server.kill()
                 append(tmp_path / "spool", lines[done : done + 100], number)
                 done += 100
-                wait_for(lambda: sidecar.state.trouble, LONG)
+                wait_for(lambda seen=errors: sidecar.status.errors["ledger"] > seen, LONG)  # type: ignore[misc]
                 server.start()
                 with reading(url) as ledger:
                     found = stored(ledger)
                 assert found == [p.id for p in data[: len(found)]], "in the order of the spool"
         append(tmp_path / "spool", lines[done:], 9)
         wait_for(shipped(url, len(data)), LONG)
-        wait_for(lambda: not sidecar.state.trouble, LONG)
-        assert sidecar.state.errors["ledger"] >= 4
-    assert_whole(url, data)
+        wait_for(lambda: not sidecar.status.shipping_error, LONG)
+        assert sidecar.status.errors["ledger"] >= 4
+    assert_complete(url, data)
 
 
-def test_a_frozen_database_is_given_up_and_gets_everything_when_it_goes_on(
+def test_calls_of_a_frozen_database_time_out_and_nothing_is_lost(
     tmp_path: Path, server: Server
 ) -> None:
     url = server.create()
     migrate(url)
-    data, lines = story(2000)
+    data, lines = mixed_records(2000)
     with shipping(tmp_path, url) as sidecar:
         append(tmp_path / "spool", lines[:1000], 1)
         wait_for(shipped(url, 100), LONG)
         server.freeze()
         try:
             append(tmp_path / "spool", lines[1000:], 2)
-            wait_for(lambda: sidecar.state.trouble, LONG)
-            errors = sidecar.state.errors["ledger"]
-            wait_for(lambda: sidecar.state.errors["ledger"] > errors, LONG)  # it tries again
+            wait_for(lambda: sidecar.status.shipping_error, LONG)
+            errors = sidecar.status.errors["ledger"]
+            wait_for(lambda: sidecar.status.errors["ledger"] > errors, LONG)  # it tries again
         finally:
             server.thaw()
         wait_for(shipped(url, len(data)), LONG)
-    assert_whole(url, data)
+    assert_complete(url, data)
 
 
 LOCKS = {
@@ -149,49 +153,49 @@ LOCKS = {
 }
 
 
-def test_a_locked_table_holds_the_records_until_it_is_free(tmp_path: Path, server: Server) -> None:
+def test_records_stay_in_the_spool_while_a_table_is_locked(tmp_path: Path, server: Server) -> None:
     url = server.create()
     migrate(url)
-    data, lines = story(500)
+    data, lines = mixed_records(500)
     with shipping(tmp_path, url) as sidecar, reading(url) as other:
-        wait_for(lambda: sidecar.state.shipped_until, LONG)
+        wait_for(lambda: sidecar.status.shipped_until, LONG)
         begin, lock, release = LOCKS[server.kind]
         with other.engine.connect() as connection:
             connection.exec_driver_sql(begin)
             connection.exec_driver_sql(lock)
             append(tmp_path / "spool", lines)
-            wait_for(lambda: sidecar.state.trouble, LONG)
+            wait_for(lambda: sidecar.status.shipping_error, LONG)
             connection.exec_driver_sql(release)
         wait_for(shipped(url, len(data)), LONG)
-    assert_whole(url, data)
+    assert_complete(url, data)
 
 
 def large(count: int, first: int = 0) -> list[Prediction]:
-    """Records that nothing can compress."""
+    """Return records that cannot be compressed."""
     chance = random.Random(1)
     return [
-        msgspec.structs.replace(p, inputs={"heat": [chance.random() for _ in range(3000)]})
+        msgspec.structs.replace(p, inputs={"flow": [chance.random() for _ in range(3000)]})
         for p in predictions(rows(count, 1), first=first)
     ]
 
 
-def test_a_full_disk_holds_the_records_until_there_is_room(tmp_path: Path, server: Server) -> None:
+def test_records_stay_in_the_spool_while_the_disk_is_full(tmp_path: Path, server: Server) -> None:
     url = server.create()
     migrate(url)
     data: list[Prediction] = []
 
     def full() -> bool:
-        """Write on, one segment after the other, until there is no room for it."""
-        if re.search("is full|could not extend", sidecar.state.trouble):
+        """Write one more segment; return True once the disk is full."""
+        if re.search("is full|could not extend", sidecar.status.shipping_error):
             return True
-        if sidecar.state.shipped >= len(data):
+        if sidecar.status.shipped >= len(data):
             part = large(100, first=len(data))
             data.extend(part)
             append(tmp_path / "spool", list(part), len(data) // 100)
         return False
 
     with shipping(tmp_path, url) as sidecar:
-        wait_for(lambda: sidecar.state.shipped_until, LONG)
+        wait_for(lambda: sidecar.status.shipped_until, LONG)
         server.limit_growth(20 * 2**20)
         try:
             wait_for(full, LONG)
@@ -204,10 +208,12 @@ def test_a_full_disk_holds_the_records_until_there_is_room(tmp_path: Path, serve
         wait_for(shipped(url, len(data)), LONG)
     with reading(url) as ledger:
         assert stored(ledger) == [p.id for p in data]
-        assert sidecar.state.lost == 0
+        assert sidecar.status.lost == 0
 
 
-def test_a_full_disk_under_sqlite_holds_the_records_too(tmp_path: Path, ledger: Ledger) -> None:
+def test_records_stay_in_the_spool_while_the_disk_of_sqlite_is_full(
+    tmp_path: Path, ledger: Ledger
+) -> None:
     process = Process(tmp_path)
     try:
         wait_for(process.ready, LONG)
@@ -216,7 +222,7 @@ def test_a_full_disk_under_sqlite_holds_the_records_too(tmp_path: Path, ledger: 
         data = large(300)
         append(tmp_path / "spool", list(data))
         wait_for(lambda: process.get("/readyz").status_code == 503, LONG)
-        assert "does not take records" in process.get("/readyz").text
+        assert "does not store records" in process.get("/readyz").text
         resource.prlimit(process.process.pid, resource.RLIMIT_FSIZE, (most, most))
         wait_for(lambda: len(stored(ledger)) == len(data), LONG)
         assert process.end(signal.SIGTERM) == 0
@@ -225,16 +231,16 @@ def test_a_full_disk_under_sqlite_holds_the_records_too(tmp_path: Path, ledger: 
             process.end(signal.SIGKILL)
 
 
-def test_a_record_larger_than_the_database_takes_is_lost_alone(
+def test_only_a_record_that_is_too_large_for_the_database_is_lost(
     tmp_path: Path, server: Server
 ) -> None:
     url = server.create()
     migrate(url)
     data = predictions(rows(20, 1))
-    huge = msgspec.structs.replace(data[7], inputs={"heat": ["x" * 1000] * 20_000})
+    huge = msgspec.structs.replace(data[7], inputs={"inlet_pressure": ["x" * 1000] * 20_000})
     with shipping(tmp_path, url) as sidecar:
         append(tmp_path / "spool", [*data[:7], huge, *data[8:]])
         wait_for(shipped(url, 19), LONG)
-        wait_for(lambda: not sidecar.state.trouble, LONG)
+        wait_for(lambda: not sidecar.status.shipping_error, LONG)
         with reading(url) as ledger:
-            assert len(stored(ledger)) + sidecar.state.lost == 20
+            assert len(stored(ledger)) + sidecar.status.lost == 20

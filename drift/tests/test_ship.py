@@ -1,18 +1,22 @@
+"""Shipping: segments, incomplete lines, losses, and batches that are shipped again."""
+
 import sqlite3
 from pathlib import Path
 
 import msgspec
 import pytest
-from a_round import together
+from batches import batch_of
+from pump import MODEL, append, labels_for, predictions, rows
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
-from world import MODEL, append, labels_for, predictions, rows
 
-from watchkeeper.contracts.record import Gap, LabelRecord
-from watchkeeper.contracts.spool import CHECKPOINT, Checkpoint, segment_path, segments
+from watchkeeper.core.record import Gap, LabelRecord
+from watchkeeper.core.spool import CHECKPOINT, Checkpoint, segment_path, segments
+from watchkeeper.core.version import MANIFEST, digest
 from watchkeeper.drift.ship import Shipper
-from watchkeeper.drift.tail import BATCH_BYTES, read_batch
+from watchkeeper.drift.spool_reader import BATCH_BYTES, read_batch
 from watchkeeper.ledger import Ledger, tables
+from watchkeeper.ledger.spools import open_spools
 
 
 class Clock:
@@ -23,12 +27,12 @@ class Clock:
         return self.now
 
 
-def shipper(spool: Path, ledger: Ledger, now: float = 5000.0) -> Shipper:
+def make_shipper(spool: Path, ledger: Ledger, now: float = 5000.0) -> Shipper:
     return Shipper(spool, ledger, MODEL, 1, Clock(now))
 
 
-def ship_all(ship: Shipper) -> None:
-    while ship.turn():
+def ship_all(shipper: Shipper) -> None:
+    while shipper.ship_batch():
         pass
 
 
@@ -44,12 +48,25 @@ def state(ledger: Ledger) -> tuple[float, int, bool]:
     return (row.shipped_until, row.lost, row.closed)
 
 
-def test_a_spool_without_a_record_says_how_far_it_is_shipped(
+def test_an_empty_spool_has_a_shipped_until(tmp_path: Path, ledger: Ledger) -> None:
+    shipper = make_shipper(tmp_path / "spool", ledger)
+    assert not shipper.ship_batch()
+    assert state(ledger) == (4999.0, 0, False)
+
+
+def test_the_state_of_a_spool_has_the_content_once_its_files_are_there(
     tmp_path: Path, ledger: Ledger
 ) -> None:
-    ship = shipper(tmp_path / "spool", ledger)
-    assert not ship.turn()
-    assert state(ledger) == (4999.0, 0, False)
+    clock = Clock(5000.0)
+    folder = tmp_path / "model"
+    shipper = Shipper(tmp_path / "spool", ledger, MODEL, 1, clock, model_folder=folder)
+    shipper.ship_batch()
+    assert [spool.digest for spool in open_spools(ledger, MODEL)] == [None]
+    folder.mkdir()
+    (folder / MANIFEST).write_text("{}")
+    clock.now += 10
+    shipper.ship_batch()
+    assert [spool.digest for spool in open_spools(ledger, MODEL)] == [digest(folder)]
 
 
 def test_records_are_shipped_and_lower_segments_deleted(tmp_path: Path, ledger: Ledger) -> None:
@@ -57,130 +74,140 @@ def test_records_are_shipped_and_lower_segments_deleted(tmp_path: Path, ledger: 
     append(tmp_path, data[:20], 1)
     append(tmp_path, data[20:40], 2)
     append(tmp_path, [*data[40:], *labels_for(data[:3])], 3)
-    ship = shipper(tmp_path, ledger)
-    ship_all(ship)
+    shipper = make_shipper(tmp_path, ledger)
+    ship_all(shipper)
     assert stored(ledger) == 60
     assert segments(tmp_path) == [3]
-    assert ship.shipped == 63
-    assert read_batch(tmp_path, ship.checkpoint).predictions == []
+    assert shipper.shipped == 63
+    assert read_batch(tmp_path, shipper.checkpoint).predictions == []
 
 
-def test_shipped_until_is_held_below_requests_that_may_still_be_answered(
+def test_shipped_until_is_below_requests_that_may_still_be_answered(
     tmp_path: Path, ledger: Ledger
 ) -> None:
     slow = msgspec.structs.replace(predictions(rows(1, 1))[0], latency=7.0)
     append(tmp_path, [slow])
-    ship_all(shipper(tmp_path, ledger))
+    ship_all(make_shipper(tmp_path, ledger))
     assert state(ledger)[0] == 5000.0 - 14.0
 
 
-def test_shipped_until_stays_while_there_is_more_to_read(tmp_path: Path, ledger: Ledger) -> None:
+def test_shipped_until_does_not_advance_while_the_spool_contains_more(
+    tmp_path: Path, ledger: Ledger
+) -> None:
     data = predictions(rows(40, 1))
     append(tmp_path, data[:20], 1)
     append(tmp_path, data[20:], 2)
-    ship = shipper(tmp_path, ledger)
-    assert ship.turn()
+    shipper = make_shipper(tmp_path, ledger)
+    assert shipper.ship_batch()
     assert state(ledger)[0] == 0.0
-    assert not ship.turn()
+    assert not shipper.ship_batch()
     assert state(ledger)[0] == 4999.0
 
 
-def test_a_torn_last_line_is_waited_for(tmp_path: Path, ledger: Ledger) -> None:
+def test_an_incomplete_last_line_is_read_when_it_is_complete(
+    tmp_path: Path, ledger: Ledger
+) -> None:
     one, two = predictions(rows(2, 1))
     append(tmp_path, [one])
     line = msgspec.json.encode(two) + b"\n"
     with segment_path(tmp_path, 1).open("ab") as file:
         file.write(line[:50])
-    ship = shipper(tmp_path, ledger)
-    ship_all(ship)
-    assert (stored(ledger), ship.checkpoint.torn) == (1, 0)
-    assert state(ledger)[0] == 0.0, "what is torn may be older than the clock"
+    shipper = make_shipper(tmp_path, ledger)
+    ship_all(shipper)
+    assert (stored(ledger), shipper.checkpoint.torn) == (1, 0)
+    assert state(ledger)[0] == 0.0, "the incomplete record may be older than the clock"
     with segment_path(tmp_path, 1).open("ab") as file:
         file.write(line[50:])
-    ship_all(ship)
-    assert (stored(ledger), ship.checkpoint.torn) == (2, 0)
+    ship_all(shipper)
+    assert (stored(ledger), shipper.checkpoint.torn) == (2, 0)
 
 
-def test_what_is_allocated_and_not_written_yet_is_no_line(tmp_path: Path, ledger: Ledger) -> None:
+def test_allocated_bytes_that_are_not_written_yet_are_not_a_line(
+    tmp_path: Path, ledger: Ledger
+) -> None:
     one, two, three = predictions(rows(3, 1))
     append(tmp_path, [one])
     path = segment_path(tmp_path, 1)
     end = path.stat().st_size
     line = msgspec.json.encode(two) + b"\n"
-    ship = shipper(tmp_path, ledger)
+    shipper = make_shipper(tmp_path, ledger)
     for written in (b"", line[:50], line[:50] + b"\0" * (len(line) - 51) + b"\n"):
         with path.open("r+b") as file:
             file.seek(end)
             file.write(written + b"\0" * (2 * BATCH_BYTES))
-        ship_all(ship)
-        assert (stored(ledger), ship.checkpoint.torn, ship.checkpoint.lost) == (1, 0, 0)
+        ship_all(shipper)
+        assert (stored(ledger), shipper.checkpoint.torn, shipper.checkpoint.lost) == (1, 0, 0)
     append(tmp_path, [three], 2)
-    ship_all(ship)
-    assert (stored(ledger), ship.checkpoint.torn, ship.checkpoint.lost) == (2, 1, 0)
+    ship_all(shipper)
+    assert (stored(ledger), shipper.checkpoint.torn, shipper.checkpoint.lost) == (2, 1, 0)
     assert segments(tmp_path) == [2]
 
 
-def test_a_line_that_is_completed_in_what_was_allocated_is_read(
+def test_a_line_that_is_completed_in_the_allocated_bytes_is_read(
     tmp_path: Path, ledger: Ledger
 ) -> None:
     one, two = predictions(rows(2, 1))
     lines = [msgspec.json.encode(each) + b"\n" for each in (one, two)]
     path = segment_path(tmp_path, 1)
     path.parent.mkdir(parents=True, exist_ok=True)
-    ship = shipper(tmp_path, ledger)
+    shipper = make_shipper(tmp_path, ledger)
     for count, written in enumerate((lines[0], lines[0] + lines[1]), 1):
         path.write_bytes(written.ljust(4096, b"\0"))
-        ship_all(ship)
-        assert (stored(ledger), ship.checkpoint.offset) == (count, len(written))
+        ship_all(shipper)
+        assert (stored(ledger), shipper.checkpoint.offset) == (count, len(written))
 
 
-def test_a_torn_last_line_below_another_segment_is_counted(tmp_path: Path, ledger: Ledger) -> None:
+def test_an_incomplete_line_at_the_end_of_a_complete_segment_is_counted(
+    tmp_path: Path, ledger: Ledger
+) -> None:
     one, two, three = predictions(rows(3, 1))
     append(tmp_path, [one])
     with segment_path(tmp_path, 1).open("ab") as file:
         file.write(msgspec.json.encode(two)[:50])
     append(tmp_path, [three], 2)
-    ship = shipper(tmp_path, ledger)
-    ship_all(ship)
-    assert (stored(ledger), ship.checkpoint.torn, segments(tmp_path)) == (2, 1, [2])
+    shipper = make_shipper(tmp_path, ledger)
+    ship_all(shipper)
+    assert (stored(ledger), shipper.checkpoint.torn, segments(tmp_path)) == (2, 1, [2])
 
 
-def test_unreadable_lines_and_gaps_are_counted_as_lost_and_stop_nothing(
-    tmp_path: Path, ledger: Ledger
-) -> None:
+def test_unreadable_lines_and_gaps_are_counted_as_lost(tmp_path: Path, ledger: Ledger) -> None:
     one, two = predictions(rows(2, 1))
     append(tmp_path, [one])
     with segment_path(tmp_path, 1).open("ab") as file:
         file.write(b"{}\n\xff\xfe\nnot json\n\n")
     append(tmp_path, [Gap(MODEL, 1, 41, 1.0, 2.0), two])
-    ship_all(shipper(tmp_path, ledger))
+    ship_all(make_shipper(tmp_path, ledger))
     assert stored(ledger) == 2
     assert state(ledger)[1] == 41 + 4
 
 
-def test_what_is_lost_is_counted_once_when_a_batch_is_shipped_again(
+def test_losses_are_counted_once_if_a_batch_is_shipped_again(
     tmp_path: Path, ledger: Ledger
 ) -> None:
     append(tmp_path, [*predictions(rows(5, 1)), Gap(MODEL, 1, 3, 1.0, 2.0)])
-    ship_all(shipper(tmp_path, ledger))
-    (tmp_path / CHECKPOINT).write_bytes(msgspec.json.encode(Checkpoint()))  # killed before it
+    ship_all(make_shipper(tmp_path, ledger))
+    (tmp_path / CHECKPOINT).write_bytes(
+        msgspec.json.encode(Checkpoint())
+    )  # killed before the checkpoint moved
     append(tmp_path, [Gap(MODEL, 1, 4, 1.0, 2.0)])
-    ship_all(shipper(tmp_path, ledger))
+    ship_all(make_shipper(tmp_path, ledger))
     assert (stored(ledger), state(ledger)[1]) == (5, 7)
     append(tmp_path, [Gap(MODEL, 1, 1, 1.0, 2.0)])
-    ship_all(shipper(tmp_path, ledger))
+    ship_all(make_shipper(tmp_path, ledger))
     assert state(ledger)[1] == 8
 
 
-def test_a_broken_checkpoint_ships_everything_again(tmp_path: Path, ledger: Ledger) -> None:
+def test_the_whole_spool_is_shipped_again_if_the_checkpoint_is_broken(
+    tmp_path: Path, ledger: Ledger
+) -> None:
     append(tmp_path, predictions(rows(5, 1)))
-    ship_all(shipper(tmp_path, ledger))
+    ship_all(make_shipper(tmp_path, ledger))
     (tmp_path / CHECKPOINT).write_bytes(b"")
-    ship_all(shipper(tmp_path, ledger))
+    ship_all(make_shipper(tmp_path, ledger))
     assert stored(ledger) == 5
 
 
-def test_batches_are_bounded_and_a_line_longer_than_one_is_read_whole(
+def test_batches_are_limited_but_a_longer_line_is_read_completely(
     tmp_path: Path, ledger: Ledger
 ) -> None:
     long = msgspec.structs.replace(predictions(rows(1, 1))[0], client="x" * (2 * BATCH_BYTES))
@@ -188,76 +215,76 @@ def test_batches_are_bounded_and_a_line_longer_than_one_is_read_whole(
     append(tmp_path, [long, *data])
     first = read_batch(tmp_path, Checkpoint())
     assert first.predictions[0] == long
-    second = read_batch(tmp_path, first.after)
+    second = read_batch(tmp_path, first.checkpoint)
     assert 100 < len(second.predictions) < 2000
-    ship_all(shipper(tmp_path, ledger))
+    ship_all(make_shipper(tmp_path, ledger))
     assert stored(ledger) == 3001
 
 
-def test_one_record_that_the_ledger_refuses_takes_no_other_with_it(
+def test_one_record_that_the_ledger_refuses_must_not_fail_its_batch(
     tmp_path: Path, ledger: Ledger
 ) -> None:
     data = predictions(rows(9, 1))
     bad = LabelRecord(data[0].id, 2**70, MODEL, 1, 1.0, 1.0, "test")
     append(tmp_path, [*data, bad, *labels_for(data[:1])])
-    ship_all(shipper(tmp_path, ledger))
+    ship_all(make_shipper(tmp_path, ledger))
     assert (stored(ledger), state(ledger)[1]) == (9, 1)
 
 
-def test_a_locked_ledger_holds_the_batch_and_then_takes_it(
+def test_a_batch_is_stored_when_the_ledger_is_no_longer_locked(
     tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("watchkeeper.ledger.engines.LOCK_SECONDS", 0.1)
     ledger = Ledger(url)
     append(tmp_path / "spool", predictions(rows(5, 1)))
-    ship = shipper(tmp_path / "spool", ledger)
+    shipper = make_shipper(tmp_path / "spool", ledger)
     other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(SQLAlchemyError):
-        ship.turn()
-    assert (stored(ledger), ship.checkpoint, ship.shipped) == (0, Checkpoint(), 0)
+        shipper.ship_batch()
+    assert (stored(ledger), shipper.checkpoint, shipper.shipped) == (0, Checkpoint(), 0)
     other.execute("ROLLBACK")
     other.close()
-    ship_all(ship)
+    ship_all(shipper)
     assert stored(ledger) == 5
     ledger.close()
 
 
-def test_fields_and_kinds_of_a_newer_server_stop_nothing(tmp_path: Path, ledger: Ledger) -> None:
+def test_unknown_fields_are_skipped_and_unknown_kinds_counted_as_lost(
+    tmp_path: Path, ledger: Ledger
+) -> None:
     newer = msgspec.to_builtins(predictions(rows(1, 1))[0]) | {"zone": "north"}
     with segment_path(tmp_path, 1).open("ab") as file:
         file.write(msgspec.json.encode(newer) + b"\n" + b'{"kind":"weather"}\n')
-    ship_all(shipper(tmp_path, ledger))
+    ship_all(make_shipper(tmp_path, ledger))
     assert (stored(ledger), state(ledger)[1]) == (1, 1)
 
 
-def test_a_round_is_shipped_as_the_requests_in_it(tmp_path: Path, ledger: Ledger) -> None:
+def test_a_batch_is_shipped_as_its_requests(tmp_path: Path, ledger: Ledger) -> None:
     made = predictions(rows(12, 1), each=2)
     for two in (made[:2], made[2:4], made[4:]):
-        append(tmp_path, [together(two)])
+        append(tmp_path, [batch_of(two)])
     assert read_batch(tmp_path, Checkpoint()).predictions == made
-    append(tmp_path, [msgspec.structs.replace(together(made), inputs={"heat": []})])
-    ship_all(shipper(tmp_path, ledger))
+    append(tmp_path, [msgspec.structs.replace(batch_of(made), inputs={"flow": []})])
+    ship_all(make_shipper(tmp_path, ledger))
     assert (stored(ledger), state(ledger)[1]) == (len(made), 1)
 
 
-def test_a_closed_spool_is_open_again_when_it_is_shipped_again(
-    tmp_path: Path, ledger: Ledger
-) -> None:
-    ship = shipper(tmp_path, ledger)
-    ship_all(ship)
-    ship.close()
+def test_a_closed_spool_is_opened_by_the_next_write(tmp_path: Path, ledger: Ledger) -> None:
+    shipper = make_shipper(tmp_path, ledger)
+    ship_all(shipper)
+    shipper.close()
     assert state(ledger)[2]
-    shipper(tmp_path, ledger).turn()
+    make_shipper(tmp_path, ledger).ship_batch()
     assert not state(ledger)[2]
 
 
-def test_a_retried_request_is_kept_once(tmp_path: Path, ledger: Ledger) -> None:
+def test_a_retried_request_is_stored_once(tmp_path: Path, ledger: Ledger) -> None:
     (one,) = predictions(rows(1, 1))
     failed = msgspec.structs.replace(one, status="UNAVAILABLE", attempt=1)
     answered = msgspec.structs.replace(one, attempt=2)
     append(tmp_path, [answered, failed])
-    ship_all(shipper(tmp_path, ledger))
+    ship_all(make_shipper(tmp_path, ledger))
     with ledger.read() as connection:
         row = connection.execute(select(tables.predictions)).one()
     assert (row.attempt, row.status) == (2, "OK")

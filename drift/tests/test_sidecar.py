@@ -1,3 +1,5 @@
+"""The sidecar as a process: shutdown, settings, memory, and the way from a record to a run."""
+
 import os
 import random
 import re
@@ -12,26 +14,24 @@ from pathlib import Path
 import httpx
 import msgspec
 import pytest
+from fake_platform import FakePlatform
+from free_ports import free_port
+from pump import MODEL, append, labels_for, make_version, predictions, rows
 from sidecars import running
 from sqlalchemy import select
 from waiting import wait_for
-from world import MODEL, Runs, append, labels_for, make_version, predictions, rows
 
-from watchkeeper.contracts.policies import DriftPolicy
-from watchkeeper.contracts.record import Gap, Record
-from watchkeeper.contracts.spool import segments
+from watchkeeper.core.events import EpisodeChanged, Event, Promoted
+from watchkeeper.core.policies import DriftPolicy
+from watchkeeper.core.record import Gap, Record
+from watchkeeper.core.spool import segments
 from watchkeeper.ledger import Ledger, migrate, tables
 from watchkeeper.ledger.episodes import attempts
-from watchkeeper.ledger.events import Event, emit, history
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+from watchkeeper.ledger.events import emit, history
 
 
 class Process:
-    """A sidecar as a process of its own."""
+    """A sidecar in a process of its own."""
 
     def __init__(self, folder: Path, **changes: str) -> None:
         self.port = free_port()
@@ -47,8 +47,8 @@ class Process:
             "WATCHKEEPER_POLL_SECONDS": "0.02",
             **changes,
         }
-        self._log = folder / f"{self.port}.log"
-        with self._log.open("wb") as log:
+        self._log_file = folder / f"{self.port}.log"
+        with self._log_file.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "watchkeeper.drift"],
                 env={**os.environ, **environment},
@@ -60,8 +60,8 @@ class Process:
         self.process.send_signal(number)
         return self.process.wait(30)
 
-    def said(self) -> str:
-        return self._log.read_text()
+    def log(self) -> str:
+        return self._log_file.read_text()
 
     def get(self, path: str) -> httpx.Response:
         return httpx.get(self.url + path, timeout=5)
@@ -70,7 +70,7 @@ class Process:
         try:
             return self.get("/readyz").status_code == 200
         except httpx.TransportError:
-            assert self.process.poll() is None, self.said()
+            assert self.process.poll() is None, self.log()
             return False
 
 
@@ -94,7 +94,7 @@ def spool(ledger: Ledger) -> tuple[int, bool]:
     return (row.lost, row.closed)
 
 
-def test_killed_again_and_again_while_shipping_the_ledger_is_exact(
+def test_the_ledger_is_exact_if_sidecars_are_killed_while_they_ship(
     tmp_path: Path, ledger: Ledger, started: list[Process]
 ) -> None:
     chance = random.Random(1)
@@ -110,7 +110,7 @@ def test_killed_again_and_again_while_shipping_the_ledger_is_exact(
             started.append(process)
             before = len(ids(ledger))
             wait_for(lambda before=before: len(ids(ledger)) > before)  # type: ignore[misc]
-            time.sleep(chance.random() * 0.05)  # chance, so that it is killed anywhere
+            time.sleep(chance.random() * 0.05)  # then it is killed at any line
             process.end(signal.SIGKILL)
     last = Process(tmp_path)
     started.append(last)
@@ -124,7 +124,7 @@ def test_killed_again_and_again_while_shipping_the_ledger_is_exact(
     assert segments(tmp_path / "spool") == [12]
 
 
-def test_a_graceful_end_ships_the_tail_and_closes_the_spool(
+def test_a_graceful_shutdown_ships_all_records_and_closes_the_spool(
     tmp_path: Path, ledger: Ledger, started: list[Process]
 ) -> None:
     process = Process(tmp_path, WATCHKEEPER_POLL_SECONDS="30")
@@ -136,12 +136,14 @@ def test_a_graceful_end_ships_the_tail_and_closes_the_spool(
     assert spool(ledger) == (0, True)
 
 
-def test_a_ledger_that_comes_late_gets_everything(tmp_path: Path, started: list[Process]) -> None:
+def test_a_ledger_that_is_created_late_receives_all_records(
+    tmp_path: Path, started: list[Process]
+) -> None:
     late = f"sqlite:///{tmp_path}/late/ledger.db"
     append(tmp_path / "spool", list(predictions(rows(50, 1))))
     process = Process(tmp_path, WATCHKEEPER_LEDGER_URL=late)
     started.append(process)
-    wait_for(lambda: "records" in process.said())
+    wait_for(lambda: "records" in process.log())
     assert process.get("/healthz").status_code == 200
     assert process.get("/readyz").status_code == 503
     migrate(late)
@@ -151,7 +153,7 @@ def test_a_ledger_that_comes_late_gets_everything(tmp_path: Path, started: list[
     ledger.close()
 
 
-def test_a_tail_that_cannot_be_shipped_stays_and_is_told(
+def test_records_that_cannot_be_shipped_stay_in_the_spool_and_are_reported(
     tmp_path: Path, started: list[Process]
 ) -> None:
     append(tmp_path / "spool", list(predictions(rows(5, 1))))
@@ -161,17 +163,17 @@ def test_a_tail_that_cannot_be_shipped_stays_and_is_told(
         WATCHKEEPER_DRAIN_SECONDS="0.1",
     )
     started.append(process)
-    wait_for(lambda: "they are held" in process.said())
+    wait_for(lambda: "they stay in the spool" in process.log())
     assert process.end(signal.SIGTERM) == 1
-    assert "it stays in the spool" in process.said()
+    assert "it stays in the spool" in process.log()
     assert (tmp_path / "spool" / "00000001.jsonl").stat().st_size > 0
 
 
-def test_a_sidecar_that_does_not_watch_is_light(
+def test_a_sidecar_that_does_not_watch_needs_little_memory(
     tmp_path: Path, ledger: Ledger, started: list[Process]
 ) -> None:
     make_version(tmp_path / "version", rows(2000, 1))
-    emit(ledger, Event("other", MODEL, 2, "promoted", 1.0, "another version"))
+    emit(ledger, Event("other", MODEL, 2, 1.0, "another version", Promoted()))
     append(tmp_path / "spool", list(predictions(rows(2000, 2))))
     process = Process(tmp_path)
     started.append(process)
@@ -192,56 +194,60 @@ def test_a_sidecar_that_does_not_watch_is_light(
         ("WATCHKEEPER_VERSION", "seven", "WATCHKEEPER_VERSION='seven'"),
         ("WATCHKEEPER_DRIFT_POLICY", "{", "WATCHKEEPER_DRIFT_POLICY"),
         ("WATCHKEEPER_DRIFT_POLICY", '{"windw": 3}', "WATCHKEEPER_DRIFT_POLICY: .*windw"),
-        ("WATCHKEEPER_LEDGER_URL", "oracle://host", "no ledger is kept in oracle"),
+        ("WATCHKEEPER_LEDGER_URL", "oracle://host", "oracle is not supported"),
     ],
 )
-def test_a_setting_that_cannot_be_used_is_named(
+def test_the_error_names_an_invalid_setting(
     tmp_path: Path, started: list[Process], variable: str, value: str, message: str
 ) -> None:
     process = Process(tmp_path, **{variable: value})
     started.append(process)
     assert process.process.wait(30) == 2
-    assert re.search(message, process.said())
+    assert re.search(message, process.log())
 
 
-def test_a_port_in_use_is_named(tmp_path: Path, url: str, started: list[Process]) -> None:
+def test_the_error_names_a_port_that_is_in_use(
+    tmp_path: Path, url: str, started: list[Process]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
         process = Process(tmp_path, WATCHKEEPER_PORT=port, WATCHKEEPER_LEDGER_URL=url)
         started.append(process)
         assert process.process.wait(30) == 2
-    assert f"127.0.0.1:{port} (WATCHKEEPER_PORT)" in process.said()
+    assert f"127.0.0.1:{port} (WATCHKEEPER_PORT)" in process.log()
 
 
-def test_drift_in_the_spool_becomes_a_training_run(
+def test_drift_of_shipped_records_starts_a_training_run(
     tmp_path: Path, url: str, ledger: Ledger
 ) -> None:
     policy = DriftPolicy(window=200, every=50, minimum_labels=500, minimum_positives=20)
     make_version(tmp_path / "version", rows(2000, 1))
-    emit(ledger, Event("promoted", MODEL, 1, "promoted", 1.0, "the first"))
+    emit(ledger, Event("promoted", MODEL, 1, 1.0, "the first", Promoted()))
     calm = predictions(rows(500, 2))
-    drifted = predictions(rows(600, 3, stronger=15.0), first=500)
-    platform = Runs()
+    drifted = predictions(rows(600, 3, vibration_shift=15.0), first=500)
+    platform = FakePlatform()
     with running(
         tmp_path,
         url,
         lambda: platform,
         drift_policy=msgspec.to_builtins(policy),
-        retention={"days": 1e6},  # these machines ran in 1970
+        retention={"days": 1e6},  # the record times are in 1970
     ) as sidecar:
         append(tmp_path / "spool", [*calm, *drifted])
-        wait_for(lambda: (sidecar.state.view.get("episode") or {}).get("state"))
-        view = sidecar.state.view
-        assert view["episode"]["state"] == "waiting-for-labels"
-        assert platform.started == []
+        wait_for(lambda: sidecar.status.drift and sidecar.status.drift.episode)
+        drift = sidecar.status.drift
+        assert drift is not None
+        assert drift.episode is not None
+        assert drift.episode.state == "waiting-for-labels"
+        assert platform.created == []
         append(tmp_path / "spool", [*labels_for(drifted[:560], 1.0), *labels_for(calm)])
-        wait_for(lambda: platform.started)
-    (run,) = platform.started
+        wait_for(lambda: platform.created)
+    (run,) = platform.created
     assert run.name == f"{MODEL}-v1-a1"
     assert run.arguments()[:3] == [MODEL, "--run", f"{MODEL}-v1-a1"]
-    assert "torque" in run.trigger
+    assert "vibration" in run.trigger
     assert [a.run for a in attempts(ledger, MODEL)] == [run.name]
-    events = history(ledger, MODEL, kind="episode")
-    assert [e.details["state"] for e in events] == ["waiting-for-labels", "training"]
-    assert events[0].details["policy"]["window"] == 200
+    events = history(ledger, MODEL, kind=EpisodeChanged)
+    assert [e.details.state for e in events] == ["waiting-for-labels", "training"]
+    assert events[0].details.policy["window"] == 200
     assert spool(ledger) == (0, True)

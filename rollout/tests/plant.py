@@ -1,6 +1,7 @@
-"""A plant of pumps: versions in a real registry, and requests that end in a real ledger."""
+"""A plant of pumps: versions in a real registry, and requests in a real ledger."""
 
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +14,44 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from watchkeeper.contracts.answer import AnswerPolicy, Label, Risk, outputs_of
-from watchkeeper.contracts.policies import DriftPolicy, RolloutPolicy
-from watchkeeper.contracts.record import LabelRecord, Prediction
-from watchkeeper.contracts.signature import Column, Signature
-from watchkeeper.contracts.version import GATE_REPORT, Head, Lineage, Manifest, seal
+from watchkeeper.core.answer import AnswerPolicy, Label, Risk, outputs_of
+from watchkeeper.core.gate_report import Estimate, GateReport, Shift, write_report
+from watchkeeper.core.policies import DriftPolicy, RolloutPolicy
+from watchkeeper.core.record import LabelRecord, Prediction
+from watchkeeper.core.signature import Column, Signature
+from watchkeeper.core.version import Head, Lineage, Manifest, digest, seal
 from watchkeeper.ledger import Ledger
-from watchkeeper.ledger.store import SpoolState, ship
+from watchkeeper.ledger.events import highest_version
+from watchkeeper.ledger.records import store_records
+from watchkeeper.ledger.spools import SpoolState
 from watchkeeper.pipeline import load
-from watchkeeper.registry import GATE_TAG, Registry
+from watchkeeper.registry import DIGEST_TAG, FILES, GATE_TAG, RUN_TAG, Registry
+from watchkeeper.rollout.actions import Action
 from watchkeeper.rollout.controller import Controller
-from watchkeeper.rollout.offline import Versions
-from watchkeeper.rollout.steps import Step
+from watchkeeper.rollout.state import RolloutState, parse
+from watchkeeper.rollout.version_cache import VersionCache
 
 INPUTS = (Column("pressure", "FP64", "bar", 0, 100), Column("flow", "FP64", "l/s", 0, 100))
 ANSWER = AnswerPolicy((Label("failure", "probability"),), Risk("probability", 0.3, 0.7))
 POLICY = RolloutPolicy(step_seconds=4, minimum_requests=15, patience=60, watch_seconds=4)
 
 
-def build_version(folder: Path, model: str, seed: int = 0) -> None:
-    """Write the folder of a small but whole version."""
+def build_version(
+    folder: Path, model: str, seed: int = 0, judged: str = "", run: str = "run"
+) -> None:
+    """Write the folder of a small, complete version. ``judged`` is the score of the labels.
+
+    ``run`` is the name of its training run. Two runs make two contents.
+    """
     random = np.random.default_rng(seed)
     rows = pd.DataFrame(random.uniform(0, 100, (400, 2)), columns=["pressure", "flow"])
     fails = rows["pressure"] + random.normal(0, 15, len(rows)) > 60
     pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(rows, fails)
-    folder.mkdir()
+    folder.mkdir(parents=True)
     skops.io.dump(pipeline, folder / "probability.skops")
-    shift = {"on": "recent", "rows": 400, "mean": {"value": 0.0, "low": -0.1, "high": 0.1}}
-    (folder / GATE_REPORT).write_bytes(msgspec.json.encode({"score_shift": {"probability": shift}}))
+    shift = Shift("recent", 400, Estimate(0.0, -0.1, 0.1))
+    report = GateReport(True, "", 0.5, [], {}, {}, score_shift={"probability": shift})
+    write_report(folder, report)
     manifest = Manifest(
         model=model,
         signature=Signature(INPUTS, outputs_of(("probability",), ANSWER)),
@@ -48,15 +59,36 @@ def build_version(folder: Path, model: str, seed: int = 0) -> None:
         answer=ANSWER,
         drift=DriftPolicy(),
         rollout=POLICY,
-        lineage=Lineage("run", "0" * 64, 400, 400, "test", {}, "a test", 0.0),
+        lineage=Lineage(run, "0" * 64, 400, 400, "test", {}, "a test", 0.0),
+        judged=judged,
     )
     seal(folder, manifest)
 
 
-def register(registry: Registry, folder: Path, model: str) -> int:
-    """Register a version, with its gate passed, as candidate."""
+def train(registry: Registry, ledger: Ledger, folder: Path, model: str, run: str) -> int:
+    """Register a version that passed its gate, as candidate, as a training run does."""
     client = registry.client
-    if not registry.versions(model):
+    experiment = client.get_experiment_by_name(model)
+    experiment_id = experiment.experiment_id if experiment else client.create_experiment(model)
+    info = client.create_run(experiment_id).info
+    client.log_artifacts(info.run_id, str(folder), FILES)
+    client.set_tag(info.run_id, DIGEST_TAG, digest(folder))
+    version = registry.create_version(
+        model,
+        f"{info.artifact_uri}/{FILES}",
+        info.run_id,
+        tags={RUN_TAG: run, DIGEST_TAG: digest(folder), GATE_TAG: "passed"},
+        once=RUN_TAG,
+        above=highest_version(ledger, model),
+    ).version
+    registry.set_alias(model, "candidate", version)
+    return version
+
+
+def register(registry: Registry, folder: Path, model: str) -> int:
+    """Register a version that passed its gate, as candidate, by hand: MLflow counts."""
+    client = registry.client
+    if not client.search_registered_models(f"name='{model}'"):
         client.create_registered_model(model)
     run = client.create_run("0")
     client.log_artifacts(run.info.run_id, str(folder), "model")
@@ -75,33 +107,41 @@ class Plant:
         self.now = 1_000_000.0
         self.slow: dict[int, float] = {}
         self.skewed: dict[int, float] = {}
-        self.unanswered: dict[int, float] = {}  # the share that the gateway repeats on another one
+        self.unanswered: dict[
+            int, float
+        ] = {}  # the share that the gateway repeats on another version
         self.labelled = False
         self.shipping = True
         self._random = np.random.default_rng(7)
         self.restart()
 
     def register(self, seed: int = 0) -> int:
-        """Register a new version, fitted on other rows for another seed."""
-        folder = self.folder / f"built-{uuid.uuid4().hex}"
-        build_version(folder, self.model, seed)
+        """Register a new version. Another seed fits it on other rows."""
+        folder, run = self.build(seed)
+        return train(self.registry, self.ledger, folder, self.model, run)
+
+    def build(self, seed: int = 0) -> tuple[Path, str]:
+        """Build a new version; return its folder and the name of its run."""
+        run = uuid.uuid4().hex
+        folder = self.folder / f"built-{run}"
+        build_version(folder, self.model, seed, run=run)
         self.offline = load(folder)
-        return register(self.registry, folder, self.model)
+        return folder, run
 
     def restart(self) -> None:
-        """Put a new controller in the place of the one that was killed."""
+        """Replace the controller, as after a kill."""
         self.controller = Controller(
             self.model,
             self.platform,  # type: ignore[arg-type]
             self.registry,
             self.ledger,
-            Versions(self.registry, self.model, self.folder / uuid.uuid4().hex),
+            VersionCache(self.registry, self.model, self.folder / uuid.uuid4().hex),
             clock=lambda: self.now,
             monotonic=lambda: self.now,
         )
 
-    def turn(self) -> Step | None:
-        """Let half a second pass, and the controller take a turn."""
+    def turn(self) -> Action | None:
+        """Let half a second pass, then take a turn of the controller."""
         self.platform.pass_time()
         if self.shipping:
             self.serve(0.5)
@@ -109,7 +149,7 @@ class Plant:
         return self.controller.turn()
 
     def serve(self, seconds: float) -> None:
-        """Answer and ship the requests of the next seconds."""
+        """Answer the requests of the next seconds and store them in the ledger."""
         weights = self.platform.written.weights if self.platform.written else {}
         count = int(100 * seconds)
         versions = sorted(weights)
@@ -132,14 +172,14 @@ class Plant:
             until = self.now + seconds
             spool = SpoolState(f"{self.model}-{version}", self.model, version, until)
             predictions = [p for p in made if p.version == version]
-            ship(self.ledger, predictions, self._labels(predictions), spool)
+            store_records(self.ledger, predictions, self._labels(predictions), spool)
 
     def request(self, version: int) -> Prediction:
         """Make one answered request."""
         inputs = {c.name: [50.0] for c in INPUTS}
         return self._prediction(version, 0.5, protocol="http", time=self.now, inputs=inputs)
 
-    def _prediction(self, version: int, score: float, **said: Any) -> Prediction:
+    def _prediction(self, version: int, score: float, **fields: Any) -> Prediction:
         latency = float(self._random.lognormal(np.log(0.002), 0.3))
         return Prediction(
             id=uuid.uuid4().hex,
@@ -151,11 +191,11 @@ class Plant:
             status="OK",
             rows=1,
             outputs={"probability": [score + self.skewed.get(version, 0.0)]},
-            **said,
+            **fields,
         )
 
     def _attempts(self, one: Prediction, versions: list[int]) -> list[Prediction]:
-        """Let the gateway repeat elsewhere what a version does not answer."""
+        """Repeat on another version what a version does not answer, as the gateway does."""
         share = self.unanswered.get(one.version)
         others = [v for v in versions if v != one.version]
         if share is None or not others or self._random.random() >= share:
@@ -171,3 +211,18 @@ class Plant:
             for p in predictions
             for failed in [p.inputs["pressure"][0] > 60]
         ]
+
+
+def state(plant: Plant) -> RolloutState:
+    """Return the state of the rollout."""
+    route = plant.platform.written
+    return parse(route.state) if route else RolloutState()
+
+
+def run(plant: Plant, until: Callable[[], bool], turns: int = 200) -> None:
+    """Take turns until a condition holds."""
+    for _ in range(turns):
+        if until():
+            return
+        plant.turn()
+    raise AssertionError(f"not within {turns} turns: {state(plant)}")

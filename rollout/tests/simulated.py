@@ -1,4 +1,4 @@
-"""A world in memory that keeps its promises to the controller, and breaks where it is told to."""
+"""Registry, platform and ledger in memory, which fail where a test says so."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,16 +6,24 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from watchkeeper.contracts.policies import RolloutPolicy
-from watchkeeper.ledger.events import Event
-from watchkeeper.platforms import Asks, PlatformError, Route, Serving
-from watchkeeper.registry import GATE_TAG, RegistryError
-from watchkeeper.rollout.act import act
-from watchkeeper.rollout.decide import decide
+from watchkeeper.core.events import Event
+from watchkeeper.core.policies import RolloutPolicy
+from watchkeeper.platforms import PlatformError, RolloutCommands, Route, ServingStatus
+from watchkeeper.registry import (
+    AGAIN_TAG,
+    DIGEST_TAG,
+    GATE_TAG,
+    NO_DIGEST,
+    REUSED_TAG,
+    ROLLOUT_TAG,
+    RegistryError,
+)
+from watchkeeper.registry.errors import NOT_FOUND
+from watchkeeper.rollout.actions import Action, carry_out
 from watchkeeper.rollout.evidence import Evidence, Sample, Skew
-from watchkeeper.rollout.state import State, parse
-from watchkeeper.rollout.steps import Step
-from watchkeeper.rollout.world import World
+from watchkeeper.rollout.observed import ObservedState
+from watchkeeper.rollout.phases import decide, version_in_question
+from watchkeeper.rollout.state import RolloutState, parse
 
 MODEL = "pump-failure"
 POLICY = RolloutPolicy(
@@ -29,32 +37,78 @@ class MemoryRegistry:
     def __init__(self) -> None:
         self.alias: dict[str, int] = {}
         self.tags: dict[int, dict[str, str]] = {}
+        self.foreign: set[int] = set()  # versions that no training run has registered
         self.up = True
 
-    def register(self, version: int, gate: str = "passed") -> None:
-        self.tags[version] = {GATE_TAG: gate}
+    def register(self, version: int, gate: str = "passed", content: str = "") -> None:
+        """Register a version; its content is that of its number if none is given."""
+        self.tags[version] = {GATE_TAG: gate, DIGEST_TAG: content or f"content {version}"}
         if gate == "passed":
             self.alias["candidate"] = version
 
-    def set_alias(self, _model: str, alias: str, version: int) -> None:
-        self._check()
+    def register_again(self, _model: str, version: int, content: str, above: int) -> None:
+        self._check(version)
+        self.tags[version][DIGEST_TAG] = content
+        if any(tags.get(AGAIN_TAG) == content for tags in self.tags.values()):
+            return
+        new = {DIGEST_TAG: content, AGAIN_TAG: content, REUSED_TAG: str(version)}
+        kept = {k: v for k, v in self.tags[version].items() if k != ROLLOUT_TAG}
+        self.tags[above + 1] = {**kept, **new}
+
+    def delete_model(self) -> None:
+        """Delete the registered model by hand."""
+        self.tags.clear()
+        self.alias.clear()
+
+    def delete_version(self, version: int) -> None:
+        """Delete a version by hand. MLflow deletes its aliases, too."""
+        self.tags.pop(version, None)
+        self.alias = {alias: v for alias, v in self.alias.items() if v != version}
+
+    def move_production(self, version: int) -> None:
+        """Point the alias at a version, which no run of this simulation has registered before."""
+        self.tags.setdefault(version, {DIGEST_TAG: f"content {version}"})
+        self.alias["production"] = version
+
+    def add_foreign(self, version: int, alias: str) -> None:
+        """Register a version that is not one of Watchkeeper."""
+        self.tags[version] = {DIGEST_TAG: NO_DIGEST}
+        self.foreign.add(version)
         self.alias[alias] = version
 
-    def drop_alias(self, _model: str, alias: str) -> None:
+    def replace(self, version: int, content: str, alias: str) -> None:
+        """Delete the model, and register other content under a number of its own."""
+        self.delete_model()
+        self.register(version, content=content)
+        self.alias = {alias: version}
+
+    def replace_by_foreign(self, version: int) -> None:
+        """Delete the model, and register something under a number of its own, as production."""
+        self.delete_model()
+        self.tags[version] = {DIGEST_TAG: NO_DIGEST}
+        self.alias = {"production": version}
+
+    def set_alias(self, _model: str, alias: str, version: int) -> None:
+        self._check(version)
+        self.alias[alias] = version
+
+    def delete_alias(self, _model: str, alias: str) -> None:
         self._check()
         self.alias.pop(alias, None)
 
-    def tag(self, _model: str, version: int, key: str, value: str) -> None:
-        self._check()
+    def set_tag(self, _model: str, version: int, key: str, value: str) -> None:
+        self._check(version)
         self.tags[version][key] = value
 
-    def _check(self) -> None:
+    def _check(self, version: int | None = None) -> None:
         if not self.up:
             raise RegistryError("the registry is down")
+        if version is not None and version not in self.tags:
+            raise RegistryError(f"there is no version {version}", NOT_FOUND)
 
 
 class MemoryPlatform:
-    """Serving that takes some turns to be ready, and a gateway that confirms some turns late."""
+    """Servers that are ready after some turns, and a gateway that confirms some turns late."""
 
     def __init__(
         self, turns_to_ready: int = 2, turns_to_confirm: int = 1, turns_to_drain: int = 0
@@ -62,32 +116,36 @@ class MemoryPlatform:
         self.pods: dict[int, int] = {}
         self.draining: dict[int, int] = {}
         self.broken: set[int] = set()
+        self.digests: dict[int, str] = {}  # what the servers of a version fetched
         self.servers: dict[int, int] = {}
         self.wanted_servers = 1
         self.fetching = False
         self.written: Route | None = None
-        self.wants = Asks()
+        self.standing_commands = RolloutCommands()
         self.up = True
         self._turns_to_ready = turns_to_ready
         self._turns_to_confirm = turns_to_confirm
         self._turns_to_drain = turns_to_drain
         self._unconfirmed = 0
 
-    def serving(self, _model: str) -> dict[int, Serving]:
+    def serving(self, _model: str) -> dict[int, ServingStatus]:
         self._check()
         return {
             version: msgspec.structs.replace(
                 self._condition(version),
                 outdated=self.servers.get(version, 1) != self.wanted_servers,
+                digest=self.digests.get(version, ""),
             )
             for version in self.pods
         }
 
-    def serve(self, _model: str, version: int) -> None:
+    def serve(self, _model: str, version: int, digest: str = "") -> None:
         self._check()
         if version in self.draining:
             self.retire(_model, version)
         else:
+            if version not in self.pods:
+                self.digests[version] = digest
             self.pods.setdefault(version, self._turns_to_ready)
             self.servers[version] = self.wanted_servers
 
@@ -114,21 +172,34 @@ class MemoryPlatform:
             self._unconfirmed = self._turns_to_confirm
         self.written = route
 
+    def edit(self, weights: dict[int, int]) -> None:
+        """Change the weights by hand, if all versions are served; the gateway takes them."""
+        if self.written is not None and weights.keys() <= self.pods.keys():
+            self.written = Route(weights, self.written.state)
+
+    def delete_route(self) -> None:
+        self.written = None
+
     def confirmed(self, _model: str) -> bool:
         return self.written is not None and self._unconfirmed == 0
 
-    def asks(self, _model: str) -> Asks:
-        return self.wants
-
-    def ask(self, _model: str, change: Callable[[Asks], Asks]) -> None:
+    def reconcile(self, _model: str) -> None:
         self._check()
-        self.wants = change(self.wants)
+
+    def commands(self, _model: str) -> RolloutCommands:
+        return self.standing_commands
+
+    def change_commands(
+        self, _model: str, change: Callable[[RolloutCommands], RolloutCommands]
+    ) -> None:
+        self._check()
+        self.standing_commands = change(self.standing_commands)
 
     def acquire(self, _lease: str) -> bool:
         return True
 
     def release(self, _lease: str) -> None:
-        """Nobody else wants it."""
+        """No other process wants it."""
 
     def pass_time(self) -> None:
         passed = 0 if self.fetching else 1
@@ -140,16 +211,16 @@ class MemoryPlatform:
         if version in self.pods:
             self.pods[version] = 2 + self._turns_to_ready
 
-    def _condition(self, version: int) -> Serving:
+    def _condition(self, version: int) -> ServingStatus:
         if version in self.draining:
-            return Serving(version, "retiring", "it is on its way out")
+            return ServingStatus(version, "retiring", "it drains")
         if version in self.broken:
-            return Serving(version, "failed", "its example is answered otherwise")
+            return ServingStatus(version, "failed", "its example has another answer")
         if self.pods.get(version) == 0:
-            return Serving(version, "ready")
+            return ServingStatus(version, "ready")
         if self.fetching:
-            return Serving(version, "waiting", "the registry does not answer")
-        return Serving(version, "starting")
+            return ServingStatus(version, "waiting", "the registry does not answer")
+        return ServingStatus(version, "starting")
 
     def _check(self) -> None:
         if not self.up:
@@ -157,9 +228,10 @@ class MemoryPlatform:
 
 
 class Simulation:
-    """Registry, platform, ledger and clock, and a controller that takes turns between them.
+    """Registry, platform, ledger and clock, and the decisions of a controller.
 
-    ``quality`` says what traffic shows about a version: "good", "slow" or "failing".
+    ``quality`` is what the evidence shows about a version: "good" (the default), "slow", "failing",
+    or "bad-in-production" (slow with all traffic).
     """
 
     def __init__(self, policy: RolloutPolicy = POLICY, **platform: int) -> None:
@@ -171,87 +243,115 @@ class Simulation:
         self.traffic = True
         self.now = 1000.0
         self.events: dict[str, Event] = {}
-        self.steps: list[Step] = []
-        self.before: dict[int, int] = {}
+        self.actions: list[Action] = []
+        self.weights_before: dict[int, int] = {}
 
     @property
-    def state(self) -> State:
+    def state(self) -> RolloutState:
         route = self.platform.written
-        return parse(route.state) if route else State()
+        return parse(route.state) if route else RolloutState()
 
     @property
     def weights(self) -> dict[int, int]:
         return self.platform.written.weights if self.platform.written else {}
 
     def forget(self) -> None:
-        """Forget the steps taken so far."""
-        self.steps.clear()
-        self.before = self.weights
+        """Forget the actions so far."""
+        self.actions.clear()
+        self.weights_before = self.weights
 
     def kinds(self) -> list[tuple[str, int | None]]:
         return [(e.kind, e.version) for e in sorted(self.events.values(), key=lambda e: e.time)]
 
-    def look(self) -> World:
+    def observe(self) -> ObservedState:
         state = self.state
         if self.ledger_up:
-            self.events.update({e.id: e for e in state.untold if e.id not in self.events})
-        evidence, blind = self._evidence(state) if self.ledger_up else (None, "the ledger is down")
-        return World(
+            self.events.update({e.id: e for e in state.pending_events if e.id not in self.events})
+        evidence = self._evidence(state) if self.ledger_up else None
+        observed = ObservedState(
             model=MODEL,
+            now=self.now,
+            policy=self.policy,
             aliases=dict(self.registry.alias) if self.registry.up else None,
             tags=msgspec.to_builtins(self.registry.tags) if self.registry.up else {},
             serving=self.platform.serving(MODEL),
             route=self.platform.written,
             state=state,
             confirmed=self.platform.confirmed(MODEL),
-            asks=self.platform.wants,
+            commands=self.platform.standing_commands,
             evidence=evidence,
-            blind=blind,
-            told=all(e.id in self.events for e in state.untold),
+            evidence_error="" if self.ledger_up else "the ledger is down",
+            published=all(e.id in self.events for e in state.pending_events),
+            promoted=self._promoted() if self.platform.written is None else None,
+            first_digests=self._first_digests() if self.ledger_up else {},
+            highest=self._highest() if self.ledger_up else None,
+        )
+        is_foreign = version_in_question(observed) in self.registry.foreign
+        return msgspec.structs.replace(
+            observed, version_error="it has no manifest" if is_foreign else ""
         )
 
-    def turn(self, fail: Callable[[], None] = lambda: None) -> Step | None:
-        """Take one turn; ``fail`` runs between decision and act, and may raise."""
+    def train_again(self) -> None:
+        """Delete the model by hand, and register a version as a training run does."""
+        self.registry.delete_model()
+        self.registry.register(self._highest() + 1)
+
+    def _promoted(self) -> int | None:
+        """Return what was promoted last, as a ledger that answers has it."""
+        promoted = [version for kind, version in self.kinds() if kind == "promoted"]
+        return promoted[-1] if promoted else None
+
+    def turn(self, fail: Callable[[], None] = lambda: None) -> Action | None:
+        """Take one turn. ``fail`` runs between the decision and the action, and may raise."""
         self.now += 0.5
         self.platform.pass_time()
+        if self.platform.written is None and not self.ledger_up:
+            return None
         try:
-            step = decide(self.look(), self.policy, self.now)
+            action = decide(self.observe())
             fail()
-            act(step, MODEL, self.platform, self.registry)  # type: ignore[arg-type]
+            carry_out(action, MODEL, self.platform, self.registry)  # type: ignore[arg-type]
         except (PlatformError, RegistryError):
             return None
-        self.steps.append(step)
-        return step
+        self.actions.append(action)
+        return action
 
     def run(self, until: Callable[["Simulation"], Any], turns: int = 400) -> None:
         for _ in range(turns):
             if until(self):
                 return
             self.turn()
-        raise AssertionError(f"not within {turns} turns: {self.state}, {self.steps[-3:]}")
+        raise AssertionError(f"not within {turns} turns: {self.state}, {self.actions[-3:]}")
 
     def settle(self) -> None:
-        """Run until nothing is left to do."""
+        """Run until there is nothing to do."""
         quiet = 0
         for _ in range(1000):
             changed = self.turn()
             quiet = quiet + 1 if type(changed).__name__ == "Wait" else 0
             if quiet >= 20 and self.state.phase == "steady":
                 return
-        raise AssertionError(f"never settled: {self.state}, {self.steps[-3:]}")
+        raise AssertionError(f"never settled: {self.state}, {self.actions[-3:]}")
 
-    def _evidence(self, state: State) -> tuple[Evidence | None, str]:
+    def _first_digests(self) -> dict[int, str]:
+        found: dict[int, str] = {}
+        for event in sorted(self.events.values(), key=lambda e: e.time):
+            if event.version is not None and (digest := getattr(event.details, "digest", "")):
+                found.setdefault(event.version, digest)
+        return found
+
+    def _highest(self) -> int:
+        return max((e.version or 0 for e in self.events.values()), default=0)
+
+    def _evidence(self, state: RolloutState) -> Evidence | None:
         if state.since is None or state.phase not in ("canary", "watching"):
-            return None, ""
+            return None
         seconds = self.now - state.since
-        return (
-            Evidence(
-                new=self._sample(state.new, seconds, self.weights.get(state.new, 0)),
-                stable=self._sample(state.old, max(seconds, 6), 100 - state.step or 50),
-                seconds=seconds,
-                skew=Skew(50, 1e-9),
-            ),
-            "",
+        return Evidence(
+            new=self._sample(state.new, seconds, self.weights.get(state.new, 0)),
+            stable=self._sample(state.old, max(seconds, 6), 100 - state.canary_percent or 50),
+            seconds=seconds,
+            skew=Skew(50, 1e-9),
         )
 
     def _sample(self, version: int, seconds: float, percent: int) -> Sample:
@@ -270,7 +370,7 @@ class Simulation:
 
 
 def first_version(**options: Any) -> Simulation:
-    """Return a world in which version 1 is in production."""
+    """Return a simulation in which version 1 is production."""
     simulation = Simulation(**options)
     simulation.registry.register(1)
     simulation.settle()

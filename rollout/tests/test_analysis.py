@@ -1,4 +1,4 @@
-"""Bounds against numbers worked out by hand, and verdicts for versions that are good or bad."""
+"""Bounds against known numbers, and verdicts about good and bad versions."""
 
 import math
 from typing import Any
@@ -10,23 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from watchkeeper.contracts.policies import RolloutPolicy
-from watchkeeper.rollout.analysis import (
-    ALPHA,
-    CHECKS,
-    judge_step,
-    judge_watch,
-    level,
-    protocols_in_use,
-)
+from watchkeeper.core.policies import RolloutPolicy, override
+from watchkeeper.rollout.analysis import judge_step, judge_watch, protocols_in_use
+from watchkeeper.rollout.checks import CHECKS, count_comparisons
+from watchkeeper.rollout.checks.base import ALPHA, Look
 from watchkeeper.rollout.evidence import Evidence, Sample, Skew
 from watchkeeper.rollout.intervals import (
-    auc,
     quantile,
-    quantile_above,
-    quantile_below,
-    rate_above,
-    rate_below,
+    quantile_lower_bound,
+    quantile_upper_bound,
+    rate_lower_bound,
+    rate_upper_bound,
 )
 
 POLICY = RolloutPolicy(step_seconds=6, minimum_requests=25, watch_seconds=8)
@@ -48,49 +42,59 @@ def evidence(new: Sample, stable: Sample | None = None, **fields: Any) -> Eviden
     )
 
 
-def test_no_error_of_ten_bounds_the_rate_by_one_minus_the_tenth_root() -> None:
-    assert rate_below(0, 10, 0.05) == pytest.approx(1 - 0.05 ** (1 / 10))
-    assert rate_above(10, 10, 0.05) == pytest.approx(0.05 ** (1 / 10))
-    assert (rate_above(0, 10, 0.05), rate_below(10, 10, 0.05)) == (0.0, 1.0)
+def test_bounds_of_a_rate() -> None:
+    assert rate_upper_bound(0, 10, 0.05) == pytest.approx(1 - 0.05 ** (1 / 10))
+    assert rate_lower_bound(10, 10, 0.05) == pytest.approx(0.05 ** (1 / 10))
+    assert (rate_lower_bound(0, 10, 0.05), rate_upper_bound(10, 10, 0.05)) == (0.0, 1.0)
     # Clopper and Pearson for 3 of 20, both sides at 2.5 %
-    assert rate_above(3, 20, 0.025) == pytest.approx(0.0321, abs=1e-4)
-    assert rate_below(3, 20, 0.025) == pytest.approx(0.3789, abs=1e-4)
+    assert rate_lower_bound(3, 20, 0.025) == pytest.approx(0.0321, abs=1e-4)
+    assert rate_upper_bound(3, 20, 0.025) == pytest.approx(0.3789, abs=1e-4)
 
 
-def test_ranks_of_the_bounds_are_those_of_the_binomial_distribution() -> None:
+def test_bounds_of_a_quantile_have_the_ranks_of_the_binomial_distribution() -> None:
     rising = np.arange(1.0, 11.0)  # the value is its rank
     # P(at most 1 of 10 below the median) = 11/1024
-    assert quantile_above(rising, 0.5, 11 / 1024) == 2
-    assert quantile_above(rising, 0.5, 10.9 / 1024) == 1
-    assert quantile_below(rising, 0.5, 11 / 1024) == 9
-    assert quantile_above(rising, 0.5, 0.9 / 1024) is None
-    assert quantile_below(rising, 0.9, 0.9**10) == 10
-    assert quantile_below(rising, 0.9, 0.9**10 - 1e-9) is None
-    assert quantile_above(np.array([]), 0.5, 0.5) is None
+    assert quantile_lower_bound(rising, 0.5, 11 / 1024) == 2
+    assert quantile_lower_bound(rising, 0.5, 10.9 / 1024) == 1
+    assert quantile_upper_bound(rising, 0.5, 11 / 1024) == 9
+    assert quantile_lower_bound(rising, 0.5, 0.9 / 1024) is None
+    assert quantile_upper_bound(rising, 0.9, 0.9**10) == 10
+    assert quantile_upper_bound(rising, 0.9, 0.9**10 - 1e-9) is None
+    assert quantile_lower_bound(np.array([]), 0.5, 0.5) is None
     assert (quantile(rising, 0.5), quantile(rising, 0.9), quantile(rising, 0.01)) == (5, 9, 1)
 
 
 @pytest.mark.parametrize("q", [0.5, 0.9])
-def test_the_bounds_of_a_quantile_hold_as_often_as_they_say(q: float) -> None:
+def test_bounds_of_a_quantile_hold_at_their_level(q: float) -> None:
     random = np.random.default_rng(3)
     truth = -math.log(1 - q)
     drawn = np.sort(random.exponential(1.0, (4000, 40)), axis=1)
-    above = [quantile_above(row, q, 0.1) for row in drawn]
-    below = [quantile_below(row, q, 0.1) for row in drawn]
+    above = [quantile_lower_bound(row, q, 0.1) for row in drawn]
+    below = [quantile_upper_bound(row, q, 0.1) for row in drawn]
     assert sum(b > truth for b in above if b is not None) / 4000 < 0.115
     assert sum(b < truth for b in below if b is not None) / 4000 < 0.115
 
 
-def test_levels_of_all_looks_of_all_checks_add_up_to_alpha() -> None:
-    total = sum(CHECKS * 2 * level(n, 2) for n in range(1, 200_000))
+def test_levels_of_all_looks_of_all_comparisons_add_up_to_alpha() -> None:
+    look = Look(evidence(sample(2, 30)), POLICY, "step", count_comparisons(POLICY))
+    total = sum(look.comparisons * 2 * look.level(n, 2) for n in range(1, 200_000))
     assert total == pytest.approx(ALPHA, rel=1e-4)
 
 
-def test_the_auc_counts_ordered_pairs_and_half_of_the_ties() -> None:
-    value, variance = auc(np.array([3.0, 2.0]), np.array([1.0, 2.0]))
-    assert value == (1 + 1 + 1 + 0.5) / 4
-    assert variance > 0
-    assert auc(np.ones(5), np.zeros(5)) == (1.0, pytest.approx(0.25 / 25))
+def test_the_budget_is_divided_by_the_comparisons_of_the_list_of_checks() -> None:
+    assert count_comparisons(POLICY) == 2 + 2 * 2 + 0 + 1 + 1
+    assert count_comparisons(override(POLICY, {"latency_quantile": 0.5})) == 6
+
+
+def test_no_check_makes_more_comparisons_than_it_declares() -> None:
+    random = np.random.default_rng(0)
+    labelled = np.column_stack([random.normal(size=100), np.arange(100) % 2])
+    both = [sample(v, 270, scores={"p": random.normal(size=60)}, labelled=labelled) for v in (2, 1)]
+    found = evidence(*both, gate_shift={"p": 0.0})
+    look = Look(found, POLICY, "step", count_comparisons(POLICY))
+    for check in CHECKS:
+        uncertain = [r for r in check.run(look) if not r.reason.startswith("skew")]
+        assert len(uncertain) == check.comparisons(POLICY), check
 
 
 def test_an_equal_version_passes() -> None:
@@ -99,7 +103,7 @@ def test_an_equal_version_passes() -> None:
     assert found.observations["http errors"] == {"new": [0, 30], "stable": [0, 270]}
 
 
-def test_a_slow_version_fails_by_a_number_that_can_be_read() -> None:
+def test_a_slow_version_fails_and_the_reason_has_the_numbers() -> None:
     slow = {"http": times(30) + 0.04, "grpc": times(30)}
     found = judge_step(evidence(sample(2, 30, latencies=slow)), POLICY)
     assert found.verdict == "fail"
@@ -107,12 +111,12 @@ def test_a_slow_version_fails_by_a_number_that_can_be_read() -> None:
     assert "grpc" not in found.reason
 
 
-def test_slower_but_below_the_floor_is_no_failure() -> None:
+def test_a_slower_version_below_the_floor_passes() -> None:
     slower = {"http": times(300) + 0.006, "grpc": times(300)}
     assert judge_step(evidence(sample(2, 300, latencies=slower)), POLICY).verdict == "pass"
 
 
-def test_a_few_slow_answers_prove_nothing_and_are_not_passed_either() -> None:
+def test_a_few_slow_answers_are_inconclusive() -> None:
     few = {"http": times(5) + 0.04, "grpc": times(30)}
     assert judge_step(evidence(sample(2, 5, latencies=few)), POLICY).verdict == "inconclusive"
     some = {"http": np.append(times(22), np.full(8, 0.05)), "grpc": times(30)}
@@ -120,7 +124,7 @@ def test_a_few_slow_answers_prove_nothing_and_are_not_passed_either() -> None:
     assert (found.verdict, "latency at 0.9" in found.reason) == ("inconclusive", True)
 
 
-def test_errors_fail_once_they_are_certainly_more_than_stables() -> None:
+def test_errors_fail_when_they_are_certainly_more_than_those_of_stable() -> None:
     def judged(failed: int, answered: int) -> str:
         new = sample(2, answered, errors={"http": failed})
         return judge_step(evidence(new), POLICY).verdict
@@ -132,7 +136,7 @@ def test_errors_fail_once_they_are_certainly_more_than_stables() -> None:
     assert judged(25, 0) == "fail"
 
 
-def test_errors_that_both_have_are_nobodys() -> None:
+def test_errors_that_both_versions_have_pass() -> None:
     stable = sample(1, 270, errors={"http": 30, "grpc": 30})
     new = sample(2, 30, errors={"http": 3, "grpc": 3})
     assert judge_step(evidence(new, stable), POLICY).verdict == "pass"
@@ -145,7 +149,7 @@ def test_a_certain_failure_does_not_wait_for_the_end_of_the_step() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "reason"),
     [
         ({"seconds": 5.9}, "of 6 s seen"),
         ({"skew": None}, "offline"),
@@ -155,13 +159,13 @@ def test_a_certain_failure_does_not_wait_for_the_end_of_the_step() -> None:
         ({"new": Sample(2), "stable": Sample(1)}, "no traffic"),
     ],
 )
-def test_what_a_step_still_lacks_is_said(changes: dict[str, Any], said: str) -> None:
+def test_the_reason_says_what_a_step_still_waits_for(changes: dict[str, Any], reason: str) -> None:
     found = judge_step(evidence(**{"new": sample(2, 30), **changes}), POLICY)
     assert found.verdict == "inconclusive"
-    assert said in found.reason
+    assert reason in found.reason
 
 
-def test_a_protocol_that_hardly_anybody_uses_is_not_waited_for() -> None:
+def test_a_step_does_not_wait_for_a_protocol_that_is_hardly_used() -> None:
     stable = Sample(1, {"http": times(300), "grpc": times(3)})
     assert protocols_in_use(stable) == {"http"}
     new = Sample(2, {"http": times(30)})
@@ -169,12 +173,12 @@ def test_a_protocol_that_hardly_anybody_uses_is_not_waited_for() -> None:
 
 
 @pytest.mark.parametrize("difference", [1e-4, float("nan"), float("inf")])
-def test_a_live_score_that_is_not_the_offline_one_fails(difference: float) -> None:
+def test_a_live_score_that_differs_from_the_offline_score_fails(difference: float) -> None:
     found = judge_step(evidence(sample(2, 30), skew=Skew(100, difference)), POLICY)
     assert found.verdict == "fail"
 
 
-def test_a_shift_is_held_against_what_the_gate_measured_and_only_grossly() -> None:
+def test_a_shift_fails_only_if_it_grossly_contradicts_the_gate() -> None:
     random = np.random.default_rng(0)
 
     def judged(mean: float, gate: float) -> str:
@@ -188,7 +192,7 @@ def test_a_shift_is_held_against_what_the_gate_measured_and_only_grossly() -> No
     assert judged(float("nan"), 0.0) == "fail"
 
 
-def test_each_of_several_scores_is_held_against_its_own_shift() -> None:
+def test_each_score_is_compared_with_its_own_shift() -> None:
     random = np.random.default_rng(0)
     usual = {"p": random.normal(0.2, 0.1, 500), "normality": random.normal(0.1, 0.05, 500)}
     moved = {**usual, "normality": usual["normality"] - 0.2}
@@ -202,7 +206,7 @@ def test_each_of_several_scores_is_held_against_its_own_shift() -> None:
     assert verdict(moved, {"p": 0.0, "normality": -0.2}) == "pass"
 
 
-def test_labels_decide_where_there_are_enough_of_them() -> None:
+def test_labels_decide_if_there_are_enough() -> None:
     random = np.random.default_rng(0)
 
     def labelled(n: int, separation: float) -> Any:
@@ -219,7 +223,7 @@ def test_labels_decide_where_there_are_enough_of_them() -> None:
     assert judged(40, 0.0, 4.0) == "pass"  # too few to tell
 
 
-def test_the_watch_acts_only_on_twice_the_limits() -> None:
+def test_the_watch_fails_only_beyond_twice_the_limits() -> None:
     def judged(median: float) -> str:
         new = Sample(2, {"http": times(300, median)})
         return judge_watch(evidence(new, seconds=3.0, skew=None), POLICY).verdict
@@ -229,11 +233,11 @@ def test_the_watch_acts_only_on_twice_the_limits() -> None:
     assert judged(0.040) == "fail"
 
 
-def test_a_promoted_version_that_nobody_reaches_is_not_approved() -> None:
+def test_a_promoted_version_without_requests_passes_only_if_there_were_none_before() -> None:
     unheard = Evidence(new=Sample(2), stable=sample(1, 270), seconds=8.0)
     assert judge_watch(unheard, POLICY).verdict == "inconclusive"
-    nobody_asks = Evidence(new=Sample(2), stable=Sample(1), seconds=8.0)
-    assert judge_watch(nobody_asks, POLICY).verdict == "pass"
+    no_requests = Evidence(new=Sample(2), stable=Sample(1), seconds=8.0)
+    assert judge_watch(no_requests, POLICY).verdict == "pass"
 
 
 latencies = st.dictionaries(
@@ -258,7 +262,7 @@ samples = st.builds(
 
 @settings(max_examples=60, deadline=None)
 @given(new=samples, stable=samples, seconds=st.floats(0, 10))
-def test_any_evidence_has_a_verdict_and_numbers_that_can_be_stored(
+def test_any_evidence_has_a_verdict_and_numbers_that_are_json(
     new: Sample, stable: Sample, seconds: float
 ) -> None:
     found = Evidence(new, stable, seconds, Skew(1, 0.0), {"p": 0.1})
@@ -269,7 +273,7 @@ def test_any_evidence_has_a_verdict_and_numbers_that_can_be_stored(
 
 
 def noisy_step(random: np.random.Generator, slow: float) -> str:
-    """Play a step at 10 % on a machine that stalls: looks every half second, 1.5 s behind."""
+    """Play a step at 10 % on a machine that stalls, with a look every half second."""
     arrival = np.sort(random.uniform(0, 60, random.poisson(100 * 60)))
     latency = random.lognormal(np.log(0.002), 0.4, len(arrival))
     latency += (random.random(len(arrival)) < 0.08) * random.exponential(0.03, len(arrival))
@@ -292,6 +296,6 @@ def noisy_step(random: np.random.Generator, slow: float) -> str:
 
 
 @pytest.mark.parametrize(("slow", "verdict"), [(0.0, "pass"), (0.04, "fail")])
-def test_a_noisy_machine_changes_no_verdict(slow: float, verdict: str) -> None:
+def test_a_noisy_machine_does_not_change_the_verdict(slow: float, verdict: str) -> None:
     random = np.random.default_rng(11)
     assert {noisy_step(random, slow) for _ in range(300)} == {verdict}

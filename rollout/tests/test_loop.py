@@ -1,4 +1,4 @@
-"""Several models side by side: what holds one must not hold another."""
+"""Several models in one process: a model that hangs must not delay another."""
 
 import os
 import signal
@@ -10,31 +10,31 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import free_port
+from free_ports import free_port
 from simulated import MODEL, Simulation, first_version
 from waiting import wait_for
 
 from watchkeeper.ledger import migrate
-from watchkeeper.platforms.local.home import Home, Installation, Ports, write_struct
+from watchkeeper.platforms.local.home import Home, LocalConfig, Ports, write_struct
 from watchkeeper.rollout import loop
+from watchkeeper.rollout.actions import Action, Wait
 from watchkeeper.rollout.metrics import Health
-from watchkeeper.rollout.steps import Step, Wait
 
 
 class Model:
-    """A model whose turns are a simulation's, until they hang."""
+    """A controller whose turns are those of a simulation."""
 
     def __init__(self, model: str, simulation: Simulation) -> None:
         self.model = model
         self.simulation = simulation
         self.turns = 0
 
-    def turn(self) -> Step | None:
+    def turn(self) -> Action | None:
         self.turns += 1
         return self.simulation.turn()
 
     def end(self) -> None:
-        """Hold nothing that others wait for."""
+        """There is no lease."""
 
 
 @pytest.mark.parametrize("call", ["serving", "serve", "set_route", "retire"])
@@ -76,14 +76,14 @@ def test_a_model_whose_turn_hangs_does_not_delay_the_rollback_of_another(
         running.join(30)
 
 
-def test_turns_in_progress_are_finished_at_the_end_and_then_let_go() -> None:
+def test_turns_in_progress_end_before_the_lease_is_released() -> None:
     begun, ended = threading.Event(), threading.Event()
     done: list[str] = []
 
     class Slow:
         model = MODEL
 
-        def turn(self) -> Step | None:
+        def turn(self) -> Action | None:
             begun.set()
             ended.wait()
             done.append("turn")
@@ -104,8 +104,8 @@ def test_the_process_leads_all_models_and_ends_even_while_the_registry_hangs(
 ) -> None:
     home = Home(tmp_path / "home")
     home.make()
-    installation = Installation(("pump", "press"), str(tmp_path), Ports(1, 2, 3, 4))
-    write_struct(home.installation_file, installation)
+    installation = LocalConfig(("pump", "press"), str(tmp_path), Ports(1, 2, 3, 4))
+    write_struct(home.config_file, installation)
     migrate(f"sqlite:///{tmp_path}/ledger.db")
     port, log = free_port(), tmp_path / "log"
     with socket.create_server(("127.0.0.1", 0)) as hanging, log.open("wb") as output:

@@ -1,25 +1,26 @@
-"""A real server process, started once for the tests that only ask it something."""
+"""A server process; most tests share one."""
 
 import atexit
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import a_version
 import httpx
 import pytest
+import sample_version
+from free_ports import free_ports
 from waiting import wait_for
 
-from watchkeeper.contracts import spool as layout
-from watchkeeper.contracts.record import Record, decode_line
+from watchkeeper.core import spool as layout
+from watchkeeper.core.record import Record, decode_line
 
 KEY = "a signing key"
 TOKEN = "a feedback token"
-STRAY = {  # settings of MLServer that must change nothing
+PROCESS_SECONDS = 300  # deadline for the end of a process; a busy machine is slow
+MLSERVER_VARIABLES = {  # must have no effect
     "MLSERVER_DEBUG": "true",
     "MLSERVER_PARALLEL_WORKERS": "2",
     "MLSERVER_CORS_SETTINGS": '{"allow_origins":["*"]}',
@@ -30,18 +31,7 @@ STRAY = {  # settings of MLServer that must change nothing
 }
 
 
-def free_ports(number: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(number)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
-
-
-HTTP = httpx.Client(timeout=60)  # one for all: making one takes 30 ms
+HTTP = httpx.Client(timeout=60)  # shared, because creating a client takes 30 ms
 atexit.register(HTTP.close)
 
 
@@ -53,11 +43,11 @@ class Server:
         self.log = home / "log"
         self.http_port, self.grpc_port, self.metrics_port = free_ports(3)
         self.url = f"http://127.0.0.1:{self.http_port}"
-        self.infer_url = f"{self.url}/v2/models/{a_version.MODEL}/infer"
+        self.infer_url = f"{self.url}/v2/models/{sample_version.MODEL}/infer"
         self.environment = {
             **os.environ,
-            "WATCHKEEPER_MODEL": a_version.MODEL,
-            "WATCHKEEPER_VERSION": str(a_version.VERSION),
+            "WATCHKEEPER_MODEL": sample_version.MODEL,
+            "WATCHKEEPER_VERSION": str(sample_version.VERSION),
             "WATCHKEEPER_MODEL_FOLDER": str(version),
             "WATCHKEEPER_SPOOL": str(self.spool),
             "WATCHKEEPER_SIGNING_KEY": KEY,
@@ -67,7 +57,7 @@ class Server:
             "WATCHKEEPER_METRICS_PORT": str(self.metrics_port),
             "WATCHKEEPER_DRAIN_SECONDS": "0.5",
             "WATCHKEEPER_BODY_SECONDS": "1",
-            **STRAY,
+            **MLSERVER_VARIABLES,
             **{f"WATCHKEEPER_{name.upper()}": str(value) for name, value in settings.items()},
         }
         self.process: subprocess.Popen[bytes] | None = None
@@ -99,21 +89,21 @@ class Server:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(timeout=60)
+        return self.process.wait(PROCESS_SECONDS)
 
     def records(self) -> list[Record]:
-        """All that is in whole lines of the spool, in order."""
+        """All records of the spool, in order."""
         records: list[Record] = []
         for number in layout.segments(self.spool):
-            content = layout.written(layout.segment_path(self.spool, number).read_bytes())
+            content = layout.written_part(layout.segment_path(self.spool, number).read_bytes())
             for line in content.split(b"\n")[:-1]:
                 records += decode_line(line)
         return records
 
     def last(self) -> Record:
-        """The newest record in a whole line of the spool."""
+        """The newest record of the spool."""
         for number in reversed(layout.segments(self.spool)):
-            content = layout.written(layout.segment_path(self.spool, number).read_bytes())
+            content = layout.written_part(layout.segment_path(self.spool, number).read_bytes())
             *whole, _ = content[-200_000:].split(b"\n")
             if whole:
                 return decode_line(whole[-1])[-1]
@@ -128,7 +118,7 @@ class Server:
 
 @pytest.fixture(scope="session")
 def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return a_version.make(tmp_path_factory.mktemp("versions") / "7")
+    return sample_version.create_version(tmp_path_factory.mktemp("versions") / "7")
 
 
 @pytest.fixture(scope="session")
@@ -144,7 +134,7 @@ Starter = Callable[..., Server]
 
 @pytest.fixture
 def start(version: Path, tmp_path: Path) -> Iterator[Starter]:
-    """Start servers of a test's own, with settings of its own."""
+    """Create servers with settings for one test."""
     started: list[Server] = []
 
     def starter(**settings: object) -> Server:

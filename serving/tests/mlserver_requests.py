@@ -1,7 +1,8 @@
-"""Requests as MLServer's own codecs make them, in a process of their own.
+"""Prints requests that MLServer's codecs create.
 
-MLServer registers the names of tritonclient's messages once more. Takes columns in JSON, gives
-for each way of making a request the JSON body and, in hex, the message.
+This runs in a process of its own, because MLServer and tritonclient register the same names of
+messages. The argument contains columns in JSON. The output contains, for each codec, the JSON body
+and the message in hexadecimal.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""Random signatures: names, categories, ranges and datatypes as awkward as they may be."""
+"""Random signatures with unusual names, categories, ranges and datatypes."""
 
 import random
 
-from watchkeeper.contracts.signature import Column
+from watchkeeper.core.signature import Column
 
 NAMES = (
     "temperature", "data", "name", "shape", "inputs", "a b", "é", "温度", "😀", "x" * 60, "1",
@@ -16,7 +16,7 @@ BOUNDS = (None, -(10.0**6), -1.0, -0.5, 0.0)
 
 
 def signature(seed: int) -> tuple[Column, ...]:
-    """One to seven columns."""
+    """Create one to seven columns."""
     chance = random.Random(seed)
     names = chance.sample(NAMES, chance.randint(1, 7))
     return tuple(_column(name, chance) for name in names)

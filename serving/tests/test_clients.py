@@ -1,4 +1,4 @@
-"""The clients that nobody here wrote, with their defaults, beyond what inference needs."""
+"""Clients of other projects work with their defaults."""
 
 import json
 import subprocess
@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import a_version
 import numpy as np
 import pytest
+import sample_version
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 from conftest import HTTP, Server
@@ -16,12 +16,12 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.utils import InferenceServerException
 from wire import call, http_body, post, send, tensors
 
-from watchkeeper.contracts.record import Prediction
+from watchkeeper.core.record import Prediction
 
 
 def inputs(triton: Any, columns: dict[str, list]) -> list[Any]:
     made = []
-    for column in a_version.COLUMNS:
+    for column in sample_version.COLUMNS:
         dtype = object if column.datatype == "BYTES" else None
         values = np.array(columns[column.name], dtype=dtype)
         tensor = triton.InferInput(column.name, [len(values)], column.datatype)
@@ -41,41 +41,43 @@ def triton(request: pytest.FixtureRequest, server: Server) -> Any:
 
 def test_tritonclient_infers_with_its_defaults(server: Server, triton: Any) -> None:
     module, client = triton
-    columns = a_version.rows(5, seed=9)
-    result = client.infer(a_version.MODEL, inputs(module, columns), request_id="mine")
+    columns = sample_version.rows(5, seed=9)
+    result = client.infer(sample_version.MODEL, inputs(module, columns), request_id="mine")
     expected = send(server, "json", tensors(columns)).outputs
-    assert result.as_numpy(a_version.SCORE).tolist() == expected[a_version.SCORE]
+    assert result.as_numpy(sample_version.SCORE).tolist() == expected[sample_version.SCORE]
     assert result.as_numpy("failure").tolist() == expected["failure"]
     assert [level.decode() for level in result.as_numpy("risk_level")] == expected["risk_level"]
 
 
-def test_tritonclient_gets_the_outputs_it_asks_for(triton: Any) -> None:
+def test_tritonclient_gets_requested_outputs(triton: Any) -> None:
     module, client = triton
-    asked = [module.InferRequestedOutput("failure")]
-    result = client.infer(a_version.MODEL, inputs(module, a_version.rows(2)), outputs=asked)
+    wanted = [module.InferRequestedOutput("failure")]
+    result = client.infer(
+        sample_version.MODEL, inputs(module, sample_version.rows(2)), outputs=wanted
+    )
     assert result.as_numpy("failure").shape == (2,)
     assert result.as_numpy("risk_level") is None
 
 
-def test_tritonclient_reads_the_refusal(triton: Any) -> None:
+def test_tritonclient_gets_the_error_message(triton: Any) -> None:
     module, client = triton
-    with pytest.raises(InferenceServerException, match="column 'type': missing"):
-        client.infer(a_version.MODEL, inputs(module, a_version.rows(1))[1:])
+    with pytest.raises(InferenceServerException, match="column 'grade': missing"):
+        client.infer(sample_version.MODEL, inputs(module, sample_version.rows(1))[1:])
 
 
-def test_tritonclient_asks_for_health_and_metadata(triton: Any) -> None:
+def test_tritonclient_reads_health_and_metadata(triton: Any) -> None:
     module, client = triton
     assert client.is_server_live()
     assert client.is_server_ready()
-    assert client.is_model_ready(a_version.MODEL)
-    assert client.is_model_ready(a_version.MODEL, "7")
+    assert client.is_model_ready(sample_version.MODEL)
+    assert client.is_model_ready(sample_version.MODEL, "7")
     as_json = {} if module is triton_http else {"as_json": True}
     assert client.get_server_metadata(**as_json)["name"] == "watchkeeper"
-    metadata = client.get_model_metadata(a_version.MODEL, **as_json)
+    metadata = client.get_model_metadata(sample_version.MODEL, **as_json)
     found = {tensor["name"]: tensor["datatype"] for tensor in metadata["inputs"]}
-    assert found == {column.name: column.datatype for column in a_version.COLUMNS}
+    assert found == {column.name: column.datatype for column in sample_version.COLUMNS}
     assert [tensor["name"] for tensor in metadata["outputs"]] == [
-        a_version.SCORE,
+        sample_version.SCORE,
         "failure",
         "risk_level",
     ]
@@ -83,60 +85,62 @@ def test_tritonclient_asks_for_health_and_metadata(triton: Any) -> None:
         client.get_model_metadata("another")
 
 
-def test_tritonclient_sees_the_repository_but_cannot_change_it(triton: Any) -> None:
+def test_tritonclient_can_read_but_not_change_the_repository(triton: Any) -> None:
     module, client = triton
     as_json = {} if module is triton_http else {"as_json": True}
     index = client.get_model_repository_index(**as_json)
     models = index if module is triton_http else index["models"]
     assert [(m["name"], m["version"], m["state"]) for m in models] == [
-        (a_version.MODEL, "7", "READY")
+        (sample_version.MODEL, "7", "READY")
     ]
     for change in (client.load_model, client.unload_model):
         with pytest.raises(InferenceServerException, match="one version"):
-            change(a_version.MODEL)
-    assert client.is_model_ready(a_version.MODEL)
+            change(sample_version.MODEL)
+    assert client.is_model_ready(sample_version.MODEL)
 
 
-def test_health_has_the_bodies_that_the_kserve_client_reads(server: Server) -> None:
+def test_health_bodies_are_those_of_the_kserve_client(server: Server) -> None:
     assert HTTP.get(f"{server.url}/v2/health/live").json() == {"live": True}
     assert HTTP.get(f"{server.url}/v2/health/ready").json() == {"ready": True}
-    assert HTTP.get(f"{server.url}/v2/models/{a_version.MODEL}/ready").json()["ready"] is True
+    assert HTTP.get(f"{server.url}/v2/models/{sample_version.MODEL}/ready").json()["ready"] is True
     assert HTTP.get(f"{server.url}/v2/models/another/ready").status_code == 404
 
 
-def test_metadata_tells_units_ranges_and_categories(server: Server) -> None:
-    metadata = HTTP.get(f"{server.url}/v2/models/{a_version.MODEL}/versions/7").json()
-    told = {tensor["name"]: tensor.get("parameters") for tensor in metadata["inputs"]}
-    assert told["torque"] == {"unit": "Nm", "minimum": 0, "maximum": 200}
-    assert told["type"] == {"categories": ["L", "M", "H"]}
+def test_metadata_contains_units_ranges_and_categories(server: Server) -> None:
+    metadata = HTTP.get(f"{server.url}/v2/models/{sample_version.MODEL}/versions/7").json()
+    found = {tensor["name"]: tensor.get("parameters") for tensor in metadata["inputs"]}
+    assert found["vibration"] == {"unit": "mm/s", "minimum": 0, "maximum": 200}
+    assert found["grade"] == {"categories": ["L", "M", "H"]}
     assert metadata["versions"] == ["7"]
 
 
-def test_metadata_over_grpc_tells_the_same(server: Server) -> None:
+def test_metadata_over_grpc_is_the_same(server: Server) -> None:
     with triton_grpc.InferenceServerClient(f"127.0.0.1:{server.grpc_port}") as client:
-        metadata = client.get_model_metadata(a_version.MODEL)
+        metadata = client.get_model_metadata(sample_version.MODEL)
     # Its parameters are MLServer's addition. Tritonclient's message has none, but that of an
     # input has the same fields in the same places.
     read = pb.ModelInferRequest.InferInputTensor.FromString
     tensors = [read(tensor.SerializeToString()) for tensor in metadata.inputs]
-    told = {
+    found = {
         tensor.name: {name: value.string_param for name, value in tensor.parameters.items()}
         for tensor in tensors
     }
-    shown = HTTP.get(f"{server.url}/v2/models/{a_version.MODEL}").json()
+    shown = HTTP.get(f"{server.url}/v2/models/{sample_version.MODEL}").json()
     for tensor in shown["inputs"]:
         expected = tensor.get("parameters", {})
         texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in expected.items()}
-        for name, text in told[tensor["name"]].items():
+        for name, text in found[tensor["name"]].items():
             assert text == texts[name] or float(text) == expected[name]
-        assert told[tensor["name"]].keys() == expected.keys()
+        assert found[tensor["name"]].keys() == expected.keys()
     assert metadata.versions == ["7"]
-    assert [list(tensor.shape) for tensor in metadata.inputs] == [[-1]] * len(a_version.COLUMNS)
+    assert [list(tensor.shape) for tensor in metadata.inputs] == [[-1]] * len(
+        sample_version.COLUMNS
+    )
 
 
-def test_stray_variables_of_mlserver_change_nothing(server: Server) -> None:
+def test_mlserver_variables_have_no_effect(server: Server) -> None:
     headers = {"origin": "http://evil", "accept-encoding": "gzip"}
-    response = HTTP.get(f"{server.url}/v2/models/{a_version.MODEL}", headers=headers)
+    response = HTTP.get(f"{server.url}/v2/models/{sample_version.MODEL}", headers=headers)
     assert response.status_code == 200
     assert "access-control-allow-origin" not in response.headers
     assert "content-encoding" not in response.headers
@@ -144,8 +148,8 @@ def test_stray_variables_of_mlserver_change_nothing(server: Server) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
 @pytest.mark.parametrize("body", [b"", b"{}", b"[", b"\xff", b'{"ready": 5}', b"null"])
-def test_no_other_path_fails_either(server: Server, method: str, body: bytes) -> None:
-    model = f"/v2/models/{a_version.MODEL}"
+def test_no_path_causes_an_internal_error(server: Server, method: str, body: bytes) -> None:
+    model = f"/v2/models/{sample_version.MODEL}"
     for path in (
         *("/", "/v2", "/v2/", "/v2/docs", "/v2/models", "/v2/models//", "/openapi.json"),
         *(model, f"{model}/docs", f"{model}/versions/8", "/v2/models/%ff", "/v2/models/%00/ready"),
@@ -158,32 +162,32 @@ def test_no_other_path_fails_either(server: Server, method: str, body: bytes) ->
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/v2/models/another", "/v2/repository/index?x=1"])
-def test_errors_of_every_path_have_the_one_body(server: Server, path: str) -> None:
+def test_every_error_has_the_same_form(server: Server, path: str) -> None:
     response = HTTP.post(server.url + path, content=b"[")
     assert 400 <= response.status_code < 500
     assert list(response.json()) == ["error"]
 
 
-def test_the_kserve_sdk_asks_everything_with_its_defaults(server: Server) -> None:
-    """In a process of its own, because it registers the names of tritonclient's messages."""
-    columns = a_version.rows(3, seed=4)
-    given = {c.name: (c.datatype, columns[c.name]) for c in a_version.COLUMNS}
-    sdk = Path(__file__).with_name("kserve_sdk")
-    python = sdk / ".venv/bin/python"
-    where = (server.url, f"127.0.0.1:{server.grpc_port}", a_version.MODEL)
-    asked = subprocess.run(
-        [python, sdk / "ask.py", *where, json.dumps(given)],
+def test_kserve_sdk_works_with_its_defaults(server: Server) -> None:
+    """In a process of its own, because the SDK registers the names of tritonclient's messages."""
+    columns = sample_version.rows(3, seed=4)
+    given = {c.name: (c.datatype, columns[c.name]) for c in sample_version.COLUMNS}
+    sdk = Path(__file__).with_name("kserve_sdk.py")
+    python = Path(__file__).parents[2] / ".venv/bin/python"
+    where = (server.url, f"127.0.0.1:{server.grpc_port}", sample_version.MODEL)
+    done = subprocess.run(
+        [python, sdk, *where, json.dumps(given)],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
-    assert asked.returncode == 0, asked.stderr
-    told = json.loads(asked.stdout.splitlines()[-1])
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
     expected = send(server, "json", tensors(columns)).outputs
-    assert told["http"].pop("another ready") is False
-    for protocol, answers in told.items():
-        assert "column 'type': missing" in answers.pop("error"), protocol
+    assert found["http"].pop("another ready") is False
+    for protocol, answers in found.items():
+        assert "column 'grade': missing" in answers.pop("error"), protocol
         assert {answers.pop(how) for how in ("live", "ready", "model ready")} == {True}, protocol
         assert set(answers) == {"lists", "arrays", "binary"}
         for outputs, parameters in answers.values():
@@ -195,35 +199,35 @@ def test_the_kserve_sdk_asks_everything_with_its_defaults(server: Server) -> Non
 
 
 @pytest.mark.parametrize("options", [[], ["--binary-data", "--batch-size", "3"]])
-def test_mlserver_infer_works(server: Server, tmp_path: Path, options: list[str]) -> None:
-    columns = a_version.rows(4, seed=6)
-    asked, answered = tmp_path / "asked", tmp_path / "answered"
-    with asked.open("w") as file:
+def test_mlserver_infer_command_works(server: Server, tmp_path: Path, options: list[str]) -> None:
+    columns = sample_version.rows(4, seed=6)
+    requests, answers = tmp_path / "requests", tmp_path / "answers"
+    with requests.open("w") as file:
         for rows in ([0], [1, 2], [3]):
             some = {name: [values[row] for row in rows] for name, values in columns.items()}
             file.write(http_body(tensors(some), False, id=f"of row {rows[0]}")[0].decode() + "\n")
     command = [Path(sys.executable).with_name("mlserver"), "infer", "--retries", "1", *options]
-    where = ["--url", f"127.0.0.1:{server.http_port}", "--model-name", a_version.MODEL]
+    where = ["--url", f"127.0.0.1:{server.http_port}", "--model-name", sample_version.MODEL]
     subprocess.run(
-        [*command, *where, "--input-data-path", asked, "--output-data-path", answered],
+        [*command, *where, "--input-data-path", requests, "--output-data-path", answers],
         check=True,
         capture_output=True,
         timeout=120,
     )
     expected = send(server, "json", tensors(columns)).outputs
-    lines = sorted(map(json.loads, answered.read_text().splitlines()), key=lambda line: line["id"])
+    lines = sorted(map(json.loads, answers.read_text().splitlines()), key=lambda line: line["id"])
     assert [line["id"] for line in lines] == ["of row 0", "of row 1", "of row 3"]
     for name, values in expected.items():
         found = [next(o for o in line["outputs"] if o["name"] == name)["data"] for line in lines]
         assert [value for some in found for value in some] == values
 
 
-def test_requests_made_by_mlservers_codecs_mean_the_same(server: Server) -> None:
-    columns = a_version.rows(3, seed=8)
+def test_requests_of_mlserver_codecs_have_the_same_answer(server: Server) -> None:
+    columns = sample_version.rows(3, seed=8)
     expected = send(server, "json", tensors(columns)).outputs
     script = Path(__file__).with_name("mlserver_requests.py")
     made = subprocess.run(
-        [sys.executable, script, a_version.MODEL, json.dumps(columns)],
+        [sys.executable, script, sample_version.MODEL, json.dumps(columns)],
         check=True,
         capture_output=True,
         timeout=120,

@@ -1,21 +1,21 @@
 import time
 
-import a_version
 import httpx
 import pytest
+import sample_version
 from conftest import HTTP, KEY, TOKEN, Server, Starter
 from wire import send, tensors
 
-from watchkeeper.contracts.prediction_id import PredictionId, sign
-from watchkeeper.contracts.record import LabelRecord
+from watchkeeper.core.prediction_id import PredictionId, sign
+from watchkeeper.core.record import LabelRecord
 
-ID = sign(KEY.encode(), a_version.MODEL, PredictionId("0" * 32, 3, 10, time.time()))
+ID = sign(KEY.encode(), sample_version.MODEL, PredictionId("0" * 32, 3, 10, time.time()))
 
 
 def feedback(server: Server, body: object, token: str = TOKEN, **more: str) -> httpx.Response:
     headers = {"authorization": f"Bearer {token}", **more}
     return HTTP.post(
-        f"{server.url}/v2/models/{a_version.MODEL}/feedback", json=body, headers=headers
+        f"{server.url}/v2/models/{sample_version.MODEL}/feedback", json=body, headers=headers
     )
 
 
@@ -27,8 +27,8 @@ def labels(server: Server) -> list[LabelRecord]:
     return [line for line in server.records() if isinstance(line, LabelRecord)]
 
 
-def test_labels_of_an_answer_are_accepted_and_kept(server: Server) -> None:
-    reply = send(server, "json", tensors(a_version.rows(2)))
+def test_labels_of_an_answer_are_accepted_and_recorded(server: Server) -> None:
+    reply = send(server, "json", tensors(sample_version.rows(2)))
     prediction = reply.parameters["prediction_id"]
     body = {"labels": [label(prediction, 0, 1), label(prediction, 1, 0.0)]}
     response = feedback(server, body, **{"x-watchkeeper-client": "the lab"})
@@ -38,7 +38,7 @@ def test_labels_of_an_answer_are_accepted_and_kept(server: Server) -> None:
     assert (second.row, second.value, second.client) == (1, 0, "the lab")
 
 
-def test_labels_of_an_earlier_version_keep_its_number(server: Server) -> None:
+def test_label_of_an_earlier_version_keeps_its_number(server: Server) -> None:
     assert feedback(server, {"labels": [label()]}).status_code == 202
     assert labels(server)[-1].version == 3
 
@@ -50,14 +50,12 @@ def test_labels_of_an_earlier_version_keep_its_number(server: Server) -> None:
         "",
         ID[:-1] + ("0" if ID[-1] != "0" else "1"),
         sign(KEY.encode(), "another-model", PredictionId("0" * 32, 3, 1, 1.0)),
-        sign(b"another key", a_version.MODEL, PredictionId("0" * 32, 3, 1, 1.0)),
+        sign(b"another key", sample_version.MODEL, PredictionId("0" * 32, 3, 1, 1.0)),
         ID.replace("-3-", "-4-", 1),
         "é" * 50,
     ],
 )
-def test_an_id_that_was_not_given_out_is_not_found_and_nothing_is_kept(
-    server: Server, foreign: str
-) -> None:
+def test_unknown_id_is_not_found_and_no_label_is_recorded(server: Server, foreign: str) -> None:
     before = len(labels(server))
     response = feedback(server, {"labels": [label(), label(foreign)]})
     assert response.status_code == 404
@@ -66,8 +64,8 @@ def test_an_id_that_was_not_given_out_is_not_found_and_nothing_is_kept(
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer wrong", f"Basic {TOKEN}", TOKEN])
-def test_without_the_credential_nothing_is_accepted(server: Server, authorization: str) -> None:
-    url = f"{server.url}/v2/models/{a_version.MODEL}/feedback"
+def test_feedback_without_the_token_is_refused(server: Server, authorization: str) -> None:
+    url = f"{server.url}/v2/models/{sample_version.MODEL}/feedback"
     headers = {"authorization": authorization} if authorization else {}
     response = HTTP.post(url, json={"labels": [label()]}, headers=headers)
     assert response.status_code == 401
@@ -99,10 +97,25 @@ def test_without_the_credential_nothing_is_accepted(server: Server, authorizatio
         {"labels": [label()], "more": 1},
     ],
 )
-def test_a_body_that_is_no_feedback_is_refused(server: Server, body: object) -> None:
+def test_body_that_is_not_feedback_is_refused(server: Server, body: object) -> None:
     response = feedback(server, body)
     assert response.status_code == 400, response.text
     assert list(response.json()) == ["error"]
+
+
+@pytest.mark.parametrize("value", [92.5, 2, -1, 0.5, 1e308, -1e308, 5e-324, 0.9999999999999999])
+def test_label_must_be_0_or_1(server: Server, value: float) -> None:
+    before = len(labels(server))
+    response = feedback(server, {"labels": [label(row=0), label(row=1, value=value)]})
+    assert response.status_code == 400
+    assert f"the label of row 1 is {value:.15g}; a label must be 0 or 1" in response.json()["error"]
+    assert len(labels(server)) == before
+
+
+@pytest.mark.parametrize("value", [0, 1, 0.0, 1.0])
+def test_label_of_0_or_1_is_accepted(server: Server, value: float) -> None:
+    assert feedback(server, {"labels": [label(value=value)]}).status_code == 202
+    assert labels(server)[-1].value == value
 
 
 @pytest.mark.parametrize(
@@ -117,20 +130,18 @@ def test_a_body_that_is_no_feedback_is_refused(server: Server, body: object) -> 
         b'{"labels":[{"prediction_id":"%s","row":0,"value":0,"value":1}]}' % ID.encode(),
     ],
 )
-def test_feedback_that_is_no_json_or_means_two_things_is_refused(
-    server: Server, content: bytes
-) -> None:
+def test_invalid_or_ambiguous_json_is_refused(server: Server, content: bytes) -> None:
     headers = {"authorization": f"Bearer {TOKEN}"}
-    url = f"{server.url}/v2/models/{a_version.MODEL}/feedback"
+    url = f"{server.url}/v2/models/{sample_version.MODEL}/feedback"
     response = HTTP.post(url, content=content, headers=headers)
     assert response.status_code == 400, response.text
     assert list(response.json()) == ["error"]
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-def test_feedback_takes_posts_only(server: Server, method: str) -> None:
+def test_feedback_accepts_post_only(server: Server, method: str) -> None:
     headers = {"authorization": f"Bearer {TOKEN}"}
-    url = f"{server.url}/v2/models/{a_version.MODEL}/feedback"
+    url = f"{server.url}/v2/models/{sample_version.MODEL}/feedback"
     assert HTTP.request(method, url, headers=headers).status_code == 405
 
 
@@ -138,8 +149,8 @@ def test_feedback_over_the_limit_is_refused(server: Server) -> None:
     assert feedback(server, {"labels": [label()] * 50_000}).status_code == 413
 
 
-def test_a_row_that_the_prediction_does_not_have_is_named(server: Server) -> None:
-    prediction = send(server, "raw", tensors(a_version.rows(2))).parameters["prediction_id"]
+def test_missing_row_is_named(server: Server) -> None:
+    prediction = send(server, "raw", tensors(sample_version.rows(2))).parameters["prediction_id"]
     assert feedback(server, {"labels": [label(prediction, 1)]}).status_code == 202
     response = feedback(server, {"labels": [label(prediction, 2)]})
     assert response.status_code == 400
@@ -152,7 +163,7 @@ def test_feedback_for_another_model_is_not_found(server: Server) -> None:
     assert HTTP.post(url, json={"labels": [label()]}, headers=headers).status_code == 404
 
 
-def test_labels_without_room_are_to_be_sent_again(start: Starter) -> None:
+def test_full_spool_refuses_labels_for_a_retry(start: Starter) -> None:
     server = start(spool_bytes=1000).start()
     answers = [feedback(server, {"labels": [label(row=row)]}) for row in range(10)]
     full = [answer for answer in answers if answer.status_code == 503]

@@ -1,4 +1,4 @@
-"""Trees without branches answer as ONNX Runtime does, or are not used."""
+"""The compiled forest has the same scores as ONNX Runtime, or is not used."""
 
 import logging
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from onnx import TensorProto, helper
 
-from watchkeeper.contracts.signature import Column, Signature
-from watchkeeper.contracts.version import Head
+from watchkeeper.core.signature import Column, Signature
+from watchkeeper.core.version import Head
 from watchkeeper.serving.engine import OnnxEngine
-from watchkeeper.serving.forest import OtherFormError, cut
+from watchkeeper.serving.forest import UnsupportedGraphError, split_at_forest
 
 SCORE = "score"
 HEAD = Head(SCORE, f"{SCORE}.skops", "predict", f"{SCORE}.onnx", 0.0)
@@ -38,7 +38,7 @@ Tree = Union[Split, float]  # a leaf is its weight  # noqa: UP007
 
 
 def ensemble(trees: list[Tree], kind: Kind, **changes: object) -> onnx.ModelProto:
-    """A graph with these trees, of the columns of ``SIGNATURE``."""
+    """A graph with these trees and the columns of ``SIGNATURE``."""
     nodes: dict[str, list] = {
         name: [] for name in ("treeids", "nodeids", "featureids", "values", "modes")
     }
@@ -116,7 +116,7 @@ def by_hand(trees: list[Tree], rows: np.ndarray) -> np.ndarray:
 
 
 def grown(random: np.random.Generator, depth: int, stop: float, kind: Kind) -> Tree:
-    # A weight of few bits: then a sum is the same in every order and precision.
+    # A weight of few bits: its sums are exact in every order and precision.
     if depth == 0 or random.random() < stop:
         return int(random.integers(-64, 64)) / 64
     children = [grown(random, depth - 1, stop, kind) for _ in "lr"]
@@ -150,7 +150,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [*SHAPES, "deep and narrow"])
-def test_the_forest_answers_as_onnx_runtime_does(
+def test_forest_scores_like_onnx_runtime(
     shape: str, kind: Kind, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -162,7 +162,7 @@ def test_the_forest_answers_as_onnx_runtime_does(
         trees = [chain(random, 150, kind) for _ in range(3)]
     model = ensemble(trees, kind, base_values=[0.25])
     served = engine(model, tmp_path)
-    assert "its trees run without branches" in caplog.text
+    assert "the compiled forest runs its trees" in caplog.text
     on = np.array([t for tree in trees for t in thresholds(tree)] or [0.0])
     values = np.concatenate(
         [on, np.nextafter(on, np.inf, dtype=kind), np.nextafter(on, -np.inf, dtype=kind)]
@@ -189,7 +189,7 @@ cells = st.one_of(values, st.sampled_from([np.nan, np.inf, -np.inf]))
     rows=arrays(np.float64, st.tuples(st.integers(1, 70), st.just(WIDTH)), elements=cells),
     kind=st.sampled_from(list(KINDS)),
 )
-def test_any_trees_answer_any_values_as_onnx_runtime_does(
+def test_any_trees_score_any_values_like_onnx_runtime(
     forest: list[Tree], rows: np.ndarray, kind: Kind
 ) -> None:
     as_kind = [rounded(tree, kind) for tree in forest]
@@ -197,7 +197,7 @@ def test_any_trees_answer_any_values_as_onnx_runtime_does(
     expected = by_onnx_runtime(model, rows)
     with np.errstate(over="ignore"):
         features = rows.astype(kind)
-    assert np.array_equal(cut(model).forest.add_up(features).ravel(), expected)
+    assert np.array_equal(split_at_forest(model).forest.sum_leaves(features).ravel(), expected)
 
 
 def rounded(tree: Tree, kind: Kind) -> Tree:
@@ -208,29 +208,31 @@ def rounded(tree: Tree, kind: Kind) -> Tree:
 
 
 STUMP = Split(0, 0.5, 0.25, 0.75)
-OTHERS = {
-    "another comparison": ensemble([STUMP], np.float32, nodes_modes=["BRANCH_LT", "LEAF", "LEAF"]),
-    "another sum": ensemble([STUMP], np.float32, aggregate_function="MAX"),
-    "a function behind": ensemble([STUMP], np.float32, post_transform="PROBIT"),
-    "a way for missing values": ensemble(
+UNSUPPORTED = {
+    "unsupported comparison": ensemble(
+        [STUMP], np.float32, nodes_modes=["BRANCH_LT", "LEAF", "LEAF"]
+    ),
+    "unsupported aggregate": ensemble([STUMP], np.float32, aggregate_function="MAX"),
+    "post transform": ensemble([STUMP], np.float32, post_transform="PROBIT"),
+    "branch for missing values": ensemble(
         [STUMP], np.float32, nodes_missing_value_tracks_true=[1, 0, 0]
     ),
-    "one leaf on two sides": ensemble([STUMP], np.float32, nodes_falsenodeids=[1, 0, 0]),
+    "leaf with two parents": ensemble([STUMP], np.float32, nodes_falsenodeids=[1, 0, 0]),
     "no trees": graph(helper.make_node("Identity", ["x0"], [SCORE])),
 }
 
 
-@pytest.mark.parametrize("other", OTHERS)
-def test_a_graph_of_another_form_is_onnx_runtimes_alone(
+@pytest.mark.parametrize("other", UNSUPPORTED)
+def test_unsupported_graph_runs_in_onnx_runtime(
     other: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    with pytest.raises(OtherFormError):
-        cut(OTHERS[other])
-    assert_alone(OTHERS[other], tmp_path, caplog)
+    with pytest.raises(UnsupportedGraphError):
+        split_at_forest(UNSUPPORTED[other])
+    assert_forest_unused(UNSUPPORTED[other], tmp_path, caplog)
 
 
-def test_a_graph_of_two_ensembles_is_onnx_runtimes_alone(
+def test_graph_of_two_ensembles_runs_in_onnx_runtime(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     *front, first, _ = ensemble([STUMP], np.float32).graph.node
@@ -239,29 +241,31 @@ def test_a_graph_of_two_ensembles_is_onnx_runtimes_alone(
     second.output[0] = "again"
     add = helper.make_node("Add", ["sum", "again"], ["both"])
     out = helper.make_node("Cast", ["both"], [SCORE], to=TensorProto.DOUBLE)
-    assert_alone(graph(*front, first, second, add, out), tmp_path, caplog)
+    assert_forest_unused(graph(*front, first, second, add, out), tmp_path, caplog)
 
 
-def test_a_graph_that_needs_a_column_behind_the_trees_is_onnx_runtimes_alone(
+def test_graph_that_needs_a_column_after_the_trees_runs_in_onnx_runtime(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     *front, trees, _ = ensemble([STUMP], np.float32).graph.node
     wide = helper.make_node("Cast", ["sum"], ["wide"], to=TensorProto.DOUBLE)
     add = helper.make_node("Add", ["wide", "x0"], [SCORE])
-    assert_alone(graph(*front, trees, wide, add), tmp_path, caplog)
+    assert_forest_unused(graph(*front, trees, wide, add), tmp_path, caplog)
 
 
-def test_trees_that_answer_otherwise_are_not_used(
+def test_forest_with_different_scores_is_not_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # Added up in FP32, the middle one vanishes.
-    assert_alone(ensemble([2.0**30, 1.0, -(2.0**30)], np.float32), tmp_path, caplog)
+    # In an FP32 sum, the middle one is lost.
+    assert_forest_unused(ensemble([2.0**30, 1.0, -(2.0**30)], np.float32), tmp_path, caplog)
     assert "scores differ by 1.0e+00" in caplog.text
 
 
-def assert_alone(model: onnx.ModelProto, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def assert_forest_unused(
+    model: onnx.ModelProto, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     served = engine(model, folder)
-    assert "ONNX Runtime alone runs it" in caplog.text
+    assert "ONNX Runtime runs the whole graph" in caplog.text
     rows = np.random.default_rng(0).uniform(0.1, 0.9, (32, WIDTH))
     assert np.array_equal(ask(served, rows), by_onnx_runtime(model, rows))

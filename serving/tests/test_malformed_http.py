@@ -1,21 +1,28 @@
-"""What is no proper HTTP: refused in the one form, recorded, and never the start of another
-request.
-"""
+"""Malformed HTTP is refused and recorded, and never parsed as the start of another request."""
 
+import itertools
 import socket
 
-import a_version
 import pytest
+import sample_version
 from conftest import Server
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from waiting import wait_for
 from wire import http_body, tensors
 
-from watchkeeper.contracts.record import Prediction
+from watchkeeper.core.record import Prediction
 
-PATH = f"/v2/models/{a_version.MODEL}/infer"
-BODY = http_body(tensors(a_version.rows(1)), False)[0]
+PATH = f"/v2/models/{sample_version.MODEL}/infer"
+BODY = http_body(tensors(sample_version.rows(1)), False)[0]
 CHUNKED = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
 LENGTH = f"content-length: {len(BODY)}"
+# What the JDK's HTTP client sends by default.
+OFFER = (
+    "Connection: Upgrade, HTTP2-Settings",
+    "HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA",
+    "Upgrade: h2c",
+)
 EVIL = b"POST /v2/models/evil/infer HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}"
 
 
@@ -23,19 +30,20 @@ def request(*headers: str, body: bytes = BODY, line: str = f"POST {PATH} HTTP/1.
     return "".join(f"{each}\r\n" for each in (line, "host: x", *headers, "")).encode() + body
 
 
-def exchange(server: Server, content: bytes) -> bytes:
-    """Everything that comes back; a last request ends the connection."""
+def exchange(server: Server, *content: bytes) -> bytes:
+    """Send bytes and a last request that closes the connection; return all answers."""
     last = b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
     received = b""
     with socket.create_connection(("127.0.0.1", server.http_port)) as connection:
         connection.settimeout(60)
         try:
-            connection.sendall(content)
-            connection.sendall(last)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for part in (*content, last):
+                connection.sendall(part)
             while some := connection.recv(65536):
                 received += some
         except (ConnectionResetError, BrokenPipeError):
-            pass  # it has closed without reading all of it
+            pass  # the server has closed the connection before it read everything
     return received
 
 
@@ -53,10 +61,18 @@ REFUSED = {
     "chunked is not the last": (request("transfer-encoding: chunked, gzip", body=CHUNKED), 400),
     "a chunk of no size": (request("transfer-encoding: chunked", body=b"zz\r\n"), 400),
     "an upgrade with a request in it": (
-        request(LENGTH, "connection: upgrade", "upgrade: h2c", body=EVIL),
+        request(f"content-length: {len(EVIL)}", *OFFER, body=EVIL),
         400,
     ),
-    "a websocket": (request(LENGTH, "connection: upgrade", "upgrade: websocket"), 400),
+    "an upgrade with length and chunks": (
+        request(LENGTH, "transfer-encoding: chunked", *OFFER, body=CHUNKED),
+        400,
+    ),
+    "an upgrade with a chunk of no size": (
+        request("transfer-encoding: chunked", *OFFER, body=b"zz\r\n"),
+        400,
+    ),
+    "a tunnel": (request(LENGTH, line="CONNECT x:80 HTTP/1.1"), 400),
     "two content types": (
         request(LENGTH, "content-type: application/json", "content-type: text/plain"),
         400,
@@ -75,7 +91,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_it_is_refused_in_the_one_form_and_recorded(server: Server, case: str) -> None:
+def test_malformed_request_is_refused_and_recorded(server: Server, case: str) -> None:
     content, status = REFUSED[case]
     before = len(server.records())
     received = exchange(server, content)
@@ -103,16 +119,23 @@ def test_it_is_refused_in_the_one_form_and_recorded(server: Server, case: str) -
         request(LENGTH, line=f"POST http://elsewhere{PATH} HTTP/1.1"),
         request(LENGTH, "content-type: Application/JSON; charset=utf-8"),
         request(LENGTH, "X-Watchkeeper-Client: caf\xe9"),
+        request(*OFFER, LENGTH),
+        request("Transfer-encoding: chunked", *OFFER, body=CHUNKED),
+        request(*OFFER, LENGTH, "expect: 100-continue"),
+        request(LENGTH, "upgrade: h2c"),
+        request(LENGTH, "connection: upgrade", "upgrade: websocket"),
+        request(LENGTH, *OFFER, "upgrade: foo/2"),
+        request(LENGTH, *OFFER, line=f"POST {PATH}?a=b HTTP/1.1"),
     ],
 )
-def test_unusual_but_proper_requests_are_answered(server: Server, content: bytes) -> None:
+def test_unusual_but_valid_requests_are_answered(server: Server, content: bytes) -> None:
     received = exchange(server, content)
     assert b"HTTP/1.1 200 OK" in received
     assert b'"prediction_id"' in received
     assert server.last().status == "OK"
 
 
-def test_requests_that_come_at_once_are_answered_in_order(server: Server) -> None:
+def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
     before = len(server.records())
     received = exchange(server, request(LENGTH) + EVIL + request(LENGTH))
     statuses = [line for line in received.split(b"\r\n") if b"HTTP/1.1 " in line]
@@ -125,8 +148,37 @@ def test_requests_that_come_at_once_are_answered_in_order(server: Server) -> Non
     assert [r.status for r in server.records()[before:]] == ["OK", "NOT_FOUND", "OK"]
 
 
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(cuts=st.sets(st.integers(1, 700), max_size=8), number=st.integers(1, 3))
+def test_offer_of_h2c_is_ignored_wherever_the_bytes_are_cut(
+    server: Server, framing: str, cuts: set[int], number: int
+) -> None:
+    chunked = framing == "chunks"
+    offered = request(
+        *OFFER,
+        "transfer-encoding: chunked" if chunked else LENGTH,
+        body=CHUNKED if chunked else BODY,
+    )
+    content = offered * number
+    places = [0, *sorted(cuts), len(content)]
+    received = exchange(server, *(content[a:b] for a, b in itertools.pairwise(places)))
+    assert received.count(b"HTTP/1.1 200 OK") == number + 1  # and the health at the end
+    assert received.count(b'"prediction_id"') == number
+
+
+def test_many_offers_in_one_packet_are_ignored(server: Server) -> None:
+    offer = (
+        b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
+    )
+    received = exchange(server, offer * 700)
+    assert received.count(b"HTTP/1.1 200 OK") == 701
+
+
 @pytest.mark.parametrize("path", [f"{PATH}/", f"/{PATH}", PATH.upper(), "/v2/models/a%2Fb/infer"])
-def test_paths_that_are_almost_right_lead_nowhere(server: Server, path: str) -> None:
+def test_almost_right_paths_are_not_found(server: Server, path: str) -> None:
     received = exchange(server, request(LENGTH, line=f"POST {path} HTTP/1.1"))
     assert received.startswith(b"HTTP/1.1 404 ")
     assert b'{"error":"' in received

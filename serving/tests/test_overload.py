@@ -1,4 +1,4 @@
-"""More requests than can be answered: who is turned away, and what is told of it."""
+"""Overload: which requests are refused, and how this is reported."""
 
 import asyncio
 import collections
@@ -8,20 +8,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import a_version
 import grpc
 import httpx
 import pytest
+import sample_version
 import uvicorn
-from conftest import HTTP, Server, Starter
+from conftest import HTTP, PROCESS_SECONDS, Server, Starter
 from grpc import aio
 from uvicorn.server import ServerState
 from waiting import wait_for
 from wire import METHOD, grpc_message, http_body, tensors
 
-from watchkeeper.contracts.record import Prediction, Shed
+from watchkeeper.core.record import Prediction, Shed
+from watchkeeper.serving.admission import (
+    BURST_TARGETS,
+    IDLE_SECONDS,
+    NO_QUEUE,
+    STANDING_SECONDS,
+    AdmissionController,
+)
 from watchkeeper.serving.connection import Connection
-from watchkeeper.serving.overload import BURST, IDLE, INTERVAL, QUEUE, Gate
 
 TARGET = 0.003
 
@@ -34,83 +40,85 @@ class Clock:
         return self.now
 
 
-def rounds(gate: Gate, clock: Clock, seconds: float, arriving: int, cost: float) -> list[int]:
-    """Let ``arriving`` requests come in every round; how many were taken in each."""
+def simulate(
+    controller: AdmissionController, clock: Clock, seconds: float, arriving: int, cost: float
+) -> list[int]:
+    """Let ``arriving`` requests arrive per turn of the loop; return how many were admitted."""
     taken = []
     until = clock.now + seconds
     while clock.now < until:
         arrivals = []
         for _ in range(arriving):
             clock.now += 1e-5
-            if not gate.full():
-                arrivals.append(gate.enter())
+            if not controller.is_full():
+                arrivals.append(controller.enter())
         clock.now += cost * len(arrivals)
         for arrival in arrivals:
-            gate.leave(arrival)
+            controller.leave(arrival)
         taken.append(len(arrivals))
     return taken
 
 
-def test_a_standing_queue_is_cut_to_its_target() -> None:
+def test_standing_queue_is_limited_to_its_target() -> None:
     clock = Clock()
-    taken = rounds(Gate(TARGET, clock), clock, 2, arriving=200, cost=2e-4)
-    assert max(taken[:3]) > 100  # nothing is known yet, and it may be a burst
-    assert {number * 2e-4 for number in taken[-20:]} <= {n * 2e-4 for n in range(14, QUEUE + 2)}
+    taken = simulate(AdmissionController(TARGET, clock), clock, 2, arriving=200, cost=2e-4)
+    assert max(taken[:3]) > 100  # it may be a burst
+    assert {number * 2e-4 for number in taken[-20:]} <= {n * 2e-4 for n in range(14, NO_QUEUE + 2)}
 
 
-def test_a_burst_is_taken_up_to_a_bound() -> None:
+def test_burst_is_admitted_up_to_a_limit() -> None:
     clock = Clock()
-    gate = Gate(TARGET, clock)
+    controller = AdmissionController(TARGET, clock)
     for _ in range(20):
         for _ in range(5):
-            rounds(gate, clock, 1e-3, arriving=5, cost=2e-4)
-        (taken,) = rounds(gate, clock, 1e-3, arriving=5000, cost=2e-4)
-    assert BURST * TARGET * 0.95 <= taken * 2e-4 <= BURST * TARGET * 1.2
-    rounds(gate, clock, 1e-3, arriving=5, cost=2e-4)
-    assert not gate.standing
+            simulate(controller, clock, 1e-3, arriving=5, cost=2e-4)
+        (taken,) = simulate(controller, clock, 1e-3, arriving=5000, cost=2e-4)
+    assert BURST_TARGETS * TARGET * 0.95 <= taken * 2e-4 <= BURST_TARGETS * TARGET * 1.2
+    simulate(controller, clock, 1e-3, arriving=5, cost=2e-4)
+    assert not controller.standing_queue
 
 
-@pytest.mark.parametrize("pause", [2 * IDLE, 1.0, 10.0])
-def test_bursts_with_pauses_pass_every_time(pause: float) -> None:
+@pytest.mark.parametrize("pause", [2 * IDLE_SECONDS, 1.0, 10.0])
+def test_bursts_with_pauses_are_admitted(pause: float) -> None:
     clock = Clock()
-    gate = Gate(TARGET, clock)
+    controller = AdmissionController(TARGET, clock)
     for _ in range(10):
-        assert rounds(gate, clock, 1e-3, arriving=200, cost=2e-4) == [200]
+        assert simulate(controller, clock, 1e-3, arriving=200, cost=2e-4) == [200]
         clock.now += pause
 
 
-def test_few_requests_are_no_queue_however_long_they_take() -> None:
+def test_few_slow_requests_are_not_a_queue() -> None:
     clock = Clock()
-    gate = Gate(TARGET, clock)
-    assert set(rounds(gate, clock, 5, arriving=QUEUE, cost=0.5)) == {QUEUE}
-    assert not gate.late(clock.now - QUEUE * 0.5)
+    controller = AdmissionController(TARGET, clock)
+    assert set(simulate(controller, clock, 5, arriving=NO_QUEUE, cost=0.5)) == {NO_QUEUE}
+    assert not controller.is_late(clock.now - NO_QUEUE * 0.5)
 
 
-def test_what_turning_away_takes_is_no_cost_of_an_answer() -> None:
+def test_time_of_refusals_is_not_in_the_cost_of_a_request() -> None:
     clock = Clock()
-    taken = rounds(Gate(TARGET, clock), clock, 5, arriving=5000, cost=2e-4)
+    taken = simulate(AdmissionController(TARGET, clock), clock, 5, arriving=5000, cost=2e-4)
     assert min(taken) * 2e-4 > TARGET
 
 
-def test_the_queue_has_gone_when_the_overload_has() -> None:
+def test_standing_queue_ends_with_the_overload() -> None:
     clock = Clock()
-    gate = Gate(TARGET, clock)
-    rounds(gate, clock, 1, arriving=200, cost=2e-4)
-    assert gate.standing
-    assert gate.late(clock.now - 2 * TARGET)
-    rounds(gate, clock, 2 * INTERVAL, arriving=3, cost=2e-4)
-    assert not gate.standing
-    assert not gate.late(clock.now - 2 * TARGET)
+    controller = AdmissionController(TARGET, clock)
+    simulate(controller, clock, 1, arriving=200, cost=2e-4)
+    assert controller.standing_queue
+    assert controller.is_late(clock.now - 2 * TARGET)
+    simulate(controller, clock, 2 * STANDING_SECONDS, arriving=3, cost=2e-4)
+    assert not controller.standing_queue
+    assert not controller.is_late(clock.now - 2 * TARGET)
 
 
-def test_the_queue_stands_as_long_as_others_are_turned_away() -> None:
+def test_queue_is_standing_while_requests_are_refused() -> None:
     clock = Clock()
-    taken = rounds(Gate(TARGET, clock), clock, 5, arriving=60, cost=2e-4)
+    taken = simulate(AdmissionController(TARGET, clock), clock, 5, arriving=60, cost=2e-4)
     assert max(taken[len(taken) // 2 :]) * 2e-4 < 2 * TARGET
 
 
 class Client(asyncio.Protocol):
-    """Asks again as soon as it has its answer; keeps every answer's status and whole head."""
+    """Sends the next request after each answer; collects the heads of the answers."""
 
     def __init__(self, request: bytes, answers: list[bytes], parts: int = 1) -> None:
         self.request, self.answers, self.parts = request, answers, parts
@@ -120,9 +128,9 @@ class Client(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
-        self.ask()
+        self.send()
 
-    def ask(self) -> None:
+    def send(self) -> None:
         self.waits = not self.ended
         if self.ended:
             return
@@ -142,12 +150,12 @@ class Client(asyncio.Protocol):
             assert len(rest) == length
             self.answers.append(head)
             self.buffer = b""
-            self.ask()
+            self.send()
 
 
 def flood(server: Server, connections: int, until: Callable[[list[bytes]], bool]) -> list[bytes]:
-    """Ask on many connections at once, some of them in two parts, until a condition holds."""
-    body, _ = http_body(tensors(a_version.rows(1)), False)
+    """Send requests over many connections, some in two parts, until a condition holds."""
+    body, _ = http_body(tensors(sample_version.rows(1)), False)
     path = httpx.URL(server.infer_url).path
     request = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n".encode()
     answers: list[bytes] = []
@@ -175,7 +183,7 @@ def flood(server: Server, connections: int, until: Callable[[list[bytes]], bool]
     return answers
 
 
-def test_http_requests_that_cannot_be_answered_in_time_are_turned_away(start: Starter) -> None:
+def test_http_overload_is_refused_and_reported(start: Starter) -> None:
     server = start(queue_seconds=0.0002).start()
     healthy = []
 
@@ -188,24 +196,24 @@ def test_http_requests_that_cannot_be_answered_in_time_are_turned_away(start: St
     before = time.time()
     answers = flood(server, 100, enough)
     assert set(healthy) == {200}
-    turned_away = [answer.lower() for answer in answers if b" 200 " not in answer[:15]]
-    for head in turned_away:
+    refused = [answer.lower() for answer in answers if b" 200 " not in answer[:15]]
+    for head in refused:
         assert head.startswith(b"http/1.1 503 service unavailable")
         assert b"retry-after: 1" in head
         assert b"x-envoy-ratelimited: true" in head
-    assert server.metric("watchkeeper_shed_total") == len(turned_away)
+    assert server.metric("watchkeeper_shed_total") == len(refused)
 
-    def told() -> list[Shed]:
+    def reported() -> list[Shed]:
         return [line for line in server.records() if isinstance(line, Shed)]
 
     wait_for(
-        lambda: sum(line.count for line in told()) == len(turned_away), what="all of them told"
+        lambda: sum(line.count for line in reported()) == len(refused), what="all of them reported"
     )
-    assert len(told()) <= time.time() - before + 1
-    assert {line.protocol for line in told()} == {"http"}
-    assert all(before - 10 < line.since < line.until <= time.time() for line in told())
+    assert len(reported()) <= time.time() - before + 1
+    assert {line.protocol for line in reported()} == {"http"}
+    assert all(before - 10 < line.since < line.until <= time.time() for line in reported())
     answered = [line for line in server.records() if isinstance(line, Prediction)]
-    assert len(answered) == len(answers) - len(turned_away)
+    assert len(answered) == len(answers) - len(refused)
     assert {line.status for line in answered} == {"OK"}
 
 
@@ -214,8 +222,8 @@ REFUSED = "RST_STREAM with error code 7"  # REFUSED_STREAM, RFC 9113
 
 
 def call_without_a_pause(server: Server, callers: int, enough: Callable[[Ends], bool]) -> Ends:
-    """Call on many connections at once, until there are enough ends of calls."""
-    message = grpc_message(tensors(a_version.rows(1)), True).SerializeToString()
+    """Call over many connections until enough calls have ended."""
+    message = grpc_message(tensors(sample_version.rows(1)), True).SerializeToString()
     ends: Ends = collections.Counter()
     options = [("grpc.use_local_subchannel_pool", 1)]
 
@@ -230,9 +238,9 @@ def call_without_a_pause(server: Server, callers: int, enough: Callable[[Ends], 
                     ends[REFUSED] += 1
                     continue
                 ends[error.code().name] += 1
-                told = {str(name): value for name, value in error.trailing_metadata()}
-                assert told["retry-after"] == "1"
-                assert told["grpc-retry-pushback-ms"] == "1000"
+                metadata = {str(name): value for name, value in error.trailing_metadata()}
+                assert metadata["retry-after"] == "1"
+                assert metadata["grpc-retry-pushback-ms"] == "1000"
 
     async def ask() -> None:
         deadline = time.monotonic() + 120
@@ -247,12 +255,12 @@ def call_without_a_pause(server: Server, callers: int, enough: Callable[[Ends], 
     return ends
 
 
-def test_calls_that_waited_too_long_inside_grpc_are_turned_away(start: Starter) -> None:
+def test_grpc_overload_is_refused_and_reported(start: Starter) -> None:
     server = start().start()
     ends = call_without_a_pause(
         server, 800, lambda ends: min(ends["OK"], ends["RESOURCE_EXHAUSTED"]) >= 300
     )
-    # gRPC's own HTTP/2 refuses a stream now and then: not begun, so that it is safe to ask again.
+    # HTTP/2 itself sometimes refuses a stream. The call has not begun, so a client can repeat it.
     assert ends.pop(REFUSED, 0) < ends.total() / 20
     assert set(ends) == {"OK", "RESOURCE_EXHAUSTED"}
     assert server.metric("watchkeeper_shed_total") == ends["RESOURCE_EXHAUSTED"]
@@ -262,12 +270,12 @@ def test_calls_that_waited_too_long_inside_grpc_are_turned_away(start: Starter) 
 
     wait_for(
         lambda: sum(line.count for line in lines(Shed)) == ends["RESOURCE_EXHAUSTED"],
-        what="all of them told",
+        what="all of them reported",
     )
     assert {line.protocol for line in lines(Shed)} == {"grpc"}
     assert [line.status for line in lines(Prediction)] == ["OK"] * ends["OK"]
 
-    message = grpc_message(tensors(a_version.rows(1)), True).SerializeToString()
+    message = grpc_message(tensors(sample_version.rows(1)), True).SerializeToString()
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
 
         def answered() -> bool:
@@ -277,21 +285,21 @@ def test_calls_that_waited_too_long_inside_grpc_are_turned_away(start: Starter) 
         wait_for(answered, what="room again")
 
 
-def test_a_few_calls_to_a_slow_model_are_no_overload(start: Starter, tmp_path: Path) -> None:
-    version = a_version.make(tmp_path / "version", trees=200, with_onnx=False)
+def test_few_calls_to_a_slow_model_are_not_overload(start: Starter, tmp_path: Path) -> None:
+    version = sample_version.create_version(tmp_path / "version", trees=200, with_onnx=False)
     server = start(model_folder=version).start()
     ends = call_without_a_pause(server, 12, lambda ends: ends.total() >= 300)
     assert set(ends) == {"OK"}
 
 
-def test_connections_are_bounded_and_health_is_still_answered(start: Starter) -> None:
+def test_connections_are_limited_but_health_is_answered(start: Starter) -> None:
     server = start(connections=8).start()
     idle = [socket.create_connection(("127.0.0.1", server.http_port)) for _ in range(8)]
     try:
         with httpx.Client(timeout=20) as client:
             assert client.get(f"{server.url}/v2/health/ready").status_code == 200
         with httpx.Client(timeout=20) as client:
-            body, headers = http_body(tensors(a_version.rows(1)), False)
+            body, headers = http_body(tensors(sample_version.rows(1)), False)
             answer = client.post(server.infer_url, content=body, headers=headers)
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
             assert list(answer.json()) == ["error"]
@@ -299,17 +307,17 @@ def test_connections_are_bounded_and_health_is_still_answered(start: Starter) ->
     finally:
         for connection in idle:
             connection.close()
-    given = http_body(tensors(a_version.rows(1)), False)[0]
+    given = http_body(tensors(sample_version.rows(1)), False)[0]
     wait_for(
         lambda: HTTP.post(server.infer_url, content=given).status_code == 200, what="room again"
     )
 
 
-def test_requests_that_never_begin_do_not_wait_for_ever() -> None:
+def test_pipelined_requests_of_a_closed_connection_leave_the_queue() -> None:
     class Count:
         waiting = 0
 
-        def full(self) -> bool:
+        def is_full(self) -> bool:
             return False
 
         def enter(self) -> float:
@@ -319,12 +327,12 @@ def test_requests_that_never_begin_do_not_wait_for_ever() -> None:
         def leave(self, arrival: float) -> None:  # noqa: ARG002
             self.waiting -= 1
 
-    gate: Any = Count()
+    controller: Any = Count()
 
     async def waiting(count: int) -> None:
         deadline = time.monotonic() + 60
-        while gate.waiting != count:
-            assert time.monotonic() < deadline, gate.waiting
+        while controller.waiting != count:
+            assert time.monotonic() < deadline, controller.waiting
             await asyncio.sleep(0.01)
 
     async def ask() -> None:
@@ -334,12 +342,13 @@ def test_requests_that_never_begin_do_not_wait_for_ever() -> None:
             await turns.acquire()
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body", "body": b""})
-            gate.leave(0.0)
+            controller.leave(0.0)
 
         config = uvicorn.Config(by_turns, http="httptools", log_config=None, lifespan="off")
         config.load()
         named = {"config": config, "server_state": ServerState(), "app_state": {}}
-        named |= {"malformed": pytest.fail, "shed": pytest.fail, "gate": gate, "limit": 10}
+        named |= {"on_malformed": pytest.fail, "on_shed": pytest.fail}
+        named |= {"controller": controller, "limit": 10}
         listening = await asyncio.get_running_loop().create_server(
             lambda: Connection(**named), "127.0.0.1", 0
         )
@@ -348,7 +357,7 @@ def test_requests_that_never_begin_do_not_wait_for_ever() -> None:
             writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n" * 3)
             await waiting(3)
             writer.transport.abort()
-            for _ in range(3):  # nobody is there any more to begin the others for
+            for _ in range(3):  # the client is gone, so the other requests never begin
                 turns.release()
             await waiting(0)
 
@@ -356,8 +365,8 @@ def test_requests_that_never_begin_do_not_wait_for_ever() -> None:
 
 
 @pytest.mark.parametrize("name", ["connections", "queue_seconds"])
-def test_bounds_of_nothing_are_refused(start: Starter, name: str) -> None:
+def test_limit_of_zero_is_refused(start: Starter, name: str) -> None:
     server = start(**{name: 0}).spawn()
     assert server.process is not None
-    assert server.process.wait(30) == 2
+    assert server.process.wait(PROCESS_SECONDS) == 2
     assert name.upper() in server.log.read_text()

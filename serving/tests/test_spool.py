@@ -5,29 +5,31 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import a_version
 import httpx
-from conftest import Starter
+import sample_version
+from conftest import PROCESS_SECONDS, Starter
 from waiting import wait_for
 from wire import ENCODINGS, send, tensors
 
-from watchkeeper.contracts.record import Gap, Prediction, decode_line
-from watchkeeper.contracts.spool import IDENTITY, segment_path, segments, written
-from watchkeeper.serving.spool import Spool
+from watchkeeper.core.record import Gap, Prediction, decode_line
+from watchkeeper.core.spool import IDENTITY, segment_path, segments, written_part
+from watchkeeper.serving.spool import SpoolWriter
 
 LINE = b'{"kind":"x"}' + b" " * 87 + b"\n"  # 100 bytes
 
 
-def open_spool(folder: Path, limit: int = 10_000, segment_bytes: int = 1_000) -> Spool:
-    return Spool(folder, "m", 7, limit, segment_bytes)
+def open_spool(folder: Path, limit: int = 10_000, segment_bytes: int = 1_000) -> SpoolWriter:
+    return SpoolWriter(folder, "m", 7, limit, segment_bytes)
 
 
 def lines(folder: Path) -> list[bytes]:
     contents = [segment_path(folder, number).read_bytes() for number in segments(folder)]
-    return [line for content in contents for line in written(content).splitlines(keepends=True)]
+    return [
+        line for content in contents for line in written_part(content).splitlines(keepends=True)
+    ]
 
 
-def test_a_segment_ends_at_its_size_and_no_line_is_in_two(tmp_path: Path) -> None:
+def test_segment_has_its_size_and_whole_lines(tmp_path: Path) -> None:
     spool = open_spool(tmp_path)
     assert all(spool.write(LINE) for _ in range(25))
     spool.close()
@@ -35,20 +37,20 @@ def test_a_segment_ends_at_its_size_and_no_line_is_in_two(tmp_path: Path) -> Non
     assert lines(tmp_path) == [LINE] * 25
 
 
-def test_a_restart_leaves_the_old_segment_as_it_is(tmp_path: Path) -> None:
+def test_restart_keeps_the_old_segment(tmp_path: Path) -> None:
     open_spool(tmp_path).write(LINE)
     identity = (tmp_path / IDENTITY).read_text()
     with segment_path(tmp_path, 1).open("r+b") as torn:
         torn.seek(len(LINE))
         torn.write(b'{"kind":"predic')
-    # what is allocated counts, too: the disk has no other room
+    # allocated bytes count as used
     assert open_spool(tmp_path, limit=1_000_000).write(LINE)
     assert segments(tmp_path) == [1, 2]
     assert lines(tmp_path) == [LINE, b'{"kind":"predic', LINE]
     assert (tmp_path / IDENTITY).read_text() == identity
 
 
-def test_a_full_spool_refuses_the_newest_and_reports_them_once_there_is_room(
+def test_full_spool_refuses_lines_and_reports_the_gap_later(
     tmp_path: Path,
 ) -> None:
     spool = open_spool(tmp_path, limit=1_000, segment_bytes=200)
@@ -57,9 +59,9 @@ def test_a_full_spool_refuses_the_newest_and_reports_them_once_there_is_room(
         kept += 1
     assert kept == 10
     before = time.time()
-    spool.lose(1, before)
+    spool.count_lost(1, before)
     assert not spool.write(LINE)
-    spool.lose(2, before + 1)
+    spool.count_lost(2, before + 1)
     for number in segments(tmp_path)[:-1]:  # the sidecar has shipped them
         segment_path(tmp_path, number).unlink()
     wait_for(lambda: spool.write(LINE), what="room again")
@@ -72,12 +74,12 @@ def test_a_full_spool_refuses_the_newest_and_reports_them_once_there_is_room(
     assert last == LINE
 
 
-def test_a_restart_counts_what_is_there_already(tmp_path: Path) -> None:
+def test_restart_counts_existing_segments(tmp_path: Path) -> None:
     assert open_spool(tmp_path, limit=1_000).write(LINE * 10)
     assert not open_spool(tmp_path, limit=1_000).write(LINE)
 
 
-def test_a_line_of_any_size_is_kept_whole_and_a_closed_segment_has_nothing_else(
+def test_lines_of_any_size_are_written_whole(
     tmp_path: Path,
 ) -> None:
     spool = open_spool(tmp_path, limit=100_000_000, segment_bytes=3_000_000)
@@ -92,23 +94,23 @@ def test_a_line_of_any_size_is_kept_whole_and_a_closed_segment_has_nothing_else(
     assert b"".join(contents) == b"".join(given)
 
 
-def test_a_volume_that_is_full_before_the_limit_keeps_lines_whole_and_loses_what_it_counts(
+def test_full_volume_keeps_lines_whole_and_counts_lost_records(
     tmp_path: Path,
 ) -> None:
-    """A file size limit makes the kernel refuse to allocate, as a full volume does."""
+    """With a file size limit the kernel refuses to allocate, as with a full volume."""
     program = """
 import resource, sys
 from pathlib import Path
-from watchkeeper.serving.spool import Spool
-spool = Spool(Path(sys.argv[1]), "m", 7, 10_000_000, 1_000_000)
+from watchkeeper.serving.spool import SpoolWriter
+spool = SpoolWriter(Path(sys.argv[1]), "m", 7, 10_000_000, 1_000_000)
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
 line = b"x" * 99_999 + b"\\n"
 for number in range(4):
     assert spool.write(line) == (number < 2)
     if number >= 2:
-        spool.lose(1, 5.0)
+        spool.count_lost(1, 5.0)
 assert not spool.write(line * 2)
-spool.lose(2, 6.0)
+spool.count_lost(2, 6.0)
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 assert spool.write(line)
 """
@@ -120,7 +122,7 @@ assert spool.write(line)
     assert (gap.lost, gap.since) == (4, 5.0)
 
 
-def test_after_its_end_a_spool_takes_nothing(tmp_path: Path) -> None:
+def test_closed_spool_accepts_nothing(tmp_path: Path) -> None:
     spool = open_spool(tmp_path, limit=1_000_000)
     assert spool.write(LINE)
     spool.close()
@@ -129,18 +131,18 @@ def test_after_its_end_a_spool_takes_nothing(tmp_path: Path) -> None:
     assert lines(tmp_path) == [LINE]
 
 
-def test_what_is_shipped_makes_room_before_the_spool_is_full(tmp_path: Path) -> None:
+def test_shipped_segments_make_room(tmp_path: Path) -> None:
     spool = open_spool(tmp_path, limit=100_000, segment_bytes=1_000)
     for _ in range(900):
         assert spool.write(LINE)
         for number in segments(tmp_path)[:-1]:  # the sidecar keeps up
             segment_path(tmp_path, number).unlink()
-        assert spool.used <= 2_000
+        assert spool.used_bytes <= 2_000
 
 
-def test_a_full_spool_still_answers_and_counts(start: Starter) -> None:
+def test_server_with_a_full_spool_still_answers_and_counts(start: Starter) -> None:
     server = start(spool_bytes=3000).start()
-    given = tensors(a_version.rows(1))
+    given = tensors(sample_version.rows(1))
     statuses = [send(server, "json", given).status for _ in range(20)]
     assert statuses == [200] * 20
     lost = server.metric("watchkeeper_records_lost_total")
@@ -157,9 +159,9 @@ def test_a_full_spool_still_answers_and_counts(start: Starter) -> None:
     assert sum(gap.lost for gap in reported()) == server.metric("watchkeeper_records_lost_total")
 
 
-def test_kill_9_loses_nothing_that_was_answered(start: Starter) -> None:
+def test_sigkill_loses_no_answered_request(start: Starter) -> None:
     server = start()
-    given = tensors(a_version.rows(1))
+    given = tensors(sample_version.rows(1))
     answered: set[str] = set()
     for encoding in ("json", "raw"):
         server.start()
@@ -171,9 +173,9 @@ def test_kill_9_loses_nothing_that_was_answered(start: Starter) -> None:
     assert len(answered) == len(server.records()) == 100
 
 
-def test_kill_9_among_many_requests_loses_nothing_that_was_answered(start: Starter) -> None:
+def test_sigkill_under_load_loses_no_answered_request(start: Starter) -> None:
     server = start().start()
-    given = tensors(a_version.rows(1))
+    given = tensors(sample_version.rows(1))
     answered: list[str] = []
 
     def ask(encoding: str) -> None:
@@ -182,7 +184,7 @@ def test_kill_9_among_many_requests_loses_nothing_that_was_answered(start: Start
                 reply = send(server, encoding, given)
             except httpx.TransportError:
                 return
-            if not reply.parameters:  # the gRPC channel has lost its connection
+            if not reply.parameters:  # the gRPC channel is disconnected
                 return
             answered.append(reply.parameters["prediction_id"][:32])
 
@@ -197,10 +199,10 @@ def test_kill_9_among_many_requests_loses_nothing_that_was_answered(start: Start
     assert len(set(recorded)) == len(recorded) <= len(answered) + 8
 
 
-def test_a_folder_that_cannot_be_written_ends_the_process(start: Starter, tmp_path: Path) -> None:
+def test_unwritable_spool_ends_the_process(start: Starter, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     server = start(spool=tmp_path / "file").spawn()
     assert server.process is not None
-    assert server.process.wait(60) == 1
+    assert server.process.wait(PROCESS_SECONDS) == 1
     assert "cannot serve" in server.log.read_text()
     assert "Traceback" not in server.log.read_text()

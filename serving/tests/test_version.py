@@ -1,16 +1,16 @@
-"""Loading: what must not be served never becomes a version."""
+"""Loading of a version: what must not be served is refused."""
 
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import a_version
 import msgspec
 import onnx
 import pytest
+import sample_version
 
-from watchkeeper.contracts.version import (
+from watchkeeper.core.version import (
     EXAMPLE,
     MANIFEST,
     BrokenVersionError,
@@ -21,7 +21,7 @@ from watchkeeper.contracts.version import (
 )
 from watchkeeper.serving.version import load_version
 
-ONNX = f"{a_version.SCORE}.onnx"
+ONNX = f"{sample_version.SCORE}.onnx"
 
 
 @pytest.fixture
@@ -34,61 +34,61 @@ def reseal(folder: Path, **changes: Any) -> None:
     seal(folder, msgspec.structs.replace(manifest, **changes))
 
 
-def refused(folder: Path, *words: str, model: str = a_version.MODEL) -> None:
+def assert_refused(folder: Path, *words: str, model: str = sample_version.MODEL) -> None:
     with pytest.raises(BrokenVersionError) as caught:
         load_version(folder, model, {})
     for word in words:
         assert word in str(caught.value)
 
 
-def test_a_whole_version_is_loaded(version: Path) -> None:
-    loaded = load_version(version, a_version.MODEL, {})
+def test_complete_version_is_loaded(version: Path) -> None:
+    loaded = load_version(version, sample_version.MODEL, {})
     assert [output.name for output in loaded.contract.outputs(())] == [
-        a_version.SCORE,
+        sample_version.SCORE,
         "failure",
         "risk_level",
     ]
 
 
 def test_another_model_is_not_loaded(version: Path) -> None:
-    refused(version, "another", a_version.MODEL, model="another")
+    assert_refused(version, "another", sample_version.MODEL, model="another")
 
 
-def test_a_folder_without_a_version_is_refused(tmp_path: Path) -> None:
-    refused(tmp_path / "nowhere", MANIFEST)
+def test_folder_without_a_version_is_refused(tmp_path: Path) -> None:
+    assert_refused(tmp_path / "nowhere", MANIFEST)
 
 
-def test_an_altered_file_is_never_loaded(copy: Path) -> None:
+def test_altered_file_is_not_loaded(copy: Path) -> None:
     with (copy / ONNX).open("ab") as file:
         file.write(b" ")
-    refused(copy, ONNX, "SHA-256")
+    assert_refused(copy, ONNX, "SHA-256")
 
 
-def test_a_policy_that_breaks_its_rule_is_refused(version: Path) -> None:
+def test_invalid_policy_is_refused(version: Path) -> None:
     for changes in ({"out_of_range": "guess"}, {"unknown": 1}, {"risk": {"medium": 0.5}}):
         with pytest.raises(BrokenVersionError, match="WATCHKEEPER_ANSWER_POLICY"):
-            load_version(version, a_version.MODEL, changes)
+            load_version(version, sample_version.MODEL, changes)
 
 
-def test_bytes_that_are_no_onnx_are_not_loaded(copy: Path) -> None:
+def test_invalid_onnx_is_not_loaded(copy: Path) -> None:
     (copy / ONNX).write_bytes(b"no model at all")
     reseal(copy)
-    refused(copy, ONNX)
+    assert_refused(copy, ONNX)
 
 
 def test_onnx_with_other_columns_is_not_loaded(copy: Path) -> None:
     model = onnx.load(copy / ONNX)
-    column = next(given for given in model.graph.input if given.name == "torque")
+    column = next(given for given in model.graph.input if given.name == "vibration")
     column.name = "force"
     for node in model.graph.node:
-        node.input[:] = ["force" if name == "torque" else name for name in node.input]
+        node.input[:] = ["force" if name == "vibration" else name for name in node.input]
     onnx.save(model, copy / ONNX)
     reseal(copy)
-    refused(copy, "force")
+    assert_refused(copy, "force")
 
 
 def score(example: Example) -> None:
-    example.outputs[a_version.SCORE][0] += 1e-3
+    example.outputs[sample_version.SCORE][0] += 1e-3
 
 
 def label(example: Example) -> None:
@@ -96,11 +96,11 @@ def label(example: Example) -> None:
 
 
 def value(example: Example) -> None:
-    example.inputs["type"][0] = "X"
+    example.inputs["grade"][0] = "X"
 
 
 def column(example: Example) -> None:
-    del example.inputs["torque"]
+    del example.inputs["vibration"]
 
 
 def output(example: Example) -> None:
@@ -108,7 +108,7 @@ def output(example: Example) -> None:
 
 
 def rows(example: Example) -> None:
-    example.outputs[a_version.SCORE].pop()
+    example.outputs[sample_version.SCORE].pop()
 
 
 def everything(example: Example) -> None:
@@ -117,25 +117,25 @@ def everything(example: Example) -> None:
 
 
 @pytest.mark.parametrize("spoil", [score, label, value, column, output, rows, everything])
-def test_an_example_that_is_not_answered_as_in_training_is_refused(
+def test_example_with_another_answer_is_refused(
     copy: Path, spoil: Callable[[Example], None]
 ) -> None:
     example = read_example(copy)
     spoil(example)
     (copy / EXAMPLE).write_bytes(msgspec.json.encode(example))
     reseal(copy)
-    refused(copy, "example")
+    assert_refused(copy, "example")
 
 
-def test_a_difference_within_the_tolerance_is_none(copy: Path) -> None:
+def test_difference_within_the_tolerance_is_accepted(copy: Path) -> None:
     example = read_example(copy)
-    example.outputs[a_version.SCORE][0] += 1e-6
+    example.outputs[sample_version.SCORE][0] += 1e-6
     (copy / EXAMPLE).write_bytes(msgspec.json.encode(example))
     reseal(copy)
-    load_version(copy, a_version.MODEL, {})
+    load_version(copy, sample_version.MODEL, {})
 
 
-def test_a_version_without_an_example_is_refused(copy: Path) -> None:
+def test_version_without_an_example_is_refused(copy: Path) -> None:
     (copy / EXAMPLE).unlink()
     reseal(copy)
-    refused(copy, EXAMPLE)
+    assert_refused(copy, EXAMPLE)

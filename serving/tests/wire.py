@@ -1,16 +1,16 @@
-"""Requests in the four encodings, sent to a real server, and what comes back."""
+"""Sends requests in the four encodings to a server and decodes the answers."""
 
 import functools
 from typing import Any, NamedTuple
 
-import a_version
 import grpc
 import msgspec
 import numpy as np
+import sample_version
 from conftest import HTTP, Server
 from tritonclient.grpc import service_pb2 as pb
 
-from watchkeeper.serving.tensors import DTYPES, to_bytes
+from watchkeeper.serving.tensors import WIRE_DTYPES, to_bytes
 
 ENCODINGS = ("json", "binary", "typed", "raw")
 FIELDS = {
@@ -27,12 +27,13 @@ METHOD = "/inference.GRPCInferenceService/ModelInfer"
 
 
 class Given(NamedTuple):
-    """One tensor of a request."""
+    """One tensor of a request; ``nested`` in JSON means one list per row."""
 
     name: str
     datatype: str
     values: list[Any]
     shape: list[int] | None = None
+    nested: bool = False
 
 
 class Reply(NamedTuple):
@@ -47,16 +48,20 @@ class Reply(NamedTuple):
 
 
 def tensors(columns: dict[str, list[Any]]) -> list[Given]:
-    return [Given(c.name, c.datatype, columns[c.name]) for c in a_version.COLUMNS]
+    return [Given(c.name, c.datatype, columns[c.name]) for c in sample_version.COLUMNS]
 
 
 def raw(given: Given) -> bytes:
-    dtype = object if given.datatype == "BYTES" else DTYPES[given.datatype]
+    dtype = object if given.datatype == "BYTES" else WIRE_DTYPES[given.datatype]
     return to_bytes(np.array(given.values, dtype=dtype), given.datatype)
 
 
+def json_data(given: Given) -> list[Any]:
+    return [[value] for value in given.values] if given.nested else given.values
+
+
 def send(server: Server, encoding: str, given: list[Given], **more: Any) -> Reply:
-    """``more`` are fields of the body: id, outputs (names), parameters (of text)."""
+    """Send a request; ``more`` are fields of the body: id, outputs, parameters."""
     if encoding in ("json", "binary"):
         body, headers = http_body(given, encoding == "binary", **more)
         return post(server, body, headers)
@@ -86,7 +91,7 @@ def http_body(
             tensor["parameters"] = {"binary_data_size": len(part)}
             tail += part
         else:
-            tensor["data"] = each.values
+            tensor["data"] = json_data(each)
         body["inputs"].append(tensor)
     if id is not None:
         body["id"] = id
@@ -110,7 +115,7 @@ def grpc_message(
     outputs: list[str] | None = None,
     parameters: dict[str, str] | None = None,
 ) -> Any:
-    message = pb.ModelInferRequest(model_name=a_version.MODEL, id=id or "")
+    message = pb.ModelInferRequest(model_name=sample_version.MODEL, id=id or "")
     for each in given:
         tensor = message.inputs.add(name=each.name, datatype=each.datatype)
         tensor.shape.extend([len(each.values)] if each.shape is None else each.shape)
@@ -172,13 +177,13 @@ def call(server: Server, message: bytes, metadata: tuple[tuple[str, str], ...] =
 
 @functools.cache
 def infer_method(port: int) -> Any:
-    """One connection for all: making one takes longer than the call."""
+    """A shared connection, because connecting takes longer than the call."""
     return grpc.insecure_channel(f"127.0.0.1:{port}").unary_unary(METHOD)
 
 
 def from_raw(content: bytes, datatype: str) -> list[Any]:
     if datatype != "BYTES":
-        return np.frombuffer(content, DTYPES[datatype]).tolist()
+        return np.frombuffer(content, WIRE_DTYPES[datatype]).tolist()
     values = []
     while content:
         length = int.from_bytes(content[:4], "little")

@@ -1,9 +1,9 @@
-"""A Kubernetes API server of the tests' own: the real kube-apiserver and etcd, with the custom
-resources of KServe, the Gateway API and Envoy Gateway, and nothing else: no controller, no node.
+"""A Kubernetes API server for tests: kube-apiserver and etcd, without controllers and nodes.
 
-A pytest plugin: ``pytest_plugins = ["api_server"]``. Programs and definitions are those that
-``make cluster`` keeps. WATCHKEEPER_TEST_API_SERVER=required makes what is missing a failure
-instead of a skip. What controllers would write, tests write, and say so: see as_controllers.py.
+It has the custom resources of KServe, the Gateway API and Envoy Gateway. Use it as a pytest plugin:
+``pytest_plugins = ["api_server"]``. It needs the programs and definitions that ``make cluster``
+stores in its cache. If one is missing, tests are skipped, or fail with
+WATCHKEEPER_TEST_API_SERVER=required. Tests themselves write what controllers would write.
 """
 
 import contextlib
@@ -11,7 +11,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -20,19 +19,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx2
-import lightkube
 import pytest
+import urllib3
 import yaml
-from lightkube.config.kubeconfig import KubeConfig
-from lightkube.core.exceptions import ApiError
-from lightkube.generic_resource import create_global_resource, create_namespaced_resource
+from free_ports import HOST, free_ports
+from kubernetes.client import ApiClient, ApiException, Configuration
+from kubernetes.config import load_kube_config
+from kubernetes.dynamic import DynamicClient, Resource
 
-HOST = "127.0.0.1"
+from watchkeeper.platforms.kube.api import Json, Kind
+
 START_SECONDS = 120.0
 REQUIRED = os.environ.get("WATCHKEEPER_TEST_API_SERVER") == "required"
 CACHES = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-KEPT = Path(os.environ.get("WATCHKEEPER_CLUSTER_CACHE") or CACHES / "watchkeeper-cluster")
+CACHE = Path(os.environ.get("WATCHKEEPER_CLUSTER_CACHE") or CACHES / "watchkeeper-cluster")
 USERS = ("admin", "rollout", "sidecar", "person")
 DEFINITIONS = {
     "github.com_kserve_kserve/install/v0.20.0/kserve-crds.yaml": ("inferenceservices",),
@@ -43,25 +43,98 @@ DEFINITIONS = {
     "gateway.envoyproxy.io_backendtrafficpolicies.yaml": ("backendtrafficpolicies",),
 }
 
-NAMESPACE = create_global_resource("", "v1", "Namespace", "namespaces")
-DEFINITION = create_global_resource(
+NAMESPACE = Kind("", "v1", "Namespace", "namespaces")
+DEFINITION = Kind(
     "apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions"
 )
-ROLE = create_namespaced_resource("rbac.authorization.k8s.io", "v1", "Role", "roles")
-POLICY, POLICY_BINDING = (
-    create_global_resource("admissionregistration.k8s.io", "v1", kind, plural)
-    for kind, plural in (
-        ("ValidatingAdmissionPolicy", "validatingadmissionpolicies"),
-        ("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings"),
-    )
+ROLE = Kind("rbac.authorization.k8s.io", "v1", "Role", "roles")
+BINDING = Kind("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings")
+POLICY = Kind(
+    "admissionregistration.k8s.io",
+    "v1",
+    "ValidatingAdmissionPolicy",
+    "validatingadmissionpolicies",
 )
-BINDING = create_namespaced_resource(
-    "rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings"
+POLICY_BINDING = Kind(
+    "admissionregistration.k8s.io",
+    "v1",
+    "ValidatingAdmissionPolicyBinding",
+    "validatingadmissionpolicybindings",
 )
+CLUSTER_KINDS = (NAMESPACE, DEFINITION, POLICY, POLICY_BINDING)
+JSON_PATCH, MERGE_PATCH = "application/json-patch+json", "application/merge-patch+json"
 
 
 class MissingError(Exception):
-    """What the API server needs is not on this machine."""
+    """A program or a definition that the API server needs is missing."""
+
+
+class Client:
+    """Calls of tests, also in place of a controller."""
+
+    def __init__(self, kubeconfig: Path, namespace: str) -> None:
+        configuration = Configuration()
+        configuration.retries = False
+        load_kube_config(str(kubeconfig), client_configuration=configuration)
+        self._client = DynamicClient(
+            ApiClient(configuration), discoverer=lambda _client, _cache_file: None
+        )
+        self._namespace = namespace
+
+    def close(self) -> None:
+        self._client.client.close()
+
+    def get(self, kind: Kind, name: str) -> Json:
+        return self._call("get", kind, name=name)
+
+    def list(self, kind: Kind, labels: dict[str, str] | None = None) -> list[Json]:
+        selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items())
+        found: list[Json] = self._call("get", kind, label_selector=selector)["items"]
+        return found
+
+    def create(self, kind: Kind, value: Json) -> None:
+        self._call("create", kind, value)
+
+    def apply(self, kind: Kind, value: Json) -> None:
+        self._call("server_side_apply", kind, value)
+
+    def replace(self, kind: Kind, value: Json, subresource: str = "") -> None:
+        name = value["metadata"]["name"]
+        self._call("replace", kind, value, name=f"{name}{subresource}")
+
+    def patch(
+        self,
+        kind: Kind,
+        name: str,
+        change: object,
+        content_type: str = MERGE_PATCH,
+        subresource: str = "",
+    ) -> None:
+        options = {"name": f"{name}{subresource}", "content_type": content_type}
+        self._call("patch", kind, None, body=change, **options)
+
+    def delete(self, kind: Kind, name: str) -> None:
+        self._call("delete", kind, name=name)
+
+    def _call(self, verb: str, kind: Kind, value: Json | None = None, **options: Any) -> Json:
+        resource = Resource(
+            prefix="apis" if kind.group else "api",
+            group=kind.group,
+            api_version=kind.version,
+            kind=kind.name,
+            name=kind.plural,
+            namespaced=kind not in CLUSTER_KINDS,
+            client=self._client,
+        )
+        if value is not None:
+            options["body"] = {"apiVersion": kind.api_version, "kind": kind.name, **value}
+        if verb in ("create", "server_side_apply", "replace", "patch"):
+            options["field_manager"] = "tests"
+        namespace = (value or {}).get("metadata", {}).get("namespace", self._namespace)
+        found = getattr(self._client, verb)(
+            resource, namespace=namespace, serializer=lambda _client, raw: raw, **options
+        )
+        return dict(found)
 
 
 class ApiServer:
@@ -69,20 +142,20 @@ class ApiServer:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.etcd, self.program = _program("etcd"), _kept("kubernetes-*/bin/kube-apiserver")
-        definitions = {_kept(f"*/modules/{path}"): names for path, names in DEFINITIONS.items()}
+        self.etcd, self.program = _program("etcd"), cached("kubernetes-*/bin/kube-apiserver")
+        files = {cached(f"*/modules/{path}"): names for path, names in DEFINITIONS.items()}
         self._tokens = {user: secrets.token_hex(16) for user in USERS}
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._clients: list[lightkube.Client] = []
-        client, peer, self.port = _free_ports(3)
+        self._clients: list[Client] = []
+        client, peer, self.port = free_ports(3)
         self._prepare()
         try:
             self._start_etcd(client, peer)
             self._start_server(client)
             self.admin = self.client("admin")
             self._wait(lambda: self.admin.get(NAMESPACE, "default"))
-            for path, names in definitions.items():
-                self._define(_definitions(path, names))
+            for path, names in files.items():
+                self._define(definitions(path, names))
         except BaseException:
             self.stop()
             raise
@@ -105,24 +178,23 @@ class ApiServer:
         path.write_text(yaml.safe_dump(config))
         return path
 
-    def client(self, user: str, namespace: str = "default") -> lightkube.Client:
+    def client(self, user: str, namespace: str = "default") -> Client:
         """Connect as one of USERS."""
-        config = KubeConfig.from_file(self.kubeconfig(user))
-        client = lightkube.Client(config=config, namespace=namespace, field_manager="tests")
+        client = Client(self.kubeconfig(user), namespace)
         self._clients.append(client)
         return client
 
     @contextlib.contextmanager
     def environment(self, user: str) -> Iterator[None]:
-        """Have KUBECONFIG name the user's credentials for a block."""
+        """Set KUBECONFIG to the credentials of a user during a block."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("KUBECONFIG", str(self.kubeconfig(user)))
             yield
 
     def make_namespace(self) -> str:
-        """Make a namespace of its own name."""
+        """Create a namespace with a unique name and return the name."""
         name = f"test-{uuid.uuid4().hex[:8]}"
-        self.admin.create(NAMESPACE({"metadata": {"name": name}}))
+        self.admin.create(NAMESPACE, {"metadata": {"name": name}})
         return name
 
     def allow(self, user: str, namespace: str, rules: list[dict[str, Any]]) -> None:
@@ -130,27 +202,27 @@ class ApiServer:
         name = f"{user}-{uuid.uuid4().hex[:8]}"
         metadata = {"name": name, "namespace": namespace}
         group = "rbac.authorization.k8s.io"
-        self.admin.create(ROLE({"metadata": metadata, "rules": rules}))
+        self.admin.create(ROLE, {"metadata": metadata, "rules": rules})
         binding = {
             "metadata": metadata,
             "roleRef": {"apiGroup": group, "kind": "Role", "name": name},
             "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
         }
-        self.admin.create(BINDING(binding))
+        self.admin.create(BINDING, binding)
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
-        """Have the server answer nothing for a block."""
+        """Suspend the server during a block, so that it does not answer."""
         server = self._processes[-1]
         server.send_signal(signal.SIGSTOP)
-        os.waitpid(server.pid, os.WUNTRACED)  # until then a thread of it may still answer
+        os.waitpid(server.pid, os.WUNTRACED)  # before that, a thread may still answer
         try:
             yield
         finally:
             server.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        """End both."""
+        """End the server and etcd."""
         for client in self._clients:
             client.close()
         for process in reversed(self._processes):
@@ -196,7 +268,7 @@ class ApiServer:
                 f"--etcd-servers=http://{HOST}:{etcd}",
                 f"--bind-address={HOST}",
                 f"--secure-port={self.port}",
-                "--endpoint-reconciler-type=none",  # a loopback address is none for a Service
+                "--endpoint-reconciler-type=none",  # a Service cannot have a loopback address
                 f"--tls-cert-file={self.folder / 'server.crt'}",
                 f"--tls-private-key-file={self.folder / 'server.key'}",
                 f"--token-auth-file={self.folder / 'tokens.csv'}",
@@ -205,7 +277,7 @@ class ApiServer:
                 f"--service-account-key-file={self.folder / 'accounts.key'}",
                 f"--service-account-signing-key-file={self.folder / 'accounts.key'}",
                 "--service-cluster-ip-range=10.0.0.0/24",
-                "--disable-admission-plugins=ServiceAccount",  # no controller makes any
+                "--disable-admission-plugins=ServiceAccount",  # no controller creates accounts
             ]
         )
 
@@ -225,20 +297,20 @@ class ApiServer:
 
     def _define(self, definitions: Iterator[dict[str, Any]]) -> None:
         for definition in definitions:
-            self.admin.create(DEFINITION(definition))
+            self.admin.create(DEFINITION, definition)
             spec = definition["spec"]
             for version in spec["versions"]:
                 names = spec["names"]["kind"], spec["names"]["plural"]
-                kind = create_namespaced_resource(spec["group"], version["name"], *names)
-                self._wait(lambda kind=kind: list(self.admin.list(kind, namespace="default")))
+                kind = Kind(spec["group"], version["name"], *names)
+                self._wait(lambda kind=kind: self.admin.list(kind))
 
     def _wait(self, call: Callable[[], object]) -> None:
-        """Wait until a call is answered."""
+        """Wait until a call succeeds."""
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
                 call()
-            except (ApiError, httpx2.HTTPError) as error:
+            except (ApiException, urllib3.exceptions.HTTPError) as error:
                 ended = [p.args for p in self._processes if p.poll() is not None]
                 if ended or time.monotonic() > deadline:
                     raise RuntimeError(f"{self.folder}: no API server: {ended or error}") from error
@@ -249,7 +321,7 @@ class ApiServer:
 
 @pytest.fixture(scope="session")
 def api_server() -> Iterator[ApiServer]:
-    """One API server for all tests of a run; each has a namespace of its own."""
+    """One API server for all tests of a session; each test uses namespaces of its own."""
     folder = Path(tempfile.mkdtemp(prefix="watchkeeper-api-server-"))
     try:
         try:
@@ -273,23 +345,15 @@ def _program(name: str) -> str:
     return found
 
 
-def _kept(pattern: str) -> str:
-    found = sorted(KEPT.glob(pattern), key=lambda path: path.stat().st_mtime)
+def cached(pattern: str) -> str:
+    found = sorted(CACHE.glob(pattern), key=lambda path: path.stat().st_mtime)
     if not found:
-        raise MissingError(f"no {KEPT / pattern}: 'make cluster' builds it")
+        raise MissingError(f"no {CACHE / pattern}: 'make cluster' builds it")
     return str(found[-1])
 
 
-def _definitions(path: str, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Parse only what is wanted of a file of megabytes."""
+def definitions(path: str, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """Parse only the wanted definitions of a large file."""
     for text in Path(path).read_text().split("\n---\n"):
         if any(f"\n    plural: {name}\n" in text for name in names):
             yield yaml.load(text, Loader=yaml.CSafeLoader)
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in sockets]

@@ -1,10 +1,11 @@
-"""Throw-away database servers for tests: real ones, in temporary folders, on free ports.
+"""Temporary PostgreSQL and MariaDB servers for tests.
 
-A pytest plugin for whichever component opens a ledger: ``pytest_plugins = ["databases"]`` in its
-conftest.py. Servers run as an ordinary user (as ``nobody`` when the tests run as root, because
-neither takes root), can be killed, frozen and started again, and end with the tests.
+A pytest plugin: ``pytest_plugins = ["databases"]`` in a conftest.py. Each server has a temporary
+folder and a free port, can be killed, frozen and restarted, and ends with the tests. If the tests
+run as root, the servers run as ``nobody``, because both refuse to run as root.
 
-WATCHKEEPER_TEST_DATABASES=required makes a missing server a failure instead of a skip.
+If a server is not installed, its tests are skipped. With WATCHKEEPER_TEST_DATABASES=required they
+fail instead.
 """
 
 import contextlib
@@ -25,18 +26,18 @@ from pathlib import Path
 import pytest
 
 HOST = "127.0.0.1"
-STRANGER = "stranger"  # the one user that is asked for a password
+STRANGER = "stranger"  # the only user that needs a password
 START_SECONDS = 90.0
 REQUIRED = os.environ.get("WATCHKEEPER_TEST_DATABASES") == "required"
 KINDS = ("sqlite", "postgresql", "mariadb")
 
 
 class DatabaseMissingError(Exception):
-    """The server's programs are not on this machine."""
+    """The programs of a server are not installed."""
 
 
 class Server(ABC):
-    """One server with its own folder and port."""
+    """A server with a folder and a port."""
 
     kind: str
 
@@ -52,11 +53,11 @@ class Server(ABC):
 
     @abstractmethod
     def prepare(self) -> None:
-        """Make the empty data folder."""
+        """Create the empty data folder."""
 
     @abstractmethod
     def command(self) -> list[str]:
-        """Say how to run the server in the foreground."""
+        """Return the command that runs the server in the foreground."""
 
     @abstractmethod
     def url(self, database: str) -> str:
@@ -64,16 +65,20 @@ class Server(ABC):
 
     @abstractmethod
     def execute(self, *statements: str) -> None:
-        """Run statements as the server's administrator; raises when it does not answer."""
+        """Run statements as administrator.
+
+        Raises:
+            Exception: the server does not answer; the type is that of its driver.
+        """
 
     def create(self) -> str:
-        """Make an empty database and return its URL."""
+        """Create an empty database and return its URL."""
         name = f"t{uuid.uuid4().hex[:12]}"
         self.execute(f"CREATE DATABASE {name}")
         return self.url(name)
 
     def start(self) -> None:
-        """Start the server, and wait until it answers."""
+        """Start the server and wait until it answers."""
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 _as_user(self.command()),
@@ -89,12 +94,14 @@ class Server(ABC):
                 return self.execute("SELECT 1")
             except Exception as error:
                 if self.process.poll() is not None or time.monotonic() > deadline:
-                    said = (self.folder / "log").read_text(errors="replace")[-2000:]
-                    raise RuntimeError(f"{self.kind} does not answer: {error}\n{said}") from error
+                    log_end = (self.folder / "log").read_text(errors="replace")[-2000:]
+                    raise RuntimeError(
+                        f"{self.kind} does not answer: {error}\n{log_end}"
+                    ) from error
             time.sleep(0.05)
 
     def kill(self) -> None:
-        """Kill it and all its processes with SIGKILL, as a crash would."""
+        """Kill all processes of the server with SIGKILL."""
         self.thaw()
         if self.process is None:
             return
@@ -108,12 +115,12 @@ class Server(ABC):
         self.process = None
 
     def restart(self) -> None:
-        """Kill it and start it again on the same port."""
+        """Kill the server and start it again on the same port."""
         self.kill()
         self.start()
 
     def freeze(self) -> None:
-        """Stop every process of the server in the middle of what it does."""
+        """Stop all processes of the server with SIGSTOP."""
         assert self.process is not None
         self._frozen = _family(self.process.pid)
         for pid in self._frozen:
@@ -121,17 +128,17 @@ class Server(ABC):
 
     @abstractmethod
     def limit_growth(self, size: int | None) -> None:
-        """Leave room for about ``size`` bytes, as a disk that is nearly full; None: as before."""
+        """Let the data grow by about ``size`` bytes, like a full disk; None removes the limit."""
 
     def thaw(self) -> None:
-        """Let a frozen server go on."""
+        """Continue a frozen server."""
         for pid in self._frozen:
             _signal(pid, signal.SIGCONT)
         self._frozen = []
 
 
 class PostgreSQL(Server):
-    """PostgreSQL; what it has committed survives a kill of its processes."""
+    """PostgreSQL. Committed data survives a kill of its processes."""
 
     kind = "postgresql"
 
@@ -147,7 +154,7 @@ class PostgreSQL(Server):
             "listen_addresses": HOST,
             "port": self.port,
             "unix_socket_directories": "",
-            "fsync": "off",  # the kernel keeps what a killed server wrote
+            "fsync": "off",  # a kill does not lose what the kernel has
             "shared_buffers": "32MB",
             "max_connections": 60,
         }
@@ -160,15 +167,15 @@ class PostgreSQL(Server):
     def limit_growth(self, size: int | None) -> None:
         assert self.process is not None
         limit = "unlimited" if size is None else str(size)
-        for pid in _family(self.process.pid):  # no file grows larger than that
+        for pid in _family(self.process.pid):  # the largest size of a file
             try:
                 _run(["prlimit", "--pid", str(pid), f"--fsize={limit}:"], self.folder)
             except RuntimeError:
-                if _alive(pid):  # some of its workers come and go
+                if _alive(pid):  # workers may have ended
                     raise
 
     def execute(self, *statements: str) -> None:
-        import psycopg  # noqa: PLC0415 - only where this server is
+        import psycopg  # noqa: PLC0415 - only some projects have this driver
 
         with psycopg.connect(
             host=HOST,
@@ -183,13 +190,13 @@ class PostgreSQL(Server):
 
 
 class MariaDB(Server):
-    """MariaDB; what it has committed survives a kill of its processes."""
+    """MariaDB. Committed data survives a kill of its processes."""
 
     kind = "mariadb"
 
     def prepare(self) -> None:
         self._program = _mariadb()
-        self._most = ""
+        self._limit = ""
         options = ["--no-defaults", f"--datadir={self.folder}/data", "--skip-test-db"]
         _run(
             ["mariadb-install-db", *options, "--auth-root-authentication-method=normal"],
@@ -204,10 +211,10 @@ class MariaDB(Server):
             "port": self.port,
             "bind-address": HOST,
             "innodb-buffer-pool-size": "32M",
-            "innodb-flush-log-at-trx-commit": 2,  # the kernel keeps what a killed server wrote
+            "innodb-flush-log-at-trx-commit": 2,  # a kill does not lose what the kernel has
             "innodb-log-file-size": "8M",
-            "innodb-file-per-table": 0,  # all tables in one file, whose size can be limited
-            "innodb-data-file-path": f"ibdata1:12M:autoextend{self._most}",
+            "innodb-file-per-table": 0,  # one file for all tables, whose size has a limit
+            "innodb-data-file-path": f"ibdata1:12M:autoextend{self._limit}",
         }
         options = [f"--{key}={value}" for key, value in settings.items()]
         return [self._program, "--no-defaults", *options]
@@ -217,11 +224,11 @@ class MariaDB(Server):
 
     def limit_growth(self, size: int | None) -> None:
         used = (self.folder / "data" / "ibdata1").stat().st_size
-        self._most = "" if size is None else f":max:{-(-(used + size) // 2**20)}M"
+        self._limit = "" if size is None else f":max:{-(-(used + size) // 2**20)}M"
         self.restart()
 
     def execute(self, *statements: str) -> None:
-        import pymysql  # noqa: PLC0415 - only where this server is
+        import pymysql  # noqa: PLC0415 - only some projects have this driver
 
         with (
             pymysql.connect(
@@ -236,8 +243,8 @@ class MariaDB(Server):
 
 @contextlib.contextmanager
 def running(kind: str) -> Iterator[Server]:
-    """Run a server; skip the test, or fail it where servers are required, if there is none."""
-    # A short path: sockets have room for about a hundred characters.
+    """Run a server for a block; skip or fail the test if it is not installed."""
+    # A short path: the path of a socket has at most about a hundred characters.
     folder = Path(tempfile.mkdtemp(prefix=f"{kind}-"))
     server: Server | None = None
     try:
@@ -255,21 +262,21 @@ def running(kind: str) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Server]:
-    """A PostgreSQL for all tests that leave it running."""
+    """A PostgreSQL for all tests of the session; a test that stops it must restart it."""
     with running("postgresql") as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def mariadb() -> Iterator[Server]:
-    """A MariaDB for all tests that leave it running."""
+    """A MariaDB for all tests of the session; a test that stops it must restart it."""
     with running("mariadb") as server:
         yield server
 
 
 @pytest.fixture(params=KINDS)
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty database, on each kind of database in turn."""
+    """The URL of an empty database, for each kind of database."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/ledger.db"
     server: Server = request.getfixturevalue(request.param)
@@ -278,7 +285,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(params=KINDS[1:])
 def server(request: pytest.FixtureRequest) -> Server:
-    """Each kind of server in turn; whoever kills or freezes it starts it again."""
+    """A server of each kind; a test that stops it must restart it."""
     found: Server = request.getfixturevalue(request.param)
     return found
 
@@ -289,13 +296,13 @@ def _postgresql() -> Path:
         return found[-1].parent
     if elsewhere := shutil.which("initdb"):
         return Path(elsewhere).resolve().parent
-    raise DatabaseMissingError("there is no PostgreSQL server here: 'make databases' installs it")
+    raise DatabaseMissingError("PostgreSQL is not installed; run 'make databases'")
 
 
 def _mariadb() -> str:
     program = shutil.which("mariadbd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
     if program is None or shutil.which("mariadb-install-db") is None:
-        raise DatabaseMissingError("there is no MariaDB server here: 'make databases' installs it")
+        raise DatabaseMissingError("MariaDB is not installed; run 'make databases'")
     return program
 
 
@@ -320,7 +327,7 @@ def _run(command: list[str], folder: Path) -> None:
 
 
 def _free_port() -> int:
-    """Choose below the ports that others get for their connections while a server is down."""
+    """Return a port below the ephemeral ports, so that it stays free during a restart."""
     for port in random.sample(range(20000, 32000), 100):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((HOST, port))
@@ -341,7 +348,10 @@ def _alive(pid: int) -> bool:
 
 
 def _family(leader: int) -> list[int]:
-    """List a living process and its children, itself first; PostgreSQL's are leaders too."""
+    """Return the pids of a process and its running children, the process first.
+
+    A process group is not enough: each child of PostgreSQL has a group of its own.
+    """
     found = [leader]
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

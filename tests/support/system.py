@@ -1,4 +1,4 @@
-"""The system as a user runs it, for tests: the command line, and requests to its addresses."""
+"""The local system, started and used through the command line as a user does."""
 
 import json
 import os
@@ -10,20 +10,21 @@ from typing import Any
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
-WATCHKEEPER = ROOT / "cli/.venv/bin/watchkeeper"
-DEMO = ROOT / "demo/.venv/bin/python"
+WATCHKEEPER = ROOT / ".venv/bin/watchkeeper"
+PYTHON = ROOT / ".venv/bin/python"
 
 
-def running(home: Path) -> dict[int, float]:
-    """All processes that were given anything in ``home``, by words or environment.
+def processes_of(home: Path) -> dict[int, float]:
+    """Return the processes with ``home`` in their arguments or environment, except this one.
 
-    Each pid with its start time; the process that asks is none of them.
+    Returns:
+        The start time of each process, in seconds since 1970, by pid.
     """
     found = {}
     for process in psutil.process_iter():
         try:
-            given = [*process.cmdline(), *process.environ().values()]
-            if process.pid != os.getpid() and any(str(home) in one for one in given):
+            texts = [*process.cmdline(), *process.environ().values()]
+            if process.pid != os.getpid() and any(str(home) in text for text in texts):
                 found[process.pid] = process.create_time()
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             continue
@@ -31,13 +32,19 @@ def running(home: Path) -> dict[int, float]:
 
 
 def watchkeeper(home: Path, *arguments: str, **settings: str) -> Any:
-    """Run a command and return its JSON."""
+    """Run a `watchkeeper` command, and return its JSON output.
+
+    Args:
+        home: the home of the system.
+        arguments: the command.
+        settings: environment variables.
+    """
     done = subprocess.run(
         [WATCHKEEPER, *arguments, "--json"],
         env={**os.environ, **settings, "WATCHKEEPER_HOME": str(home)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -45,24 +52,24 @@ def watchkeeper(home: Path, *arguments: str, **settings: str) -> Any:
 
 
 def models(home: Path) -> dict[str, Any]:
-    """What `watchkeeper status` tells of each model."""
+    """Return the models in the output of `watchkeeper status`, by name."""
     return {model["name"]: model for model in watchkeeper(home, "status")["models"]}
 
 
 def seed(home: Path, *names: str) -> None:
-    """Fill the operational database."""
+    """Fill the operational database with the history of the models' plants."""
     subprocess.run(
-        [DEMO, "-m", "watchkeeper.demo.seed", *names],
+        [PYTHON, "-m", "watchkeeper.demo.seed", *names],
         env={**os.environ, "WATCHKEEPER_HOME": str(home)},
         check=True,
-        timeout=120,
+        timeout=600,
     )
 
 
 def post(url: str, body: Any, token: str = "") -> Any:
-    """Post JSON and return what comes back."""
+    """Post JSON with a bearer token, and return the JSON of the response."""
     request = urllib.request.Request(  # noqa: S310
         url, json.dumps(body).encode(), {"Authorization": f"Bearer {token}"}
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
-        return json.loads(answer.read())
+    with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
+        return json.loads(response.read())

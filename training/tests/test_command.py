@@ -1,4 +1,4 @@
-"""The command as a user meets it: exit codes, one clear sentence, and a kill in the middle."""
+"""The command: exit codes, error messages, and a run that is killed."""
 
 import logging
 import os
@@ -7,18 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import milling
-import pandas as pd
+import pumps
 import pytest
 
-from watchkeeper.contracts.exits import ENDED, GIVE_UP, TRY_AGAIN
-from watchkeeper.contracts.names import CANDIDATE
+from watchkeeper.core.exit_codes import EXIT_FATAL, EXIT_RETRY, EXIT_TERMINATED
+from watchkeeper.core.names import CANDIDATE
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.events import history as events
 from watchkeeper.registry import RUN_TAG, Registry
 from watchkeeper.training.__main__ import main
 
-TRAIN = ["ai4i-failure", "--run", "one", "--trigger", "a test", "--set", "search=off"]
+TRAIN = ["pump-failure", "--run", "one", "--trigger", "a test", "--set", "search=off"]
 
 
 @pytest.fixture
@@ -35,8 +34,8 @@ def environment(
     return variables
 
 
-def complaint(caplog: pytest.LogCaptureFixture, arguments: list[str]) -> str:
-    assert main(arguments) == GIVE_UP
+def error_of(caplog: pytest.LogCaptureFixture, arguments: list[str]) -> str:
+    assert main(arguments) == EXIT_FATAL
     (record,) = [r for r in caplog.records if r.levelno == logging.ERROR]
     return record.getMessage()
 
@@ -44,112 +43,88 @@ def complaint(caplog: pytest.LogCaptureFixture, arguments: list[str]) -> str:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["pump-failure", *TRAIN[1:]], "no model 'pump-failure' is declared; there is: ai4i"),
+        (["valve-failure", *TRAIN[1:]], "no model 'valve-failure' is declared; declared models: "),
+        (["contradiction", *TRAIN[1:]], "floors name 'auc'; metrics are 'accuracy', 'precision'"),
         ([*TRAIN, "--set", "tree=9"], "has no parameter 'tree'; it has: onnx, search, seed, trees"),
         ([*TRAIN, "--set", "trees=many"], "Expected `int`"),
         ([*TRAIN, "--set", "trees"], "expected name=value"),
         ([*TRAIN, "--run", "No Name"], "lower-case letters"),
-        ([*TRAIN, "--episode", "none"], "the ledger knows no such episode"),
+        ([*TRAIN, "--episode", "none"], "the ledger has no such episode"),
     ],
 )
 @pytest.mark.usefixtures("environment")
-def test_an_order_that_cannot_be_carried_out_says_why(
+def test_an_invalid_request_is_refused_with_the_reason(
     caplog: pytest.LogCaptureFixture,
     arguments: list[str],
     words: str,
 ) -> None:
-    assert words in complaint(caplog, arguments)
+    assert words in error_of(caplog, arguments)
 
 
-def tables() -> dict[str, tuple[pd.DataFrame, str, str]]:
-    table = milling.pieces(200)
-    return {
-        "no table": (table, "readings", "no such table: machine_readings"),
-        "no rows": (table[:0], "machine_readings", "returns no rows"),
-        "no column": (table.drop(columns="torque"), "machine_readings", "no such column: torque"),
-        "one outcome": (
-            table.assign(machine_failure=0),
-            "machine_readings",
-            "one outcome only in 200 rows (0)",
-        ),
-        "strange category": (
-            table.assign(type="X"),
-            "machine_readings",
-            "column 'type' holds 'X'; the declaration lists L, M, H",
-        ),
-        "text for a number": (
-            table.assign(torque="much"),
-            "machine_readings",
-            "column 'torque' is not numeric",
-        ),
-        "other outcomes": (
-            table.assign(machine_failure=range(200)),
-            "machine_readings",
-            "must be 0 or 1",
-        ),
-        "an id twice": (table.assign(id=1), "machine_readings", "once for each row"),
-        "too few": (table[:40], "machine_readings", "too few"),
-    }
-
-
-@pytest.mark.parametrize("what", tables())
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("readings", "no such table: pump_readings"),
+        ("pump_readings", "no such column: load"),
+    ],
+)
 @pytest.mark.usefixtures("environment")
-def test_data_that_cannot_be_trained_on_is_told_in_one_sentence(
+def test_a_database_that_refuses_the_query_is_named(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     tmp_path: Path,
-    what: str,
+    table: str,
+    words: str,
 ) -> None:
-    table, name, words = tables()[what]
-    url = milling.database(tmp_path / "plant.db", table, name)
+    url = pumps.database(tmp_path / "source.db", pumps.readings(200).drop(columns="load"), table)
     monkeypatch.setenv("WATCHKEEPER_SOURCE_URL", url)
-    assert words in complaint(caplog, TRAIN)
+    assert words in error_of(caplog, TRAIN)
 
 
 @pytest.mark.usefixtures("environment")
-def test_a_database_that_is_not_there_is_told_and_not_made(
+def test_a_missing_database_is_an_error_and_is_not_created(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("WATCHKEEPER_SOURCE_URL", f"sqlite:///{tmp_path}/typo.db")
-    assert "there is no such database" in complaint(caplog, TRAIN)
+    assert "there is no such database" in error_of(caplog, TRAIN)
     assert not (tmp_path / "typo.db").exists()
 
 
 @pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize("name", ["WATCHKEEPER_SOURCE_URL", "MLFLOW_TRACKING_URI"])
-def test_a_variable_that_is_not_set_is_named(
+def test_a_missing_variable_is_named(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     monkeypatch.delenv(name)
-    assert f"{name} is not set" in complaint(caplog, TRAIN)
+    assert f"{name} is not set" in error_of(caplog, TRAIN)
 
 
 @pytest.mark.usefixtures("environment")
-def test_a_registry_that_does_not_answer_is_no_fault_of_the_order(
+def test_an_unreachable_registry_can_be_tried_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    assert main(TRAIN) == TRY_AGAIN
+    assert main(TRAIN) == EXIT_RETRY
 
 
 @pytest.mark.usefixtures("environment")
-def test_a_source_that_does_not_answer_is_no_fault_of_the_order(
+def test_an_unreachable_source_can_be_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    away = "postgresql+psycopg://user:hush@127.0.0.1:9/plant"
+    away = "postgresql+psycopg://user:hush@127.0.0.1:9/source"
     monkeypatch.setenv("WATCHKEEPER_SOURCE_URL", away)
-    assert main(TRAIN) == TRY_AGAIN
-    assert "cannot read the history of ai4i-failure" in caplog.text
+    assert main(TRAIN) == EXIT_RETRY
+    assert "cannot read the history of pump-failure" in caplog.text
     assert "hush" not in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("by", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, ENDED)]
+    ("by", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, EXIT_TERMINATED)]
 )
-def test_the_command_ended_in_the_middle_and_started_again_makes_one_version(
+def test_a_run_that_is_killed_and_started_again_makes_one_version(
     environment: dict[str, str],
     registry: Registry,
     ledger: Ledger,
@@ -170,6 +145,6 @@ def test_the_command_ended_in_the_middle_and_started_again_makes_one_version(
         command, env=settings, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
-    ours = [v for v in registry.versions("ai4i-failure") if v.tags[RUN_TAG] == name]
-    assert [v.version for v in ours] == [registry.aliases("ai4i-failure")[CANDIDATE]]
-    assert len(events(ledger, "ai4i-failure", version=ours[0].version)) == 1
+    ours = [v for v in registry.versions("pump-failure") if v.tags[RUN_TAG] == name]
+    assert [v.version for v in ours] == [registry.aliases("pump-failure")[CANDIDATE]]
+    assert len(events(ledger, "pump-failure", version=ours[0].version)) == 1

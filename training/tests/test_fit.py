@@ -1,49 +1,52 @@
-"""SMOTE, outliers and search touch training folds only, and mean what they say."""
+"""Fit and search: SMOTE, clipping, weights of recent rows, candidates."""
 
-import milling
 import msgspec
 import numpy as np
-import pandas as pd
+import pumps
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 
 from watchkeeper.training.balance import balanced
 from watchkeeper.training.declaration import Balance, Outliers
-from watchkeeper.training.fit import clipped, fit_head, scores, search
+from watchkeeper.training.fit import clipped, fit, fit_head, score_head
 from watchkeeper.training.judge import judge
 from watchkeeper.training.models import find
-from watchkeeper.training.rows import Rows, usable
+from watchkeeper.training.rows import Rows
+from watchkeeper.training.search import SearchResult, search
 from watchkeeper.training.split import split
+from watchkeeper.training.usable import usable
 
-MODEL = find("ai4i-failure")
-HEAD = MODEL.heads[0]
+MODEL = find("pump-failure")
+HEAD = MODEL.judged_head
 SMALL = msgspec.convert({"trees": 10}, MODEL.parameters)
 
 
 def rows(count: int, seed: int = 0, *, changed: bool = False) -> Rows:
-    table = milling.pieces(count, seed, changed=changed).rename(columns={"id": "key"})
+    table = pumps.readings(count, seed, changed=changed).set_index("id")
     return usable(table, MODEL, "a test")
 
 
-def none() -> Rows:
+def no_rows() -> Rows:
     return rows(10).where(np.zeros(10, dtype=bool))
 
 
-def test_made_up_positives_are_possible_pieces_between_real_ones() -> None:
+def test_synthetic_positives_are_valid_rows_between_real_ones() -> None:
     real = rows(3000)
     columns, target = balanced(real.columns, real.target, MODEL, seed=1)
-    made = columns.iloc[len(real) :]
+    synthetic = columns.iloc[len(real) :]
     assert columns.iloc[: len(real)].equals(real.columns)
     assert target[len(real) :].all()
     assert target.sum() == pytest.approx(0.2 * (1 - real.target).sum(), abs=1)
-    assert set(made["type"]) <= {"L", "M", "H"}
+    assert set(synthetic["grade"]) <= {"L", "M", "H"}
     positive = real.columns[real.target == 1]
-    for name in milling.MEASURED[1:]:
-        assert made[name].between(positive[name].min() - 1e-9, positive[name].max() + 1e-9).all()
+    for name in pumps.NUMERIC:
+        assert (
+            synthetic[name].between(positive[name].min() - 1e-9, positive[name].max() + 1e-9).all()
+        )
 
 
 @pytest.mark.parametrize("positives", [0, 1, 2, 4])
-def test_few_positives_are_no_reason_to_fail(positives: int) -> None:
+def test_few_positives_are_accepted(positives: int) -> None:
     real = rows(300)
     target = np.zeros(300)
     target[:positives] = 1.0
@@ -51,13 +54,13 @@ def test_few_positives_are_no_reason_to_fail(positives: int) -> None:
     assert outcome.sum() >= positives
 
 
-def test_enough_positives_are_left_as_they_are() -> None:
+def test_enough_positives_get_no_synthetic_rows() -> None:
     real = rows(300)
     target = (np.arange(300) % 2).astype(float)
     assert balanced(real.columns, target, MODEL, seed=1)[0] is real.columns
 
 
-def test_without_categories_plain_smote_is_taken() -> None:
+def test_without_categories_plain_smote_is_used() -> None:
     numeric = msgspec.structs.replace(MODEL, columns=MODEL.columns[1:], balance=Balance(0.5))
     real = rows(2000)
     columns, target = balanced(real.columns[numeric.names], real.target, numeric, seed=1)
@@ -85,74 +88,71 @@ def test_a_feature_without_spread_is_not_clipped_away() -> None:
     assert np.array_equal(clipped(rare, rare, Outliers()), rare)
 
 
-def test_held_out_rows_change_nothing_of_what_is_learned() -> None:
-    history = milling.pieces(3000).rename(columns={"id": "key"})
-    parts = split(usable(history, MODEL, "a test"), none(), MODEL)
+def test_held_out_rows_do_not_change_the_fit() -> None:
+    history = pumps.readings(3000).set_index("id")
+    parts = split(usable(history, MODEL, "a test"), no_rows(), MODEL)
     other = history.copy()
-    held = history["key"].isin(parts.held.key)
-    other.loc[held, milling.TARGET] = 1 - other.loc[held, milling.TARGET]
-    other.loc[held, "torque"] *= 2
-    again = split(usable(other, MODEL, "a test"), none(), MODEL)
+    held = history.index.isin(parts.held.key)
+    other.loc[held, pumps.TARGET] = 1 - other.loc[held, pumps.TARGET]
+    other.loc[held, "load"] *= 2
+    again = split(usable(other, MODEL, "a test"), no_rows(), MODEL)
     asked = rows(500, seed=3)
     one, two = (
-        scores(MODEL.heads, {HEAD.score: fit_head(HEAD, MODEL, SMALL, p.train, none())}, asked)
+        score_head(HEAD, fit_head(HEAD, MODEL, SMALL, p.train, no_rows()), asked)
         for p in (parts, again)
     )
-    assert np.array_equal(one[HEAD.score], two[HEAD.score])
+    assert np.array_equal(one, two)
 
 
-def test_recent_rows_weigh_as_much_as_declared_however_few_they_are() -> None:
+def test_few_recent_rows_have_the_declared_weight() -> None:
     old, new = rows(3000), rows(300, seed=2, changed=True)
     fresh = rows(2000, seed=3, changed=True)
 
     def separates(weight: float) -> float:
         model = msgspec.structs.replace(MODEL, recent_weight=weight)
-        found = scores(MODEL.heads, {HEAD.score: fit_head(HEAD, model, SMALL, old, new)}, fresh)[
-            HEAD.score
-        ]
+        found = score_head(HEAD, fit_head(HEAD, model, SMALL, old, new), fresh)
         return float(found[fresh.target == 1].mean() - found[fresh.target == 0].mean())
 
     assert separates(1.0) > separates(0.01)
 
 
-def test_the_search_tries_what_is_declared_and_leaves_the_users_word() -> None:
-    parts = split(rows(3000), none(), MODEL)
-    best, tried = search(HEAD, MODEL, SMALL, frozenset(), parts)
-    assert [one.parameters for one in tried] == list(MODEL.search.candidates)
-    assert msgspec.to_builtins(best)["leaf"] in (2, 5)
-    assert msgspec.to_builtins(best)["trees"] == 10
-    assert search(HEAD, MODEL, SMALL, frozenset({"leaf"}), parts) == (SMALL, [])
+def test_search_tries_the_candidates_and_keeps_the_users_parameters() -> None:
+    parts = split(rows(3000), no_rows(), MODEL)
+    result = search(MODEL, SMALL, frozenset(), parts)
+    assert [trial.parameters for trial in result.trials] == list(MODEL.search.candidates)
+    assert msgspec.to_builtins(result.parameters)["leaf"] in (2, 5)
+    assert msgspec.to_builtins(result.parameters)["trees"] == 10
+    assert search(MODEL, SMALL, frozenset({"leaf"}), parts) == SearchResult(SMALL, [])
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_a_handful_of_positives_is_fitted_and_judged(together: bool) -> None:
-    """Where they are near each other, a fold has none; it is left out and the search with it."""
+def test_few_positives_are_fitted_and_judged(together: bool) -> None:
+    """In neighbouring blocks they leave a fold without positives; the search is skipped."""
     history = rows(4000)
     target = np.zeros(len(history))
-    out = split(history, none(), MODEL).held.key
+    out = split(history, no_rows(), MODEL).held.key
     held = np.isin(history.key, out)
     target[np.flatnonzero(held)[:2]] = 1.0
     target[np.flatnonzero(~held)[:: 1 if together else 500][:4]] = 1.0
     few = msgspec.structs.replace(history, target=target)
-    parts = split(few, none(), MODEL)
-    _, tried = search(HEAD, MODEL, SMALL, frozenset(), parts)
-    assert len(tried) == (0 if together else 2)
-    pipelines = {HEAD.score: fit_head(HEAD, MODEL, SMALL, parts.train, none())}
-    report = judge(MODEL, parts, pipelines, None, must_improve=True, seed=0)
+    parts = split(few, no_rows(), MODEL)
+    trials = search(MODEL, SMALL, frozenset(), parts).trials
+    assert len(trials) == (0 if together else 2)
+    report = judge(
+        MODEL, fit(MODEL, SMALL, parts), None, trials, must_improve=True, seed=0, duplicates={}
+    )
     low = report.metrics["history"]["roc_auc"].low
     assert low is not None
     assert 0.0 <= low <= 1.0
 
 
 def test_the_same_rows_and_seed_make_the_same_version() -> None:
-    frames = [
-        pd.DataFrame(
-            scores(
-                MODEL.heads,
-                {HEAD.score: fit_head(HEAD, MODEL, SMALL, rows(1500), rows(200, changed=True))},
-                rows(300, seed=4),
-            )
+    first, second = (
+        score_head(
+            HEAD,
+            fit_head(HEAD, MODEL, SMALL, rows(1500), rows(200, changed=True)),
+            rows(300, seed=4),
         )
         for _ in range(2)
-    ]
-    assert frames[0].equals(frames[1])
+    )
+    assert np.array_equal(first, second)

@@ -1,24 +1,24 @@
-"""The gate's checks: each passes what it should and stops what it should."""
+"""The gate's checks."""
 
 import numpy as np
 import pytest
 
-from watchkeeper.contracts.signature import Column, Output, Signature
+from watchkeeper.core.gate_report import Shift
+from watchkeeper.core.signature import Column, Output, Signature
 from watchkeeper.training.declaration import Gate
 from watchkeeper.training.gate import (
     Comparison,
-    Shift,
-    accepts,
     floors,
-    most,
-    no_worse,
+    max_label_rate,
+    noninferior,
     on_recent,
     shift,
+    signature,
     verdict,
 )
-from watchkeeper.training.measure import metrics, share
+from watchkeeper.training.metrics import score_metrics, share
 
-GATE = Gate("score", floors={"roc_auc": 0.9, "average_precision": 0.4}, margin=0.05)
+GATE = Gate(floors={"roc_auc": 0.9, "average_precision": 0.4}, margin=0.05)
 
 
 def scored(rows: int, *, candidate: float, production: float, seed: int = 0) -> Comparison:
@@ -31,77 +31,75 @@ def scored(rows: int, *, candidate: float, production: float, seed: int = 0) -> 
 
 def test_floors_are_absolute() -> None:
     good = scored(3000, candidate=4.0, production=0.0)
-    checks = floors(GATE, metrics(good.target, good.candidate, 0.5, seed=0))
+    checks = floors(GATE, score_metrics(good.target, good.candidate, 0.5, seed=0))
     assert [check.passed for check in checks] == [True, True]
-    checks = floors(GATE, metrics(good.target, good.production, 0.5, seed=0))
+    checks = floors(GATE, score_metrics(good.target, good.production, 0.5, seed=0))
     assert [check.passed for check in checks] == [False, False]
-    assert "at least 0.9 is wanted" in checks[0].reason
+    assert "at least 0.9 is required" in checks[0].reason
 
 
-def test_a_floor_that_cannot_be_measured_is_not_reached() -> None:
-    nothing = metrics(np.zeros(100), np.linspace(0, 1, 100), 0.5, seed=0)
+def test_an_undefined_metric_does_not_reach_its_floor() -> None:
+    nothing = score_metrics(np.zeros(100), np.linspace(0, 1, 100), 0.5, seed=0)
     assert not any(check.passed for check in floors(GATE, nothing))
 
 
 @pytest.mark.parametrize(("candidate", "passes"), [(2.0, True), (1.97, True), (1.2, False)])
-def test_no_worse_allows_the_margin_and_no_more(candidate: float, passes: bool) -> None:
+def test_noninferior_allows_the_margin_and_no_more(candidate: float, passes: bool) -> None:
     rows = scored(3000, candidate=candidate, production=2.0)
-    check = no_worse(GATE, rows, "the history", seed=0)
+    check = noninferior(GATE, rows, "the history")
     assert check.passed is passes
     assert "the history: ROC AUC" in check.reason
 
 
-def test_an_answer_to_drift_must_be_better_for_certain() -> None:
+def test_an_answer_to_drift_must_be_superior_with_confidence() -> None:
     def passes(candidate: float, rows: int = 600) -> bool:
         compared = scored(rows, candidate=candidate, production=1.0)
-        (check,) = on_recent(GATE, compared, must_improve=True, seed=0)
+        (check,) = on_recent(GATE, compared, must_improve=True)
         return check.passed
 
     assert passes(2.5)
     assert not passes(1.0)
     assert not passes(0.5)
-    assert not passes(2.5, rows=40), "too few rows to tell are no proof"
+    assert not passes(2.5, rows=40), "too few rows are no evidence"
 
 
 def test_an_answer_to_drift_without_recent_rows_is_rejected() -> None:
-    (check,) = on_recent(GATE, None, must_improve=True, seed=0)
+    (check,) = on_recent(GATE, None, must_improve=True)
     assert not check.passed
     assert "0 recent held-out rows" in check.reason
 
 
-def test_any_other_version_must_be_no_worse_on_recent_rows_if_there_are_enough() -> None:
+def test_any_other_version_must_be_noninferior_on_enough_recent_rows() -> None:
     same = scored(600, candidate=1.0, production=1.0)
-    assert [c.passed for c in on_recent(GATE, same, must_improve=False, seed=0)] == [True]
+    assert [c.passed for c in on_recent(GATE, same, must_improve=False)] == [True]
     worse = scored(600, candidate=0.0, production=2.0)
-    assert [c.passed for c in on_recent(GATE, worse, must_improve=False, seed=0)] == [False]
-    assert (
-        on_recent(GATE, scored(40, candidate=0.0, production=2.0), must_improve=False, seed=0) == []
-    )
-    assert on_recent(GATE, None, must_improve=False, seed=0) == []
+    assert [c.passed for c in on_recent(GATE, worse, must_improve=False)] == [False]
+    assert on_recent(GATE, scored(40, candidate=0.0, production=2.0), must_improve=False) == []
+    assert on_recent(GATE, None, must_improve=False) == []
 
 
-def test_a_version_that_productions_clients_cannot_call_is_rejected() -> None:
-    torque = Column("torque", "FP64", unit="Nm", maximum=300.0)
+def test_a_version_that_refuses_productions_requests_is_rejected() -> None:
+    load = Column("load", "FP64", unit="Nm", maximum=300.0)
     outputs = (Output("score", "FP64"),)
-    old = Signature((torque,), outputs)
-    assert accepts(old, old).passed
-    narrower = Signature((Column("torque", "FP64", unit="Nm", maximum=80.0),), outputs)
-    assert "narrower range" in accepts(narrower, old).reason
-    assert not accepts(narrower, old).passed
+    old = Signature((load,), outputs)
+    assert signature(old, old).passed
+    narrower = Signature((Column("load", "FP64", unit="Nm", maximum=80.0),), outputs)
+    assert "narrower range" in signature(narrower, old).reason
+    assert not signature(narrower, old).passed
 
 
 def test_the_verdict_names_every_reason() -> None:
     rows = scored(3000, candidate=0.0, production=2.0)
     checks = [
-        *floors(GATE, metrics(rows.target, rows.candidate, 0.5, seed=0)),
-        no_worse(GATE, rows, "the history", seed=0),
+        *floors(GATE, score_metrics(rows.target, rows.candidate, 0.5, seed=0)),
+        noninferior(GATE, rows, "the history"),
     ]
     passed, reason = verdict(checks)
     assert not passed
     assert all(check.reason in reason for check in checks)
 
 
-def test_the_shift_is_what_the_same_rows_would_score_otherwise() -> None:
+def test_the_shift_is_measured_on_the_same_rows() -> None:
     random = np.random.default_rng(0)
     production = random.random(1000)
     found = shift(production / 2, production, "recent", seed=0)
@@ -114,9 +112,9 @@ def test_the_shift_is_what_the_same_rows_would_score_otherwise() -> None:
 
 
 @pytest.mark.parametrize(("marked", "passed"), [(3, True), (10, True), (11, False), (90, False)])
-def test_a_label_that_marks_too_many_rows_stops_a_version(marked: int, passed: bool) -> None:
-    bound = Gate("score", floors={}, most={"anomaly_flag": 0.1})
+def test_a_label_that_marks_too_many_rows_rejects_a_version(marked: int, passed: bool) -> None:
+    bound = Gate(floors={}, max_label_rate={"anomaly_flag": 0.1})
     shares = {"anomaly_flag": share(np.arange(100) < marked, seed=0)}
-    (check,) = most(bound, shares)
+    (check,) = max_label_rate(bound, shares)
     assert check.passed == passed
     assert f"anomaly_flag marks {marked / 100:.1%} of the rows" in check.reason

@@ -1,4 +1,4 @@
-"""An isolation forest's ONNX form, whatever its parameters."""
+"""The ONNX form of isolation forests with different parameters."""
 
 import msgspec
 import numpy as np
@@ -8,9 +8,9 @@ import pytest
 from sklearn.ensemble import IsolationForest
 from sklearn.preprocessing import StandardScaler
 
-from watchkeeper.contracts.signature import Column
+from watchkeeper.core.signature import Column
 from watchkeeper.training.declaration import Head, Method
-from watchkeeper.training.export import to_onnx
+from watchkeeper.training.onnx_form import to_onnx
 
 COLUMNS = tuple(Column(name, "FP64") for name in "abcd")
 
@@ -33,9 +33,9 @@ def table(rows: int, seed: int = 0) -> pd.DataFrame:
         {"max_samples": 0.9, "n_estimators": 7},
     ],
 )
-def test_the_onnx_form_agrees(method: Method, parameters: dict[str, float]) -> None:
+def test_the_onnx_form_agrees_with_the_forest(method: Method, parameters: dict[str, float]) -> None:
     forest = IsolationForest(random_state=1, **{"n_estimators": 30, **parameters})
-    head = Head("score", lambda _: StandardScaler(), lambda _: forest, method, supervised=False)
+    head = Head("score", lambda _: StandardScaler(), lambda _: forest, method)
     pipeline = head.build(msgspec.convert({}, dict)).fit(table(500))
     session = onnxruntime.InferenceSession(to_onnx(pipeline, head, COLUMNS))
     asked = pd.concat([table(500), table(2000, seed=3) * 1.5], ignore_index=True)

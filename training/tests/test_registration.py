@@ -1,36 +1,36 @@
-"""Registration is whole or not at all: killed with SIGKILL at every step, against real MLflow."""
+"""Registration with a real MLflow, killed with SIGKILL at every step."""
 
 import multiprocessing
 import signal
 from pathlib import Path
 
-import interrupted
+import killed_registration
 import pytest
 
-from watchkeeper.contracts.answer import AnswerPolicy, Label, Risk, outputs_of
-from watchkeeper.contracts.names import CANDIDATE, PRODUCTION, model_uri
-from watchkeeper.contracts.policies import DriftPolicy, RolloutPolicy
-from watchkeeper.contracts.signature import Column, Signature
-from watchkeeper.contracts.version import Head, Lineage, Manifest, read_manifest, seal
+from watchkeeper.core.answer import AnswerPolicy, Label, Risk, outputs_of
+from watchkeeper.core.gate_report import GateReport, write_report
+from watchkeeper.core.names import CANDIDATE, PRODUCTION, model_uri
+from watchkeeper.core.policies import DriftPolicy, RolloutPolicy
+from watchkeeper.core.signature import Column, Signature
+from watchkeeper.core.version import Head, Lineage, Manifest, read_manifest, seal
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.events import history as events
 from watchkeeper.registry import GATE_TAG, ROLLOUT_TAG, RUN_TAG, Registry
-from watchkeeper.training import judged
 from watchkeeper.training.register import finish, register
 
 FORK = multiprocessing.get_context("forkserver")
-FORK.set_forkserver_preload(["interrupted"])
+FORK.set_forkserver_preload(["killed_registration"])
 
 
 def sealed(folder: Path, model: str, run: str, *, passed: bool = True) -> Path:
     """Make a version's folder, without the training."""
     answer = AnswerPolicy((Label("failure", "score"),), Risk("score", 0.2, 0.6))
-    signature = Signature((Column("torque", "FP64", unit="Nm"),), outputs_of(("score",), answer))
+    signature = Signature((Column("load", "FP64", unit="Nm"),), outputs_of(("score",), answer))
     lineage = Lineage(run, "0" * 64, 10, 0, "1", {}, "a test", 1.0)
     folder.mkdir()
     (folder / "score.skops").write_bytes(b"weights" * 10_000)
     (folder / "metrics_report.txt").write_text("metrics\n")
-    judged.write(folder, judged.GateReport(passed, "as told", 0.5, [], {}, {}))
+    write_report(folder, GateReport(passed, "a reason", 0.5, [], {}, {}))
     heads = (Head("score", "score.skops", "predict_proba"),)
     seal(folder, Manifest(model, signature, heads, answer, DriftPolicy(), RolloutPolicy(), lineage))
     return folder
@@ -50,14 +50,14 @@ def sealed(folder: Path, model: str, run: str, *, passed: bool = True) -> Path:
         ("set_terminated", "after"),
     ],
 )
-def test_a_run_killed_anywhere_leaves_one_whole_version_once_it_is_run_again(
+def test_a_killed_run_registers_one_complete_version_when_it_runs_again(
     registry: Registry, ledger: Ledger, tmp_path: Path, call: str, when: str
 ) -> None:
     model = f"{call.replace('_', '-')}-{when}"[-30:].strip("-")
     folder = sealed(tmp_path / "made", model, f"{model}-run")
     uri, database = registry.client.tracking_uri, str(ledger.engine.url)
     victim = FORK.Process(
-        target=interrupted.registered, args=(uri, database, folder, call, when), daemon=True
+        target=killed_registration.registered, args=(uri, database, folder, call, when), daemon=True
     )
     victim.start()
     victim.join(60)
@@ -66,7 +66,7 @@ def test_a_run_killed_anywhere_leaves_one_whole_version_once_it_is_run_again(
         registry.download(model_uri(model, version.version), tmp_path / "half")
         read_manifest(tmp_path / "half")
 
-    finish(registry, ledger, register(registry, folder, {"trees": 3}), folder)
+    finish(registry, ledger, register(registry, ledger, folder, {"trees": 3}), folder)
 
     (only,) = registry.versions(model)
     assert only.tags[RUN_TAG] == f"{model}-run"
@@ -82,13 +82,14 @@ def test_a_run_killed_anywhere_leaves_one_whole_version_once_it_is_run_again(
     assert registry.client.get_run(only.run_id).info.status == "FINISHED"
 
 
-def test_the_same_run_twice_at_once_makes_one_version(
+def test_the_same_run_twice_at_the_same_time_makes_one_version(
     registry: Registry, ledger: Ledger, tmp_path: Path
 ) -> None:
     folder = sealed(tmp_path / "made", "twins", "twins-run")
     uri, database = registry.client.tracking_uri, str(ledger.engine.url)
     twins = [
-        FORK.Process(target=interrupted.registered, args=(uri, database, folder)) for _ in range(2)
+        FORK.Process(target=killed_registration.registered, args=(uri, database, folder))
+        for _ in range(2)
     ]
     for twin in twins:
         twin.start()
@@ -100,32 +101,32 @@ def test_the_same_run_twice_at_once_makes_one_version(
     assert len(events(ledger, "twins")) == 1
 
 
-def test_a_rejected_version_is_registered_but_no_candidate(
+def test_a_rejected_version_is_registered_but_is_not_the_candidate(
     registry: Registry, ledger: Ledger, tmp_path: Path
 ) -> None:
     folder = sealed(tmp_path / "made", "rejected", "run", passed=False)
-    finish(registry, ledger, register(registry, folder, {}), folder)
+    finish(registry, ledger, register(registry, ledger, folder, {}), folder)
     assert registry.versions("rejected")[0].tags[GATE_TAG] == "rejected"
     assert registry.aliases("rejected") == {}
     assert events(ledger, "rejected")[0].kind == "gate-rejected"
 
 
 @pytest.mark.parametrize("decided", ["serves", "rolled back", "overtaken"])
-def test_a_repeated_run_does_not_undo_what_the_rollout_decided(
+def test_a_repeated_run_does_not_undo_a_decision_of_the_rollout(
     registry: Registry, ledger: Ledger, tmp_path: Path, decided: str
 ) -> None:
     model = decided.replace(" ", "-")
     folder = sealed(tmp_path / "made", model, "run")
-    version = register(registry, folder, {})
+    version = register(registry, ledger, folder, {})
     finish(registry, ledger, version, folder)
-    registry.drop_alias(model, CANDIDATE)
+    registry.delete_alias(model, CANDIDATE)
     if decided == "serves":
         registry.set_alias(model, PRODUCTION, version.version)
     elif decided == "rolled back":
-        registry.tag(model, version.version, ROLLOUT_TAG, "rolled-back: slow")
+        registry.set_tag(model, version.version, ROLLOUT_TAG, "rolled-back: slow")
     else:
         newer = sealed(tmp_path / "newer", model, "newer-run")
-        finish(registry, ledger, register(registry, newer, {}), newer)
+        finish(registry, ledger, register(registry, ledger, newer, {}), newer)
     before = registry.aliases(model)
-    finish(registry, ledger, register(registry, folder, {}), folder)
+    finish(registry, ledger, register(registry, ledger, folder, {}), folder)
     assert registry.aliases(model) == before

@@ -1,4 +1,4 @@
-"""What `helm test` runs: production answers its own example, over HTTP and over gRPC."""
+"""Check of `helm test`: the version in production answers its own example over HTTP and gRPC."""
 
 import json
 import math
@@ -13,8 +13,8 @@ from mlserver.grpc import converters
 from mlserver.grpc.dataplane_pb2_grpc import GRPCInferenceServiceStub
 from mlserver.types import InferenceRequest, InferenceResponse
 
-from watchkeeper.contracts.names import model_uri, serving_name
-from watchkeeper.contracts.version import read_example, read_manifest
+from watchkeeper.core.names import model_uri, serving_name
+from watchkeeper.core.version import read_example, read_manifest
 from watchkeeper.registry import Registry
 
 
@@ -36,25 +36,29 @@ def _check(model):
         for column in signature.inputs
     ]
     host = f"{serving_name(model, version)}-predictor"
-    for protocol, ask in (("HTTP", _over_http), ("gRPC", _over_grpc)):
-        answer = ask(host, model, {"inputs": inputs})
-        for output in answer:
-            if not _same(output["data"], example.outputs[output["name"]]):
-                sys.exit(f"{model} version {version}, {protocol}: {output} is not the example's")
-        print(f"{model} version {version} answers over {protocol}: {answer[0]['data'][:3]} ...")
+    for protocol, infer in (("HTTP", _infer_http), ("gRPC", _infer_grpc)):
+        outputs = infer(host, model, {"inputs": inputs})
+        for output in outputs:
+            expected = example.outputs[output["name"]]
+            if not _same_values(output["data"], expected):
+                sys.exit(
+                    f"{model} version {version}, {protocol}: {output} differs from the example's "
+                    f"output {expected}"
+                )
+        print(f"{model} version {version} answers over {protocol}: {outputs[0]['data'][:3]} ...")
 
 
-def _over_http(host, model, body):
+def _infer_http(host, model, body):
     request = urllib.request.Request(
         f"http://{host}/v2/models/{model}/infer",
         json.dumps(body).encode(),
         {"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-        return json.load(answer)["outputs"]
+    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+        return json.load(response)["outputs"]
 
 
-def _over_grpc(host, model, body):
+def _infer_grpc(host, model, body):
     typed = InferenceRequest.model_validate(body)
     for column in typed.inputs:
         if column.datatype == "BYTES":
@@ -64,17 +68,17 @@ def _over_grpc(host, model, body):
     )
     with grpc.insecure_channel(f"{host}:9000") as channel:
         answer = GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=30)
-    said: InferenceResponse = converters.ModelInferResponseConverter.to_types(answer)
-    return [{"name": output.name, "data": list(output.data)} for output in said.outputs]
+    response: InferenceResponse = converters.ModelInferResponseConverter.to_types(answer)
+    return [{"name": output.name, "data": list(output.data)} for output in response.outputs]
 
 
-def _same(got, wanted):
-    def equal(one, other):
+def _same_values(actual, expected):
+    def same(one, other):
         if isinstance(other, float):
             return math.isclose(one, other, abs_tol=1e-5)
         return (one.decode() if isinstance(one, bytes) else one) == other
 
-    return len(got) == len(wanted) and all(map(equal, got, wanted))
+    return len(actual) == len(expected) and all(map(same, actual, expected))
 
 
 for name in sys.argv[1:]:

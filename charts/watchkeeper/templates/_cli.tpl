@@ -1,5 +1,5 @@
-{{/* A command that says no has waited for five minutes for what it needs, or needs not wait: Helm, which
-waits for the hook, is told at once. Only a pod that was taken away is made again. */}}
+{{/* What ends a hook's Job. Its command waits up to five minutes for what it needs, so a failure with
+exit code 1 or 2 is final, and Helm gets the error at once. A pod that was evicted is replaced. */}}
 {{- define "watchkeeper.hookFailures" -}}
 podFailurePolicy:
   rules:
@@ -17,6 +17,7 @@ env:
   - {name: WATCHKEEPER_PLATFORM, value: {{ include "watchkeeper.platform" .root | quote }}}
   - {name: WATCHKEEPER_MODELS, value: {{ keys .root.Values.models | sortAlpha | toJson | quote }}}
   - {name: WATCHKEEPER_LEDGER_URL_FILE, value: /run/secrets/watchkeeper/ledger-url}
+  {{- include "watchkeeper.extraEnv" .root.Values.cli.extraEnv | nindent 2 }}
 terminationMessagePolicy: FallbackToLogsOnError
 resources: {{- toYaml .root.Values.cli.resources | nindent 2 }}
 securityContext: {{- include "watchkeeper.containerSecurity" .root | nindent 2 }}

@@ -1,5 +1,37 @@
+{{/* The name of the chart, in the labels of all objects. */}}
+{{- define "watchkeeper.name" -}}
+{{- .Values.nameOverride | default .Chart.Name | trunc 40 | trimSuffix "-" -}}
+{{- end }}
+
+{{/* The name of this installation. All its objects have names that begin with it, except those of
+models. 40 characters leave room for the suffixes and for the labels that a StatefulSet adds. */}}
+{{- define "watchkeeper.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride -}}
+{{- else -}}
+{{- $name := include "watchkeeper.name" . -}}
+{{- contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end }}
+
+{{/* The prefix of cluster-scoped names. Namespaces and models contain no dot, so two installations
+never have the same name. */}}
+{{- define "watchkeeper.clusterName" -}}
+{{ include "watchkeeper.fullname" . }}.{{ .Release.Namespace }}
+{{- end }}
+
+{{/* The uid and file name of this installation's Grafana dashboard: one Grafana may show several
+installations. Names in Kubernetes contain no underscore, so two installations never have the same
+uid. Grafana's limit is 40 characters. */}}
+{{- define "watchkeeper.dashboardUid" -}}
+{{- $name := include "watchkeeper.fullname" . -}}
+{{- $uid := eq $name .Release.Namespace | ternary $name (printf "%s_%s" $name .Release.Namespace) -}}
+{{- le (len $uid) 40 | ternary $uid (sha256sum $uid | trunc 40) -}}
+{{- end }}
+
+{{/* The labels of an object: {root, component, model} */}}
 {{- define "watchkeeper.labels" -}}
-app.kubernetes.io/name: watchkeeper
+app.kubernetes.io/name: {{ include "watchkeeper.name" .root }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/part-of: watchkeeper
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
@@ -19,9 +51,9 @@ app.kubernetes.io/part-of: watchkeeper
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
-{{/* What a pod is known by: nothing of it changes with a release, or it would restart for that */}}
+{{/* The labels of a pod. They do not contain the version: a changed label restarts the pod. */}}
 {{- define "watchkeeper.podLabels" -}}
-app.kubernetes.io/name: watchkeeper
+app.kubernetes.io/name: {{ include "watchkeeper.name" .root }}
 {{ include "watchkeeper.selector" . }}
 {{- with .model }}
 watchkeeper/model: {{ . }}
@@ -52,15 +84,15 @@ watchkeeper/model: {{ . }}
 {{- end }}
 
 {{- define "watchkeeper.secret" -}}
-{{- .Values.secrets.existing | default "watchkeeper" -}}
+{{- .Values.secrets.existing | default (include "watchkeeper.fullname" .) -}}
 {{- end }}
 
 {{- define "watchkeeper.trainingSecret" -}}
-{{- $here := eq (include "watchkeeper.trainingNamespace" .) .Release.Namespace -}}
-{{- .Values.secrets.existingTraining | default ($here | ternary (include "watchkeeper.secret" .) "watchkeeper") -}}
+{{- $sameNamespace := eq (include "watchkeeper.trainingNamespace" .) .Release.Namespace -}}
+{{- .Values.secrets.existingTraining | default ($sameNamespace | ternary (include "watchkeeper.secret" .) (include "watchkeeper.fullname" .)) -}}
 {{- end }}
 
-{{/* What a client of ledger and MLflow has as files: items of a Secret's volume */}}
+{{/* The files of a client of ledger and MLflow: items of a Secret volume */}}
 {{- define "watchkeeper.clientSecrets" -}}
 - {key: ledger-url, path: ledger-url}
 {{- if .Values.mlflow.auth.enabled }}
@@ -70,13 +102,13 @@ watchkeeper/model: {{ . }}
 
 {{- define "watchkeeper.mlflowURL" -}}
 {{- if .Values.mlflow.enabled -}}
-http://watchkeeper-mlflow.{{ .Release.Namespace }}.svc:5000
+http://{{ include "watchkeeper.fullname" . }}-mlflow.{{ .Release.Namespace }}.svc:5000
 {{- else -}}
 {{- required "mlflow.url: name your MLflow, or leave mlflow.enabled true" .Values.mlflow.url -}}
 {{- end -}}
 {{- end }}
 
-{{/* The models with their defaults, as YAML */}}
+{{/* All models, each merged with the defaults, as YAML */}}
 {{- define "watchkeeper.models" -}}
 {{- $all := dict -}}
 {{- range $name, $given := .Values.models -}}
@@ -89,15 +121,16 @@ http://watchkeeper-mlflow.{{ .Release.Namespace }}.svc:5000
 {{- $all | toYaml -}}
 {{- end }}
 
-{{/* What a client of MLflow is told; its password is among its files */}}
+{{/* The environment of a client of MLflow that has the password as a file */}}
 {{- define "watchkeeper.registryEnvironment" -}}
-{{ include "watchkeeper.registryPlace" . }}
+{{ include "watchkeeper.registryAddress" . }}
 {{- if .Values.mlflow.auth.enabled }}
 - {name: MLFLOW_TRACKING_PASSWORD_FILE, value: /run/secrets/watchkeeper/mlflow-password}
 {{- end }}
 {{- end }}
 
-{{- define "watchkeeper.registryPlace" -}}
+{{/* The environment of a client of MLflow, without the password */}}
+{{- define "watchkeeper.registryAddress" -}}
 - {name: MLFLOW_TRACKING_URI, value: {{ include "watchkeeper.mlflowURL" . | quote }}}
 {{- if .Values.mlflow.auth.enabled }}
 - {name: MLFLOW_TRACKING_USERNAME, value: {{ .Values.mlflow.auth.username | quote }}}
@@ -106,15 +139,33 @@ http://watchkeeper-mlflow.{{ .Release.Namespace }}.svc:5000
 - {name: MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR, value: "false"}
 {{- end }}
 
-{{- define "watchkeeper.platform" -}}
-kube:{{ .Release.Namespace }}/{{ include "watchkeeper.trainingNamespace" . }}
+{{/* Additional environment variables of a component, given as a list. The API server drops an empty
+`value`; it is omitted here too, so that the admission policy on training Jobs compares equals. */}}
+{{- define "watchkeeper.extraEnv" -}}
+{{- range . }}
+- name: {{ .name }}
+  {{- with .value }}
+  value: {{ . | quote }}
+  {{- end }}
+  {{- with .valueFrom }}
+  valueFrom: {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
 {{- end }}
 
+{{/* The WATCHKEEPER_PLATFORM of a component: the two namespaces and the name of the installation */}}
+{{- define "watchkeeper.platform" -}}
+kube:{{ .Release.Namespace }}/{{ include "watchkeeper.trainingNamespace" . }}/{{ include "watchkeeper.fullname" . }}
+{{- end }}
+
+{{/* User and groups by number. One that is null is left out: the cluster chooses it (OpenShift). */}}
 {{- define "watchkeeper.podSecurity" -}}
 runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
+{{- range $field := list "runAsUser" "runAsGroup" "fsGroup" }}
+{{- with get $.Values.podSecurityContext $field }}
+{{ $field }}: {{ int64 . }}
+{{- end }}
+{{- end }}
 fsGroupChangePolicy: OnRootMismatch
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
@@ -123,16 +174,38 @@ seccompProfile: {type: RuntimeDefault}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 runAsNonRoot: true
-runAsUser: 65532
+{{- with .Values.podSecurityContext.runAsUser }}
+runAsUser: {{ int64 . }}
+{{- end }}
 capabilities: {drop: [ALL]}
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
-{{/* What every pod of ours begins with */}}
+{{/* The common part of a pod's spec: {root, values}; `values` are those of its component */}}
 {{- define "watchkeeper.pod" -}}
-securityContext: {{- include "watchkeeper.podSecurity" . | nindent 2 }}
+securityContext: {{- include "watchkeeper.podSecurity" .root | nindent 2 }}
 enableServiceLinks: false
-{{- with .Values.images.pullSecrets }}
+{{- with .root.Values.images.pullSecrets }}
 imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- end }}
+
+{{/* The metadata of a pod: {root, component, model, values} */}}
+{{- define "watchkeeper.podMetadata" -}}
+labels: {{- include "watchkeeper.podLabels" . | nindent 2 }}
+{{- with .values.podAnnotations }}
+annotations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}

@@ -1,11 +1,13 @@
-{{/* The template of a model's InferenceServices: {root, name, model}. Rollout fills in ${...}. */}}
+{{/* The template of a model's InferenceServices: {root, name, model}. The rollout controller replaces
+${...}. It never changes an InferenceService that exists, except its replicas: anything else would
+restart the pods. */}}
 {{- define "watchkeeper.inferenceService" -}}
 {{- $root := .root -}}
 {{- $model := .model -}}
 {{- $serving := .root.Values.serving -}}
 metadata:
   labels:
-    app.kubernetes.io/name: watchkeeper
+    app.kubernetes.io/name: {{ include "watchkeeper.name" $root }}
     app.kubernetes.io/instance: {{ $root.Release.Name }}
     app.kubernetes.io/component: server
   {{- if not $model.autoscaling.enabled }}
@@ -14,17 +16,20 @@ metadata:
   {{- end }}
 spec:
   predictor:
+    {{- with $serving.podAnnotations }}
+    annotations: {{- toYaml . | nindent 6 }}
+    {{- end }}
     minReplicas: {{ $model.replicas }}
     maxReplicas: {{ $model.autoscaling.enabled | ternary (max $model.replicas $model.autoscaling.maxReplicas) $model.replicas }}
     {{- if $model.autoscaling.enabled }}
     scaleMetric: cpu
     scaleTarget: {{ $model.autoscaling.targetCPUUtilizationPercentage }}
     {{- end }}
-    storageContainerName: watchkeeper-{{ $root.Release.Namespace }}
+    storageContainerName: {{ include "watchkeeper.clusterName" $root }}
     serviceAccountName: {{ .name }}-serving
     automountServiceAccountToken: false
-    {{- include "watchkeeper.pod" $root | nindent 4 }}
-    # The server drains and stops, then the sidecar ships the tail.
+    {{- include "watchkeeper.pod" (dict "root" $root "values" $serving) | nindent 4 }}
+    # The server drains and stops, then the sidecar ships the last records.
     terminationGracePeriodSeconds: {{ add $serving.drainSeconds $serving.stopSeconds $serving.shipSeconds 10 }}
     topologySpreadConstraints:
       - maxSkew: 1
@@ -35,7 +40,7 @@ spec:
     model:
       modelFormat: {name: watchkeeper, version: "1"}
       protocolVersion: v2
-      runtime: watchkeeper
+      runtime: {{ include "watchkeeper.fullname" $root }}
       image: {{ include "watchkeeper.image" (dict "root" $root "component" "serving") }}
       imagePullPolicy: {{ $root.Values.images.pullPolicy }}
       resources: {{- toYaml $model.resources | nindent 8 }}
@@ -51,11 +56,13 @@ spec:
         - {name: WATCHKEEPER_STOP_SECONDS, value: {{ $serving.stopSeconds | quote }}}
         - {name: WATCHKEEPER_SIGNING_KEY_FILE, value: /run/secrets/watchkeeper/signing-key}
         - {name: WATCHKEEPER_FEEDBACK_TOKEN_FILE, value: /run/secrets/watchkeeper/feedback-token}
+        - {name: WATCHKEEPER_SYNTHETIC_CLIENTS, value: {{ $model.syntheticClients | toJson | quote }}}
         - {name: WATCHKEEPER_ANSWER_POLICY, value: {{ $model.policies.answer | toJson | quote }}}
+        {{- include "watchkeeper.extraEnv" $serving.extraEnv | nindent 8 }}
     initContainers:
-      # A native sidecar: it ends after the server. It has no readiness probe, because that would
-      # take the server out of traffic while the ledger is down, and no startup probe, because the
-      # files are fetched after it has started.
+      # A native sidecar ends after the server. It has no readiness probe: a ledger that is down must
+      # not take the server out of traffic. It has no startup probe: KServe fetches the files of the
+      # version after the sidecar has started.
       - name: drift
         image: {{ include "watchkeeper.image" (dict "root" $root "component" "drift") }}
         imagePullPolicy: {{ $root.Values.images.pullPolicy }}
@@ -73,6 +80,7 @@ spec:
           - {name: WATCHKEEPER_DRAIN_SECONDS, value: {{ $serving.shipSeconds | quote }}}
           - {name: WATCHKEEPER_DRIFT_POLICY, value: {{ $model.policies.drift | toJson | quote }}}
           - {name: WATCHKEEPER_RETENTION, value: {{ $model.policies.retention | toJson | quote }}}
+          {{- include "watchkeeper.extraEnv" $serving.sidecarExtraEnv | nindent 10 }}
         ports:
           - {name: drift-metrics, containerPort: 9090, protocol: TCP}
         livenessProbe:
@@ -95,7 +103,7 @@ spec:
         secret:
           secretName: {{ include "watchkeeper.secret" $root }}
           items: [{key: ledger-url, path: ledger-url}]
-      - name: sidecar-token # the server has none
+      - name: sidecar-token # mounted in the sidecar only
         projected:
           sources:
             - serviceAccountToken: {path: token, expirationSeconds: 3600}

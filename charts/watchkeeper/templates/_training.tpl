@@ -1,11 +1,11 @@
 {{/*
-What every training Job of a model is: {root, name, model}. The CronJob has it as its template, and
-the admission policy compares the Jobs of sidecars with it. The policy sees what the API server has
-filled in, so nothing is left to its defaults here.
+The spec of a model's training Jobs: {root, name, model}. It is the template of the CronJob, and the
+admission policy compares the Jobs of sidecars with it. The policy sees a Job after the API server has
+filled in its defaults, so all of these fields are given here.
 */}}
 {{- define "watchkeeper.trainingJob" -}}
 {{- $ := .root }}
-{{- $part := dict "root" $ "component" "training" "model" .name -}}
+{{- $part := dict "root" $ "component" "training" "model" .name "values" $.Values.training -}}
 parallelism: 1
 completions: 1
 completionMode: NonIndexed
@@ -13,21 +13,21 @@ suspend: false
 backoffLimit: {{ $.Values.training.backoffLimit }}
 activeDeadlineSeconds: {{ $.Values.training.deadlineSeconds | int64 }}
 ttlSecondsAfterFinished: {{ $.Values.training.keepSeconds | int64 }}
-# What cannot be trained is not tried again.
+# Exit code 2: the data or the settings do not allow a training run, so a retry would not help.
 podFailurePolicy:
   rules:
     - {action: FailJob, onExitCodes: {containerName: training, operator: In, values: [2]}}
     - {action: Ignore, onPodConditions: [{type: DisruptionTarget, status: "True"}]}
 template:
   metadata:
-    labels: {{- include "watchkeeper.podLabels" $part | nindent 6 }}
+    {{- include "watchkeeper.podMetadata" $part | nindent 4 }}
   spec:
-    {{- include "watchkeeper.pod" $ | nindent 4 }}
+    {{- include "watchkeeper.pod" $part | nindent 4 }}
     restartPolicy: Never
     dnsPolicy: ClusterFirst
     schedulerName: default-scheduler
     terminationGracePeriodSeconds: 30
-    # A run that were the first process of its container would not hear of its end while it starts.
+    # Otherwise the run has PID 1, for which the kernel ignores SIGTERM until Python handles it.
     shareProcessNamespace: true
     serviceAccountName: {{ .name }}-training
     automountServiceAccountToken: false
@@ -45,6 +45,7 @@ template:
           - {name: WATCHKEEPER_CODE_VERSION, value: {{ include "watchkeeper.codeVersion" $ | quote }}}
           - {name: WATCHKEEPER_LEDGER_URL_FILE, value: /run/secrets/watchkeeper/ledger-url}
           - {name: WATCHKEEPER_SOURCE_URL_FILE, value: /run/secrets/source/url}
+          {{- include "watchkeeper.extraEnv" $.Values.training.extraEnv | nindent 10 }}
         terminationMessagePath: /dev/termination-log
         terminationMessagePolicy: FallbackToLogsOnError
         resources: {{- toYaml .model.trainingResources | nindent 10 }}
@@ -67,7 +68,7 @@ template:
           items: [{key: {{ .model.source.key }}, path: url}]
 {{- end }}
 
-{{/* A value as CEL spells it, where a literal has members of one type only: so each is dyn */}}
+{{/* A value as a CEL literal. The members of a CEL list or map have one type, so each is dyn(). */}}
 {{- define "watchkeeper.cel" -}}
 {{- $members := list -}}
 {{- if kindIs "map" . -}}

@@ -1,4 +1,4 @@
-"""Places on a cluster for the tests."""
+"""Fixtures on a cluster."""
 
 import json
 import secrets
@@ -8,14 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from api_server import kubectl, remove
+from cluster import kubectl, remove
+
+pytest_plugins = ["api_server"]
 
 
 @pytest.fixture(scope="session")
 def namespace() -> Iterator[str]:
-    """Make a namespace, and one for training beside it, in which nothing is ever made."""
+    """A namespace, and one for training. The tests create nothing in them: they use dry runs."""
     if shutil.which("kubectl") is None or kubectl("get", "--raw", "/readyz").returncode:
-        pytest.skip("no cluster to ask: neither KUBECONFIG nor `make cluster` leads to one")
+        pytest.skip("no cluster answers; set KUBECONFIG or run `make cluster`")
     name = f"chart-{secrets.token_hex(3)}"
     both = (name, f"{name}-training")
     try:
@@ -31,18 +33,25 @@ def namespace() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def prometheus_operator() -> Iterator[None]:
-    """Have the CRDs of the Prometheus operator on the cluster, from its Go module."""
+    """The CRDs of the Prometheus operator on the cluster, from its Go module."""
     kinds = ("podmonitors", "prometheusrules")
     names = [f"{kind}.monitoring.coreos.com" for kind in kinds]
     if kubectl("get", "crd", *names).returncode == 0:
         yield
         return
-    words = ["go", "mod", "download", "-json", "github.com/prometheus-operator/prometheus-operator"]
-    words[-1] += "@v0.85.0"
     if shutil.which("go") is None:
-        pytest.skip("no CRDs of the Prometheus operator, and no Go to fetch them with")
-    told = subprocess.run(words, capture_output=True, text=True, timeout=300, check=True).stdout
-    folder = Path(json.loads(told)["Dir"]) / "example/prometheus-operator-crd"
+        pytest.skip(
+            "the cluster has no CRDs of the Prometheus operator; Go is needed to fetch them"
+        )
+    module = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
+    done = subprocess.run(
+        ["go", "mod", "download", "-json", module],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    folder = Path(json.loads(done.stdout)["Dir"]) / "example/prometheus-operator-crd"
     files = [f"--filename={folder}/monitoring.coreos.com_{kind}.yaml" for kind in kinds]
     try:
         kubectl("apply", "--server-side", *files).check_returncode()

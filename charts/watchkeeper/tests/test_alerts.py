@@ -1,4 +1,4 @@
-"""Each alert rings when it should and not before, as Prometheus itself reads the rules."""
+"""Prometheus runs the alert rules on the time series of rules_test.yaml."""
 
 import shutil
 import subprocess
@@ -11,11 +11,14 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(scope="module")
 def promtool(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Find promtool, or take it out of Debian's package: installed, that would start a server."""
+    """The path of promtool, from the PATH or from Debian's package without installing it.
+
+    The installed package would start a server.
+    """
     if found := shutil.which("promtool"):
         return found
     if shutil.which("apt-get") is None:
-        pytest.skip("no promtool on the PATH, and no apt-get to fetch Debian's prometheus with")
+        pytest.skip("promtool is not on the PATH, and there is no apt-get to download it with")
     folder = tmp_path_factory.mktemp("prometheus")
     subprocess.run(["apt-get", "download", "prometheus"], cwd=folder, check=True, timeout=300)
     (package,) = folder.glob("*.deb")
@@ -23,7 +26,7 @@ def promtool(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder / "usr/bin/promtool")
 
 
-def test_alerts_ring_when_they_should(promtool: str) -> None:
+def test_alerts_fire_when_they_should(promtool: str) -> None:
     done = subprocess.run(
         [promtool, "test", "rules", HERE / "rules_test.yaml"],
         capture_output=True,

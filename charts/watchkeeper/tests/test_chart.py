@@ -1,21 +1,19 @@
-"""The chart: what it refuses, and that its copies of the code's own files are true.
+"""The chart rejects invalid values, and its copies of files of the code are current.
 
-Needs helm on PATH, as `make cluster` builds it.
+Needs helm on the PATH; `make cluster` builds it.
 """
 
 import json
 import shutil
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from rendering import CHART, helm
 
-CHART = Path(__file__).parents[1]
-KUBE = CHART.parents[1] / "core" / "src" / "watchkeeper" / "platforms" / "kube"
-NAMED = ["--set", "models.ai4i-failure.source.secretName=plant"]
-BAD = {
+KUBE = CHART.parents[1] / "platforms" / "src" / "watchkeeper" / "platforms" / "kube"
+VALID = ["--set", "models.pump.source.secretName=plant"]
+INVALID = {
     "typo=1": "additional properties 'typo' not allowed",
     "networkPolicies.ledger=null": "'/networkPolicies': missing property 'ledger'",
     "models.Bad_Name.replicas=1": "'Bad_Name' does not match pattern",
@@ -52,6 +50,17 @@ BAD = {
     "auth.clients.jwt.jwksUri=jwks": "jwksUri': 'jwks' does not match pattern",
     "auth.clients.apiKey.headers={x api key}": "headers/0': 'x api key' does not match pattern",
     "monitoring.podMonitor=true": "'/monitoring': additional properties 'podMonitor' not allowed",
+    "fullnameOverride=4line": "'4line' does not match pattern",
+    "fullnameOverride=Line": "'Line' does not match pattern",
+    "nameOverride=a.b": "'a.b' does not match pattern",
+    "podSecurityContext.runAsUser=0": "'/podSecurityContext/runAsUser': minimum: got 0, want 1",
+    "podSecurityContext.runAsUser=null": "podSecurityContext.runAsUser: the embedded PostgreSQL",
+    "podSecurityContext.privileged=true": "additional properties 'privileged' not allowed",
+    "rollout.tolerations[0].effect=Never": "must be one of 'NoSchedule', 'PreferNoSchedule'",
+    "training.nodeSelector.pool.name=x": "nodeSelector/pool': got object, want string",
+    "serving.affinity.podAfinity.x=1": "affinity': additional properties 'podAfinity' not",
+    "cli.extraEnv[0].name=X": "'/cli/extraEnv/0': missing property 'valueFrom'",
+    "mlflow.extraEnv[0].value=1": "missing property 'name'",
     "monitoring.rules=1": "'/monitoring/rules': got number, want boolean",
     "monitoring.interval=30": "'/monitoring/interval': got number, want string",
     "monitoring.labels.release.name=x": "'/monitoring/labels/release': got object, want string",
@@ -61,44 +70,40 @@ BAD = {
 pytestmark = pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not on PATH")
 
 
-def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["helm", *arguments], capture_output=True, text=True, check=False)
-
-
-def test_helm_finds_nothing_wrong_with_it() -> None:
-    linted = helm("lint", "--strict", str(CHART), *NAMED)
+def test_helm_lint_passes() -> None:
+    linted = helm("lint", "--strict", str(CHART), *VALID)
     assert linted.returncode == 0, linted.stdout + linted.stderr
 
 
-@pytest.mark.parametrize("value", BAD)
-def test_a_value_that_cannot_be_is_refused_in_words(value: str) -> None:
-    rendered = helm("template", "watchkeeper", str(CHART), *NAMED, "--set", value)
-    assert rendered.returncode != 0
-    assert BAD[value] in rendered.stderr
+@pytest.mark.parametrize("value", INVALID)
+def test_an_invalid_value_is_rejected_with_its_path(value: str) -> None:
+    done = helm("template", "watchkeeper", str(CHART), *VALID, "--set", value)
+    assert done.returncode != 0
+    assert INVALID[value] in done.stderr
 
 
-def test_models_without_any_below_are_asked_for() -> None:
-    rendered = helm("template", "watchkeeper", str(CHART), "--set", "models=null")
-    assert "missing property 'models'" in rendered.stderr
+def test_models_must_not_be_null() -> None:
+    done = helm("template", "watchkeeper", str(CHART), "--set", "models=null")
+    assert "missing property 'models'" in done.stderr
 
 
-def test_secrets_are_no_part_of_the_release() -> None:
-    """As a part of it, a rollback would bring back passwords that have been changed since."""
-    assert "kind: Secret\n" in helm("template", "watchkeeper", str(CHART), *NAMED).stdout
-    assert "kind: Secret\n" not in helm("template", "w", str(CHART), *NAMED, "--no-hooks").stdout
+def test_the_secret_is_a_hook_and_not_a_part_of_the_release() -> None:
+    """As a part of the release, `helm rollback` would restore old passwords."""
+    assert "kind: Secret\n" in helm("template", "watchkeeper", str(CHART), *VALID).stdout
+    assert "kind: Secret\n" not in helm("template", "w", str(CHART), *VALID, "--no-hooks").stdout
 
 
-def test_no_place_of_the_values_takes_unknown_names() -> None:
+def test_no_object_of_the_schema_accepts_unknown_keys() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
-    # Helm's own, and what Kubernetes has as a list of objects
+    # Values of Helm itself, and objects of Kubernetes
     del schema["properties"]["global"], schema["definitions"]["resources"]["properties"]["claims"]
     assert [path for path, node in _objects(schema, "") if "additionalProperties" not in node] == []
 
 
 @pytest.mark.parametrize("name", ["roles.yaml", "policy.yaml", "leases.yaml"])
-def test_access_is_what_the_code_is_tested_with(name: str) -> None:
-    ours, theirs = CHART / "files" / name, KUBE / name
-    assert ours.read_text() == theirs.read_text(), f"cp {theirs} {ours}"
+def test_a_file_is_an_exact_copy_of_that_of_the_code(name: str) -> None:
+    copy, original = CHART / "files" / name, KUBE / name
+    assert copy.read_text() == original.read_text(), f"run: cp {original} {copy}"
 
 
 def _objects(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""What is written down of the chart is made from it, and as it is."""
+"""The generated documents of the chart are current."""
 
 import shutil
 
@@ -9,46 +9,48 @@ import yaml
 import manifests
 
 
-def test_the_table_of_values_is_that_of_the_values() -> None:
-    assert values_table.README.read_text() == values_table.readme(), "make manifests"
+def test_the_table_of_values_is_current() -> None:
+    assert values_table.README.read_text() == values_table.readme(), "run `make manifests`"
 
 
 def test_every_value_is_in_the_table() -> None:
     text = (values_table.CHART / "values.yaml").read_text()
-    told = [value.path for value in values_table.values(text)]
+    described = [value.path for value in values_table.values(text)]
     for path in _leaves(yaml.safe_load(text)):
-        assert any(f"{path}.".startswith(f"{known}.") for known in told), path
+        assert any(f"{path}.".startswith(f"{known}.") for known in described), path
 
 
-def test_a_value_without_a_comment_is_noticed() -> None:
-    text = "a:\n  # -- told\n  b: 1\n  # nobody knows\n  c: 2\n"
-    with pytest.raises(values_table.UnexplainedError, match=r"no comment explains a\.c"):
+def test_a_value_without_a_comment_is_an_error() -> None:
+    text = "a:\n  # -- described\n  b: 1\n  # not described\n  c: 2\n"
+    with pytest.raises(values_table.MissingDescriptionError, match=r"a\.c has no description"):
         list(values_table.values(text))
 
 
-def test_a_comment_of_several_lines_is_one_text_and_the_default_may_be_in_words() -> None:
+def test_the_lines_of_a_comment_are_joined_and_a_default_may_be_text() -> None:
     text = "# an introduction\n# -- one\n# and more\n# @default -- none\na: {}\n"
     assert list(values_table.values(text)) == [values_table.Value("a", "one and more", "none")]
 
 
 @pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not on PATH")
 @pytest.mark.parametrize("name", manifests.FILES)
-def test_manifests_are_what_the_chart_renders(name: str) -> None:
-    assert (manifests.MANIFESTS / name).read_text() == manifests.rendered(name), "make manifests"
+def test_manifests_are_current(name: str) -> None:
+    assert (manifests.MANIFESTS / name).read_text() == manifests.rendered(name), (
+        "run `make manifests`"
+    )
 
 
-def test_manifests_hold_no_secret_and_nothing_of_helms() -> None:
+def test_manifests_contain_no_secret_and_no_trace_of_helm() -> None:
     for path in manifests.MANIFESTS.glob("*.yaml"):
-        for one in yaml.safe_load_all(path.read_text()):
-            assert (one or {}).get("kind") != "Secret", path
+        for each in yaml.safe_load_all(path.read_text()):
+            assert (each or {}).get("kind") != "Secret", path
         assert "helm.sh" not in path.read_text(), path
 
 
-def _leaves(node: object, above: str = "") -> list[str]:
+def _leaves(node: object, parent: str = "") -> list[str]:
     if not isinstance(node, dict) or not node:
-        return [above]
+        return [parent]
     return [
         leaf
         for key, value in node.items()
-        for leaf in _leaves(value, f"{above}.{key}" if above else key)
+        for leaf in _leaves(value, f"{parent}.{key}" if parent else key)
     ]

@@ -1,4 +1,4 @@
-"""The notes after an installation warn of what is odd with it, and of nothing else."""
+"""The notes after an install warn of values that are risky or incomplete, and of no others."""
 
 import shutil
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 CHART = Path(__file__).parents[1]
-# As little as one would warn of.
+# Values without any reason for a warning.
 SOUND = {
     "models.pump.source.secretName": "plant",
     "gateway.tls.secretName": "tls",
@@ -16,21 +16,27 @@ SOUND = {
     "networkPolicies.source[0].ports[0].port": "5432",
     "networkPolicies.ledger[0].ports[0].port": "5432",
     "postgresql.enabled": "false",
-    "secrets.existing": "mine",
-    "secrets.existingTraining": "mine",
+    "secrets.existing": "credentials",
+    "secrets.existingTraining": "credentials",
 }
-# What else is said instead, nothing at all where it is empty.
-ODD = {
+# For each of these values: the value to set instead, if any, and the warning.
+RISKY = {
     "models.pump.source.secretName": ("models.pump.replicas=1", "pump has no source"),
-    "gateway.tls.secretName": ("", "The Gateway speaks no TLS"),
-    "auth.clients.mode": ("", "Everybody who reaches the Gateway may ask"),
-    "networkPolicies.source[0].ports[0].port": ("", "until networkPolicies names them: source."),
-    "networkPolicies.ledger[0].ports[0].port": ("", "until networkPolicies names them: ledger."),
-    "postgresql.enabled": ("", "Ledger and registry are in a PostgreSQL of this release"),
-    "mlflow.auth.enabled": ("mlflow.auth.enabled=false", "MLflow asks nobody for a password"),
+    "gateway.tls.secretName": ("", "The Gateway has no TLS"),
+    "auth.clients.mode": ("", "The Gateway authenticates no clients"),
+    "networkPolicies.source[0].ports[0].port": (
+        "",
+        "until networkPolicies has egress rules for them: source.",
+    ),
+    "networkPolicies.ledger[0].ports[0].port": (
+        "",
+        "until networkPolicies has egress rules for them: ledger.",
+    ),
+    "postgresql.enabled": ("", "Ledger and registry are in the PostgreSQL of this release"),
+    "mlflow.auth.enabled": ("mlflow.auth.enabled=false", "MLflow requires no password"),
     "mlflow.artifacts.destination": (
         "mlflow.artifacts.destination=s3://bucket/mlflow",
-        "until networkPolicies names them: artifacts.",
+        "until networkPolicies has egress rules for them: artifacts.",
     ),
 }
 
@@ -38,32 +44,32 @@ pytestmark = pytest.mark.skipif(shutil.which("helm") is None, reason="helm is no
 
 
 def warnings(*settings: str) -> list[str]:
-    """Return what the notes warn of, a line each."""
-    said = subprocess.run(
+    """Return the first line of each warning in the notes."""
+    done = subprocess.run(
         ["helm", "install", "watchkeeper", CHART, "--dry-run=client", *settings],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert said.returncode == 0, said.stderr
-    _, _, notes = said.stdout.partition("NOTES:\n")
+    assert done.returncode == 0, done.stderr
+    _, _, notes = done.stdout.partition("NOTES:\n")
     return [line for line in notes.splitlines() if line.startswith("! ")]
 
 
-def sound(but: str = "") -> list[str]:
-    return [f"--set={name}={value}" for name, value in SOUND.items() if name != but]
+def sound(without: str = "") -> list[str]:
+    return [f"--set={name}={value}" for name, value in SOUND.items() if name != without]
 
 
-def test_a_sound_installation_is_warned_of_nothing() -> None:
+def test_sound_values_cause_no_warning() -> None:
     assert warnings(*sound()) == []
 
 
-@pytest.mark.parametrize("name", ODD)
-def test_what_is_odd_is_told(name: str) -> None:
-    instead, told = ODD[name]
-    (warning,) = warnings(*sound(but=name), *([f"--set={instead}"] if instead else []))
-    assert told in warning
+@pytest.mark.parametrize("name", RISKY)
+def test_a_risky_value_causes_one_warning(name: str) -> None:
+    instead, expected = RISKY[name]
+    (warning,) = warnings(*sound(without=name), *([f"--set={instead}"] if instead else []))
+    assert expected in warning
 
 
-def test_who_names_no_model_is_told_to() -> None:
-    assert "! There is no model: name one in models." in warnings()
+def test_values_without_a_model_cause_a_warning() -> None:
+    assert "! The values contain no model: add one to models." in warnings()

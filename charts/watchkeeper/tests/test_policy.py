@@ -1,4 +1,4 @@
-"""What the admission policy compares a sidecar's Jobs with is the template of the CronJob."""
+"""The admission policy compares the Jobs of a sidecar with the template of the CronJob."""
 
 import re
 import shutil
@@ -8,19 +8,24 @@ from typing import Any
 
 import pytest
 import yaml
+from rendering import CHART, SCHEDULING
 
-CHART = Path(__file__).parents[1]
 FILES = ("training", "access")
-MODELS = {"ai4i-failure": "plant", "warranty-risk": "warranty-risk-source"}
-ODD = {
-    "training": {"backoffLimit": 0, "keepSeconds": 2592000, "codeVersion": 'a "<b>" \\ é'},
+MODELS = {"pump-failure": "plant", "valve-leak": "valve-leak-source"}
+MANY = {
+    "training": {
+        "backoffLimit": 0,
+        "keepSeconds": 2592000,
+        "codeVersion": 'a "<b>" \\ é',
+        **SCHEDULING,
+    },
     "images": {"pullPolicy": "Always", "pullSecrets": [{"name": "keys"}]},
     "models": {
-        "ai4i-failure": {
+        "pump-failure": {
             "source": {"secretName": "plant"},
             "trainingResources": {"requests": {"cpu": 0.5}, "limits": {"memory": "8Gi"}},
         },
-        "warranty-risk": {},
+        "valve-leak": {},
     },
 }
 
@@ -37,27 +42,27 @@ def rendered(folder: Path, values: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def literal(expression: str) -> Any:
-    """Read a literal of CEL: but for dyn(...) it is spelt as JSON, and as YAML."""
+    """Parse a CEL literal, which is JSON except for dyn(...)."""
     texts = re.split(r'("(?:[^"\\]|\\.)*")', expression)
     texts[::2] = [re.sub(r"dyn\(|\)", "", text) for text in texts[::2]]
     return yaml.safe_load("".join(texts))
 
 
-@pytest.mark.parametrize("values", [ODD, {"models": {name: {} for name in MODELS}}])
-def test_the_policy_wants_what_the_template_says(tmp_path: Path, values: dict[str, Any]) -> None:
-    found = rendered(tmp_path, values)
+@pytest.mark.parametrize("values", [MANY, {"models": {name: {} for name in MODELS}}])
+def test_the_policy_contains_the_template(tmp_path: Path, values: dict[str, Any]) -> None:
+    objects = rendered(tmp_path, values)
     for model in MODELS:
         (policy,) = (
-            one
-            for one in found
-            if one["kind"] == "ValidatingAdmissionPolicy"
-            and one["metadata"]["name"] == f"watchkeeper-ours-{model}"
+            each
+            for each in objects
+            if each["kind"] == "ValidatingAdmissionPolicy"
+            and each["metadata"]["name"] == f"watchkeeper.ours.{model}"
         )
         (template,) = (
-            one["spec"]["jobTemplate"]
-            for one in found
-            if one["kind"] == "CronJob" and one["metadata"]["name"] == f"{model}-training"
+            each["spec"]["jobTemplate"]
+            for each in objects
+            if each["kind"] == "CronJob" and each["metadata"]["name"] == f"{model}-training"
         )
-        variables = {each["name"]: each["expression"] for each in policy["spec"]["variables"]}
+        variables = {one["name"]: one["expression"] for one in policy["spec"]["variables"]}
         assert literal(variables["wanted"]) == template["spec"]
         assert "${" not in str(policy)

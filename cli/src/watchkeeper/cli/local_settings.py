@@ -1,4 +1,4 @@
-"""What a person may decide about the local system, checked before anything starts."""
+"""Settings of the local system, checked before a process starts."""
 
 import secrets
 import sys
@@ -7,25 +7,32 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
-from watchkeeper.cli.installation import Settings
-from watchkeeper.contracts.kept import in_force, read_kept
-from watchkeeper.contracts.names import check_model_name
-from watchkeeper.contracts.policies import DriftPolicy, RetentionPolicy, RolloutPolicy, override
-from watchkeeper.contracts.settings import PREFIX, SettingsError, read_settings
-from watchkeeper.contracts.spool import replace_file
-from watchkeeper.platforms.local.clients import read_keys
+from watchkeeper.cli.system import CliSettings
+from watchkeeper.core.names import check_model_name, declared_models
+from watchkeeper.core.persisted import effective_variables, read_persisted
+from watchkeeper.core.policies import DriftPolicy, RetentionPolicy, RolloutPolicy, override
+from watchkeeper.core.settings import PREFIX, SettingsError, read_settings
+from watchkeeper.core.spool import replace_file
+from watchkeeper.ledger.errors import check_url
+from watchkeeper.platforms.local.api_keys import read_keys
 
 SIGNING_KEY = "signing-key"
 FEEDBACK_TOKEN = "feedback-token"  # noqa: S105  (the name of its file)
-COMPONENTS = ("registry", "training", "serving", "drift", "rollout")
-# Variables that go on to a component as they are, if the user has set them: all of its settings
-# but those that the system gives it. A test compares this, and the manual, with the components.
+# The folder of each component's environment, below ``components``. Most components share the
+# environment at the root.
+ENVIRONMENTS = {
+    "mlflow": "images/mlflow",
+    "training": ".",
+    "serving": "serving",
+    "drift": "drift",
+    "rollout": ".",
+}
+# Variables that a component gets from the user unchanged. A component gets its other settings from
+# the system. A test compares this table, and the reference page, with the components' settings.
 PASSED_ON = {
     "server": (
-        *("ANSWER_POLICY", "SPOOL_BYTES", "BODY_BYTES", "BODY_SECONDS"),
+        *("ANSWER_POLICY", "SYNTHETIC_CLIENTS", "SPOOL_BYTES", "BODY_BYTES", "BODY_SECONDS"),
         *("INITIALIZE_SECONDS", "DRAIN_SECONDS", "STOP_SECONDS", "QUEUE_SECONDS", "CONNECTIONS"),
     ),
     "sidecar": ("DRIFT_POLICY", "RETENTION", "POLL_SECONDS", "WATCH_SECONDS"),
@@ -34,16 +41,17 @@ PASSED_ON = {
 
 
 class LocalSettings(msgspec.Struct, frozen=True):
-    """``WATCHKEEPER_<FIELD>``. Ports are wishes: one in use is replaced by a free one.
+    """Settings of the local system. Each field is ``WATCHKEEPER_<FIELD>``.
 
-    ``components`` is the folder with the components and their environments, by default the
-    checkout that this program belongs to. Databases are SQLite files in the home by default.
-    ``api_keys``, if there are any, are what clients need: JSON, a key by each client's name.
+    A port in use is replaced by a free one. ``components`` is the folder with the components and
+    their environments, by default the checkout that this program belongs to. ``source_url`` and
+    ``ledger_url`` are SQLite files in the home by default. ``api_keys`` is a JSON object with a key
+    for each client; empty means that clients need no key.
     """
 
     source_url: str = ""
     ledger_url: str = ""
-    components: Path = Path(sys.prefix).parents[1]
+    components: Path = Path(sys.prefix).parent
     code_version: str = ""
     v2_port: int = 8080
     mlflow_port: int = 5000
@@ -57,56 +65,81 @@ class LocalSettings(msgspec.Struct, frozen=True):
 
     def python(self, component: str) -> str:
         """Return the interpreter of a component's environment."""
-        return str(self.components.absolute() / component / ".venv" / "bin" / "python")
+        return str(
+            self.components.absolute() / ENVIRONMENTS[component] / ".venv" / "bin" / "python"
+        )
 
 
-class Given(msgspec.Struct, frozen=True):
-    """All that is decided about one system: ``variables`` are those behind it, by their names,
-    ``kept`` the ones among them that were given to an earlier ``up``.
+class LocalConfiguration(msgspec.Struct, frozen=True):
+    """Everything that determines one local system.
+
+    ``variables`` are the environment variables behind ``models`` and ``settings``. ``persisted``
+    names those among them that an earlier ``up`` has stored.
     """
 
     models: tuple[str, ...]
     settings: LocalSettings
     variables: dict[str, str]
-    kept: tuple[str, ...]
+    persisted: tuple[str, ...]
 
 
-def read_given(home: Path, models: tuple[str, ...], environ: Mapping[str, str]) -> Given:
-    """Read the settings, those of earlier times too, and check them before a process starts.
+def read_configuration(
+    home: Path, models: tuple[str, ...], environ: Mapping[str, str]
+) -> LocalConfiguration:
+    """Read the configuration from the environment and from earlier times, and check it.
 
-    ``models`` are those that were named, if any were.
+    Args:
+        home: the folder of the system.
+        models: the models of the command line; empty for those of the environment, of the last
+            ``up``, or all declared models.
+        environ: the environment variables.
 
     Raises:
-        SettingsError, InvalidNameError: something cannot work; the message says what.
+        SettingsError, InvalidNameError: a value cannot be used; the message names it.
     """
     if models:
         environ = {**environ, f"{PREFIX}MODELS": msgspec.json.encode(models).decode()}
     names = {field.name.upper() for field in msgspec.structs.fields(LocalSettings)}
     names |= {"MODELS", *(name for passed in PASSED_ON.values() for name in passed)}
-    variables = in_force(sorted(names), read_kept(home), environ)
-    kept = tuple(name for name in variables if name not in environ)
+    variables = effective_variables(sorted(names), read_persisted(home), environ)
+    persisted = tuple(name for name in variables if name not in environ)
     try:
-        found, settings = _read_models(variables), _read_settings(home, variables)
+        checked, settings = _read_models(variables), _read_settings(home, variables)
+        _check_declared(checked, settings)
     except SettingsError as error:
-        blamed = [name for name in kept if name in str(error)]
-        if not blamed:
+        causes = [name for name in persisted if name in str(error)]
+        if not causes:
             raise
-        raise SettingsError(f"{error} (given to an earlier 'up'; {how_to_drop(blamed)})") from error
-    return Given(found, settings, variables, kept)
+        raise SettingsError(
+            f"{error} (stored by an earlier 'up'; {how_to_reset(causes)})"
+        ) from error
+    return LocalConfiguration(checked, settings, variables, persisted)
 
 
-def how_to_drop(variables: Sequence[str]) -> str:
-    """Say how a setting that was kept goes back to its default."""
-    return f"'{variables[0]}= watchkeeper up' goes back to the default"
+def how_to_reset(variables: Sequence[str]) -> str:
+    """Say how a stored setting is reset to its default."""
+    return f"'{variables[0]}= watchkeeper up' resets it to its default"
 
 
 def _read_models(variables: Mapping[str, str]) -> tuple[str, ...]:
-    models = read_settings(Settings, variables).models
+    models = read_settings(CliSettings, variables).models or declared_models()
     if not models:
-        raise SettingsError(f"{PREFIX}MODELS: at least one model is needed")
+        raise SettingsError(
+            f"{PREFIX}MODELS: no model is declared in this environment; name at least one"
+        )
     for model in models:
         check_model_name(model)
     return models
+
+
+def _check_declared(models: Sequence[str], settings: LocalSettings) -> None:
+    """Refuse models that no package declares, if training runs in this environment."""
+    unknown = [model for model in models if model not in declared_models()]
+    if unknown and Path(settings.python("training")).parents[1] == Path(sys.prefix):
+        raise SettingsError(
+            f"{PREFIX}MODELS: no model {unknown[0]!r} is declared in this environment; declared "
+            f"models: {', '.join(declared_models()) or 'none'}"
+        )
 
 
 def _read_settings(home: Path, variables: Mapping[str, str]) -> LocalSettings:
@@ -125,10 +158,10 @@ def _read_settings(home: Path, variables: Mapping[str, str]) -> LocalSettings:
         raise SettingsError(f"{PREFIX}API_KEYS: {error}") from error
     for name in ("source_url", "ledger_url"):
         try:
-            make_url(getattr(settings, name))
-        except ArgumentError as error:
+            check_url(getattr(settings, name))
+        except SettingsError as error:
             raise SettingsError(f"{PREFIX}{name.upper()}: {error}") from error
-    for component in COMPONENTS:
+    for component in ENVIRONMENTS:
         if not Path(settings.python(component)).exists():
             raise SettingsError(
                 f"{settings.python(component)}: the environment of {component} is missing; "
@@ -138,20 +171,20 @@ def _read_settings(home: Path, variables: Mapping[str, str]) -> LocalSettings:
 
 
 def passed_on(role: str, variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the user's own variables that a role gets, by value or by file."""
+    """Return the user's variables that a role gets, by value or by file."""
     names = [PREFIX + name for name in PASSED_ON.get(role, ())]
     wanted = {*names, *(f"{name}_FILE" for name in names)}
     return {name: value for name, value in variables.items() if name in wanted}
 
 
 def make_secrets(folder: Path) -> None:
-    """Make the key that signs prediction ids and the token for labels, unless they are there."""
+    """Create the key that signs prediction ids and the token for labels, if they are missing."""
     folder.mkdir(exist_ok=True, mode=0o700)
     for name in (SIGNING_KEY, FEEDBACK_TOKEN):
         path = folder / name
         if not path.exists():
             path.touch(mode=0o600)
-        if not path.read_text().strip():  # also after a stop between the two
+        if not path.read_text().strip():  # an earlier call may have ended here
             replace_file(path, secrets.token_hex(32).encode())
             path.chmod(0o600)
 

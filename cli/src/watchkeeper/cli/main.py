@@ -1,6 +1,11 @@
-"""`watchkeeper`: every command, each with ``--json`` for programs."""
+"""Watch over models in production: see what happens and why, and steer it.
 
+Every command prints JSON for programs with --json.
+"""
+
+import contextlib
 from collections.abc import Callable
+from datetime import UTC, datetime
 from importlib import metadata
 from typing import Annotated, Any
 
@@ -8,33 +13,36 @@ import msgspec
 import typer
 from rich.console import Console
 
-from watchkeeper.cli import orders
-from watchkeeper.cli.code import train_for_code
+from watchkeeper.cli import commands
+from watchkeeper.cli.cli_output import JSON, JsonErrorGroup, report_errors
+from watchkeeper.cli.code_training import train_for_code
 from watchkeeper.cli.down import down as stop_system
-from watchkeeper.cli.explain import print_chain, read_chain
-from watchkeeper.cli.history import print_history
-from watchkeeper.cli.installation import Installation, local_home, open_installation
+from watchkeeper.cli.explain import print_explanation, read_explanation
+from watchkeeper.cli.history import EventPrinter, follow_events, parse_since, read_events
 from watchkeeper.cli.status import (
     print_endpoints,
     print_status,
     read_status,
     without_passwords,
 )
-from watchkeeper.cli.telling import JSON, Commands, clear_errors
+from watchkeeper.cli.system import System, local_home, open_system
 from watchkeeper.cli.up import up as start_system
-from watchkeeper.ledger.events import history as read_history
+from watchkeeper.core.events import as_json as event_as_json
 
-app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, help=__doc__)
+app = typer.Typer(cls=JsonErrorGroup, no_args_is_help=True, add_completion=False, help=__doc__)
 console = Console()
 
+INSPECT = "Inspect"
+STEER = "Steer"
+LOCAL = "Local system"
+
 Json = Annotated[bool, typer.Option(JSON, help="Print JSON for programs.")]
-Model = Annotated[str, typer.Argument(help="The model; may be left out when there is only one.")]
-Models = Annotated[
-    list[str] | None, typer.Argument(help="The models; the first answers where none is named.")
+Model = Annotated[
+    str, typer.Argument(help="The model. It can be left out if the system has only one.")
 ]
 
 
-def _version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"watchkeeper {metadata.version('watchkeeper-cli')}")
         raise typer.Exit
@@ -43,176 +51,253 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
-    """Take what is said before any command."""
+    """Accept the options that stand before a command."""
 
 
-def _show(value: Any, as_json: bool, show: Callable[[], None]) -> None:
+def _print(value: Any, as_json: bool, print_for_people: Callable[[], None]) -> None:
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
     else:
-        show()
+        print_for_people()
 
 
-def _open(model: str) -> tuple[Installation, str]:
-    """Connect to the system, and settle which of its models is meant."""
-    installation = open_installation()
-    meant = installation.meant(model)
-    if len(meant) != 1:
-        raise orders.OrderError(f"which model? There are {', '.join(meant)}")
-    return installation, meant[0]
+def _print_done(message: str, as_json: bool) -> None:
+    _print({"done": message}, as_json, lambda: console.print(message))
 
 
-@app.command()
+def _open(model: str) -> tuple[System, str]:
+    """Connect to the system and find the one model that a command is for."""
+    system = open_system()
+    models = system.select_models(model)
+    if len(models) != 1:
+        raise commands.CommandError(f"name the model; the system has {', '.join(models)}")
+    return system, models[0]
+
+
+@app.command(rich_help_panel=INSPECT)
 def status(json: Json = False) -> None:
-    """Show what serves, what rolls out, what drifts, and where things are."""
-    with clear_errors(json):
-        found = read_status(open_installation())
-        _show(found, json, lambda: print_status(console, found))
+    """Show versions, traffic, rollouts, drift and addresses."""
+    with report_errors(json):
+        found = read_status(open_system())
+        _print(found, json, lambda: print_status(console, found))
 
 
-@app.command()
+@app.command(rich_help_panel=INSPECT)
 def history(
-    model: Annotated[str, typer.Argument(help="The model; all of them without it.")] = "",
+    model: Annotated[str, typer.Option(help="Only events of this model.")] = "",
+    since: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="Only events since then: a duration (2h, 30m, 5d), a date (2026-11-29) or an ISO "
+            "time (2026-11-29T08:30, local unless it has an offset).",
+        ),
+    ] = "",
+    last: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Only the newest N events.")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Print new events as they come, until Ctrl-C.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Show every decision, oldest first."""
-    with clear_errors(json):
-        installation = open_installation()
-        models = installation.meant(model)
-        found = [event for name in models for event in read_history(installation.ledger, name)]
-        events = sorted(found, key=lambda event: event.time)
-        _show(events, json, lambda: print_history(console, events))
+    """Show every decision with its reason, oldest first.
+
+    Times are local. In a pipe, each event is one line.
+
+    JSON has the time in seconds since 1970: one array, or with --follow one object per line.
+    """
+    with report_errors(json):
+        start = parse_since(since, datetime.now(UTC)) if since else 0.0
+        system = open_system()
+        models = system.select_models(model)
+        printer = EventPrinter(console, show_model=len(models) > 1)
+        if follow:
+            with contextlib.suppress(KeyboardInterrupt):
+                for event in follow_events(system, models, since=start, last=last):
+                    if json:
+                        print(msgspec.json.encode(event_as_json(event)).decode(), flush=True)
+                    else:
+                        printer.print(event)
+            return
+        events = read_events(system, models, since=start, last=last)
+
+        def print_all() -> None:
+            for event in events:
+                printer.print(event)
+
+        _print([event_as_json(event) for event in events], json, print_all)
 
 
-@app.command()
-def explain(prediction_id: str, json: Json = False) -> None:
-    """Show the chain behind one prediction: version, training, data, trigger, traffic steps."""
-    with clear_errors(json):
-        chain = read_chain(open_installation(), prediction_id)
-        _show(chain, json, lambda: print_chain(console, chain))
+@app.command(rich_help_panel=INSPECT)
+def explain(
+    prediction_id: Annotated[
+        str, typer.Argument(help="The id in the response to a request, in full or its first part.")
+    ],
+    json: Json = False,
+) -> None:
+    """Show how one prediction came about: version, training run, data, trigger, rollout."""
+    with report_errors(json):
+        explanation = read_explanation(open_system(), prediction_id)
+        _print(explanation.as_json(), json, lambda: print_explanation(console, explanation))
 
 
-@app.command()
+@app.command(rich_help_panel=STEER)
 def train(
     model: Model = "",
     *,
     parameter: Annotated[
-        list[str] | None, typer.Option("--set", help="A parameter of the model, as key=value.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="A training parameter of the model; can be given several times.",
+        ),
     ] = None,
-    every_model: Annotated[bool, typer.Option("--every-model", help="Train all models.")] = False,
+    every_model: Annotated[
+        bool, typer.Option("--every-model", help="With --for-code: all models.")
+    ] = False,
     for_code: Annotated[
-        str, typer.Option(help="Only what has no version of this version of the code; once.")
+        str,
+        typer.Option(
+            metavar="VERSION",
+            help="Train only if no version is by this version of the code. Repeating the command "
+            "starts nothing twice.",
+        ),
     ] = "",
     wait: Annotated[
-        float, typer.Option(help="With --for-code: seconds that the system may take to answer.")
+        float,
+        typer.Option(
+            metavar="SECONDS", help="With --for-code: how long to retry while the system starts."
+        ),
     ] = 0.0,
     json: Json = False,
 ) -> None:
-    """Start a training run by hand, or because the code is new."""
-    with clear_errors(json):
+    """Start a training run."""
+    with report_errors(json):
         if for_code:
             if parameter:
-                raise orders.OrderError("--set is for runs by hand, --for-code is not one")
+                raise commands.CommandError("--set cannot be combined with --for-code")
             if every_model == bool(model):
-                raise orders.OrderError("--for-code goes with a model, or with --every-model")
-            told = train_for_code(for_code, model, wait)
-            _show(told, json, lambda: console.print("\n".join(each.said for each in told)))
+                raise commands.CommandError("--for-code needs a model or --every-model")
+            results = train_for_code(for_code, model, wait)
+            _print(
+                results,
+                json,
+                lambda: console.print("\n".join(result.message for result in results)),
+            )
             return
         if every_model:
-            raise orders.OrderError("--every-model goes with --for-code")
-        installation, model = _open(model)
-        name = orders.train(installation, model, _pairs(parameter or []))
-        _show({"run": name}, json, lambda: console.print(f"training run {name} started"))
+            raise commands.CommandError("--every-model works only with --for-code")
+        system, model = _open(model)
+        name = commands.train(system, model, _parse_parameters(parameter or []))
+        _print({"run": name}, json, lambda: console.print(f"training run {name} started"))
 
 
-def _pairs(texts: list[str]) -> dict[str, str]:
-    pairs = {}
+def _parse_parameters(texts: list[str]) -> dict[str, str]:
+    parameters = {}
     for text in texts:
-        key, separator, value = text.partition("=")
-        if not key or not separator:
-            raise orders.OrderError(f"--set {text!r}: expected key=value")
-        pairs[key] = value
-    return pairs
+        name, separator, value = text.partition("=")
+        if not name or not separator:
+            raise commands.CommandError(f"--set {text!r}: expected NAME=VALUE")
+        parameters[name] = value
+    return parameters
 
 
-@app.command()
+@app.command(rich_help_panel=STEER)
 def promote(
     model: Model = "",
-    version: Annotated[int | None, typer.Option(help="Default: the candidate.")] = None,
+    version: Annotated[
+        int | None, typer.Option(help="The version to promote. Default: the candidate.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Take a version to production: the candidate at once, another one in steps."""
-    with clear_errors(json):
-        installation, model = _open(model)
-        _tell(orders.promote(installation, model, version), json)
+    """Promote a version to production.
 
-
-@app.command()
-def abort(model: Model = "", json: Json = False) -> None:
-    """Take the candidate off its traffic."""
-    with clear_errors(json):
-        installation, model = _open(model)
-        _tell(orders.abort(installation, model), json)
-
-
-@app.command()
-def rollback(model: Model = "", json: Json = False) -> None:
-    """Leave production for the previous version."""
-    with clear_errors(json):
-        installation, model = _open(model)
-        _tell(orders.rollback(installation, model), json)
-
-
-@app.command()
-def pause(model: Model = "", json: Json = False) -> None:
-    """Hold a rollout where it is."""
-    with clear_errors(json):
-        installation, model = _open(model)
-        _tell(orders.pause(installation, model, paused=True), json)
-
-
-@app.command()
-def resume(model: Model = "", json: Json = False) -> None:
-    """Let a paused rollout go on."""
-    with clear_errors(json):
-        installation, model = _open(model)
-        _tell(orders.pause(installation, model, paused=False), json)
-
-
-@app.command()
-def forget(
-    subject: Annotated[str, typer.Argument(help="The machine or person, as requests name it.")],
-    model: Annotated[str, typer.Option(help="Default: all models.")] = "",
-    json: Json = False,
-) -> None:
-    """Delete what the ledger keeps of one subject up to now."""
-    with clear_errors(json):
-        installation = open_installation()
-        _tell(orders.forget(installation, installation.meant(model), subject), json)
-
-
-def _tell(what: str, as_json: bool) -> None:
-    _show({"done": what}, as_json, lambda: console.print(what))
-
-
-@app.command()
-def up(models: Models = None, json: Json = False) -> None:
-    """Start the local system, or adopt the one that runs.
-
-    Models and settings that are not given now are as they were given last.
+    The candidate gets all traffic at once, without further checks. Another version that has passed
+    its gate becomes the candidate and starts a rollout.
     """
-    with clear_errors(json, steps=True):
+    with report_errors(json):
+        system, model = _open(model)
+        _print_done(commands.promote(system, model, version), json)
+
+
+@app.command(rich_help_panel=STEER)
+def abort(model: Model = "", json: Json = False) -> None:
+    """Abort the rollout of the candidate; production gets all traffic."""
+    with report_errors(json):
+        system, model = _open(model)
+        _print_done(commands.abort(system, model), json)
+
+
+@app.command(rich_help_panel=STEER)
+def rollback(model: Model = "", json: Json = False) -> None:
+    """Roll production back to the previous version."""
+    with report_errors(json):
+        system, model = _open(model)
+        _print_done(commands.rollback(system, model), json)
+
+
+@app.command(rich_help_panel=STEER)
+def pause(model: Model = "", json: Json = False) -> None:
+    """Pause the rollout of a model; its traffic stays as it is."""
+    with report_errors(json):
+        system, model = _open(model)
+        _print_done(commands.set_paused(system, model, paused=True), json)
+
+
+@app.command(rich_help_panel=STEER)
+def resume(model: Model = "", json: Json = False) -> None:
+    """Resume a paused rollout."""
+    with report_errors(json):
+        system, model = _open(model)
+        _print_done(commands.set_paused(system, model, paused=False), json)
+
+
+@app.command(rich_help_panel=STEER)
+def forget(
+    subject: Annotated[
+        str, typer.Argument(help="The machine or person, as requests name it in 'subject'.")
+    ],
+    model: Annotated[str, typer.Option(help="Only data of this model. Default: all models.")] = "",
+    json: Json = False,
+) -> None:
+    """Delete everything that the ledger has of one subject up to now."""
+    with report_errors(json):
+        system = open_system()
+        _print_done(commands.forget(system, system.select_models(model), subject), json)
+
+
+@app.command(rich_help_panel=LOCAL)
+def up(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="The models. The first one answers gRPC clients that name no host. Default: the "
+            "models of the last 'up', or all declared models."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Start the local system. If it runs already, start what is missing or has changed.
+
+    Settings of an earlier 'up' stay in force until they are given again.
+    """
+    with report_errors(json, verbose=True):
         started = start_system(local_home(), tuple(models or ()))
         endpoints = without_passwords(started)
-        _show(endpoints, json, lambda: print_endpoints(console, endpoints))
+        _print(endpoints, json, lambda: print_endpoints(console, endpoints))
 
 
-@app.command()
+@app.command(rich_help_panel=LOCAL)
 def down(json: Json = False) -> None:
     """Stop the local system; its data stays."""
-    with clear_errors(json, steps=True):
+    with report_errors(json, verbose=True):
         stop_system(local_home())
-        _tell("everything is stopped", json)
+        _print_done("everything is stopped", json)

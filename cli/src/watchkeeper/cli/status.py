@@ -1,6 +1,7 @@
-"""`watchkeeper status`: what serves, what rolls out, what drifts, where things are.
+"""``watchkeeper status``: what serves, what rolls out, what drifts, and the addresses.
 
-It is asked for most when something is broken: what does not answer is said, all else is shown.
+People need it most when something is broken. A part that does not answer is named, and everything
+else is shown.
 """
 
 from collections.abc import Callable
@@ -8,30 +9,39 @@ from typing import TypeVar
 
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
-from sqlalchemy import make_url
-from sqlalchemy.exc import SQLAlchemyError
 
-from watchkeeper.cli.installation import Installation
-from watchkeeper.contracts.names import CANDIDATE, PREVIOUS, PRODUCTION
+from watchkeeper.cli.system import System
+from watchkeeper.core.names import CANDIDATE, PREVIOUS, PRODUCTION
+from watchkeeper.core.version import short_digest
+from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.episodes import OPEN_STATES, Episode, episodes
+from watchkeeper.ledger.errors import LedgerError, hide_password
+from watchkeeper.ledger.events import first_digests, production_version, unresolved_watch_failure
 from watchkeeper.ledger.gaps import count_gaps
+from watchkeeper.ledger.reports import reports
 from watchkeeper.platforms import (
     Endpoints,
     PlatformError,
     Process,
     RunState,
-    Serving,
+    ServingStatus,
 )
 from watchkeeper.registry import RegistryError
 
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 
 
 class ModelStatus(msgspec.Struct, frozen=True):
-    """One model: its aliases, its traffic by version, its rollout's state, runs and episodes.
+    """One model: its aliases, weights by version, state of its rollout, runs and episodes.
 
-    ``gaps`` counts requests without a record: ``lost`` to a full spool, ``shed`` under overload.
+    ``weights`` are percentages; ``confirmed`` is true if the gateway applies them. ``gaps`` counts
+    requests without a record: ``lost`` because the spool was full, ``shed`` under overload.
+    ``logs`` has the log of each failed run: a file, or the command that prints it.
+    ``watch_failure`` says why the drift watch of production fails; it is empty if it works.
+    ``digests`` identify the content of each version, where it is known.
+    ``cannot_alarm`` are the features of production whose drift the watch cannot see.
     """
 
     name: str
@@ -43,15 +53,20 @@ class ModelStatus(msgspec.Struct, frozen=True):
     confirmed: bool
     paused: bool
     rollout: dict[str, str]
-    serving: list[Serving]
+    serving: list[ServingStatus]
     runs: dict[str, RunState]
     episodes: list[Episode]
     gaps: dict[str, int] = {}
+    logs: dict[str, str] = {}
+    watch_failure: str = ""
+    cannot_alarm: list[str] = []
+    digests: dict[int, str] = {}
 
 
 class Status(msgspec.Struct, frozen=True):
-    """The whole system. ``down`` names the parts that do not answer, each with its error: what
-    they alone know is empty here.
+    """The whole system.
+
+    ``down`` maps each part that does not answer to its error. What only such a part knows is empty.
     """
 
     endpoints: Endpoints
@@ -60,117 +75,167 @@ class Status(msgspec.Struct, frozen=True):
     down: dict[str, str] = {}
 
 
-class _Asking:
-    """Asks the parts of the system; one that does not answer is not asked again."""
+class _Reader:
+    """Calls the parts of the system. A part that has failed once is not called again."""
 
     def __init__(self) -> None:
         self.down: dict[str, str] = {}
 
-    def ask(self, part: str, call: Callable[[], Found], otherwise: Found) -> Found:
+    def read(self, part: str, call: Callable[[], Value], default: Value) -> Value:
         if part in self.down:
-            return otherwise
+            return default
         try:
             return call()
-        except (PlatformError, RegistryError, SQLAlchemyError, OSError) as error:
+        except (PlatformError, RegistryError, LedgerError, OSError) as error:
             self.down[part] = " ".join(str(error).split())
-            return otherwise
+            return default
 
 
-def read_status(installation: Installation) -> Status:
-    """Ask registry, platform and ledger for what they know.
+def read_status(system: System) -> Status:
+    """Read registry, platform and ledger.
 
     Raises:
         PlatformError: a file of the platform cannot be read.
     """
-    asking = _Asking()
+    reader = _Reader()
     return Status(
-        endpoints=without_passwords(installation.endpoints),
-        models=[_model(installation, model, asking) for model in installation.models],
-        processes=asking.ask("supervision", installation.platform.processes, []),
-        down=asking.down,
+        endpoints=without_passwords(system.endpoints),
+        models=[_read_model(system, model, reader) for model in system.models],
+        processes=reader.read("platform", system.platform.processes, []),
+        down=reader.down,
     )
 
 
-def _model(installation: Installation, model: str, asking: _Asking) -> ModelStatus:
-    platform, ask = installation.platform, asking.ask
-    aliases: dict[str, int] = ask("registry", lambda: installation.registry.aliases(model), {})
-    serving: dict[int, Serving] = ask("supervision", lambda: platform.serving(model), {})
+def _read_model(system: System, model: str, reader: _Reader) -> ModelStatus:
+    platform, read = system.platform, reader.read
+    aliases: dict[str, int] = read("registry", lambda: system.registry.aliases(model), {})
+    serving: dict[int, ServingStatus] = read("platform", lambda: platform.serving(model), {})
     route = platform.route(model)
+    runs: dict[str, RunState] = read("platform", lambda: platform.runs(model), {})
+    promoted = read("ledger", lambda: production_version(system.ledger, model), None)
     return ModelStatus(
         name=model,
-        host=installation.endpoints.hosts.get(model, model),
+        host=system.endpoints.hosts.get(model, model),
         production=aliases.get(PRODUCTION),
         candidate=aliases.get(CANDIDATE),
         previous=aliases.get(PREVIOUS),
         weights=route.weights if route else {},
         # A gateway that does not answer has confirmed nothing.
-        confirmed=route is not None and ask("gateway", lambda: platform.confirmed(model), False),
-        paused=platform.asks(model).paused,
+        confirmed=route is not None and read("gateway", lambda: platform.confirmed(model), False),
+        paused=platform.commands(model).paused,
         rollout=route.state if route else {},
         serving=sorted(serving.values(), key=lambda s: s.version),
-        runs=ask("supervision", lambda: platform.runs(model), {}),
-        episodes=ask("ledger", lambda: episodes(installation.ledger, model), []),
-        gaps=ask("ledger", lambda: count_gaps(installation.ledger, model), {}),
+        runs=runs,
+        episodes=read("ledger", lambda: episodes(system.ledger, model), []),
+        gaps=read("ledger", lambda: count_gaps(system.ledger, model), {}),
+        logs={run: platform.run_log(run) for run, state in runs.items() if state == "failed"},
+        watch_failure=read("ledger", lambda: _watch_failure(system.ledger, model, promoted), ""),
+        cannot_alarm=read("ledger", lambda: _cannot_alarm(system.ledger, model, promoted), []),
+        digests=_digests(system, model, reader, aliases, serving),
     )
 
 
+def _digests(
+    system: System,
+    model: str,
+    reader: _Reader,
+    aliases: dict[str, int],
+    serving: dict[int, ServingStatus],
+) -> dict[int, str]:
+    """Return the content of versions: what serves, or what the ledger describes by the number."""
+    found = {version: status.digest for version, status in serving.items() if status.digest}
+    unknown = {*aliases.values(), *serving} - found.keys()
+    described: dict[int, str] = reader.read(
+        "ledger", lambda: first_digests(system.ledger, model, unknown), {}
+    )
+    return described | found
+
+
+def _watch_failure(ledger: Ledger, model: str, version: int | None) -> str:
+    failure = version and unresolved_watch_failure(ledger, model, version)
+    return failure.reason if failure else ""
+
+
+def _cannot_alarm(ledger: Ledger, model: str, version: int | None) -> list[str]:
+    newest = reports(ledger, model, version, limit=1) if version else []
+    return [name for report in newest for name in report.reference.cannot_alarm]
+
+
 def print_status(console: Console, status: Status) -> None:
-    """Show it to a person."""
-    for part, why in status.down.items():
-        console.print(f"[red]{part} does not answer[/red], what it knows is missing here: {why}")
+    """Print the status for people."""
+    for part, error in status.down.items():
+        console.print(
+            f"[red]the {part} does not answer[/red], so its part of the status is missing: "
+            + escape(error)
+        )
     for model in status.models:
-        console.print(_table(model, status.down))
-        for run, state in sorted(model.runs.items()):
-            if state != "succeeded":
-                console.print(f"  training run {run}: {state}")
-        for episode in model.episodes:
-            if episode.state in OPEN_STATES:
-                console.print(f"  drift episode {episode.id}: {episode.state} ({episode.reason})")
-        if any(model.gaps.values()):
-            lost, shed = model.gaps["lost"], model.gaps["shed"]
-            console.print(f"  requests without a record: {lost} lost, {shed} shed")
+        _print_model(console, model, status.down)
     print_endpoints(console, status.endpoints)
     for process in status.processes:
         if process.state.lower() not in ("running", "ready", "succeeded"):
             console.print(f"  [red]{process.name} is {process.state}[/red], see {process.log}")
 
 
+def _print_model(console: Console, model: ModelStatus, down: dict[str, str]) -> None:
+    console.print(_table(model, down))
+    if model.rollout.get("unregistered_since"):
+        console.print(
+            f"  [red]the registry does not name version {model.rollout['production']}[/red], "
+            "which is in production and keeps serving; 'watchkeeper history' says what to do"
+        )
+    for run, state in sorted(model.runs.items()):
+        if state != "succeeded":
+            log = f", see {escape(model.logs[run])}" if run in model.logs else ""
+            console.print(f"  training run {run}: {state}{log}", soft_wrap=True)
+    for episode in model.episodes:
+        if episode.state in OPEN_STATES:
+            reason = escape(episode.reason)
+            console.print(f"  drift episode {episode.id}: {episode.state} ({reason})")
+    if model.watch_failure:
+        console.print(f"  [red]{escape(model.watch_failure)}[/red]")
+    if model.cannot_alarm:
+        names = escape(", ".join(model.cannot_alarm))
+        console.print(f"  drift of these features cannot be seen, they vary too much: {names}")
+    if any(model.gaps.values()):
+        lost, shed = model.gaps["lost"], model.gaps["shed"]
+        console.print(f"  requests without a record: {lost} lost, {shed} shed")
+
+
 def without_passwords(endpoints: Endpoints) -> Endpoints:
-    """Return the endpoints as they may be shown: a ledger's URL can hold a password."""
-    if not endpoints.ledger:  # a cluster's is a secret
+    """Return the endpoints without the password that the ledger's URL can contain."""
+    if not endpoints.ledger:  # on a cluster the URL is in a Secret
         return endpoints
-    ledger = make_url(endpoints.ledger).render_as_string(hide_password=True)
-    return msgspec.structs.replace(endpoints, ledger=ledger)
+    return msgspec.structs.replace(endpoints, ledger=hide_password(endpoints.ledger))
 
 
 def print_endpoints(console: Console, endpoints: Endpoints) -> None:
-    """Show where things are, as far as that is said."""
+    """Print the addresses that the platform knows."""
     for name in ("v2", "mlflow", "drift", "metrics"):
-        if where := getattr(endpoints, name):
-            console.print(f"  {name:8} {where}")
+        if address := getattr(endpoints, name):
+            console.print(f"  {name:8} {address}")
 
 
 def _table(model: ModelStatus, down: dict[str, str]) -> Table:
     table = Table(title=model.name + (" (paused)" if model.paused else ""), title_justify="left")
-    for column in ("version", "alias", "traffic", "serving", "what happens"):
+    for column in ("version", "content", "alias", "traffic", "serving", "rollout"):
         table.add_column(column)
     aliases = {PRODUCTION: model.production, CANDIDATE: model.candidate, PREVIOUS: model.previous}
-    shown = {s.version: s for s in model.serving}
-    # The route knows whose rollout it is even while the registry is away.
-    coming = model.candidate or int(model.rollout.get("candidate") or 0)
-    for version in sorted({*shown, *model.weights, *(v for v in aliases.values() if v)}):
-        serving = shown.get(version)
+    servings = {s.version: s for s in model.serving}
+    # The route names the candidate even while the registry does not answer.
+    candidate = model.candidate or int(model.rollout.get("candidate") or 0)
+    for version in sorted({*servings, *model.weights, *(v for v in aliases.values() if v)}):
         table.add_row(
             str(version),
+            short_digest(model.digests.get(version, "")),
             ", ".join(alias for alias, v in aliases.items() if v == version),
             f"{model.weights.get(version, 0)} %",
-            _serving(serving, unknown="supervision" in down),
-            model.rollout.get("reason", "") if version == coming else "",
+            _serving(servings.get(version), unknown="platform" in down),
+            escape(model.rollout.get("reason", "")) if version == candidate else "",
         )
     return table
 
 
-def _serving(serving: Serving | None, *, unknown: bool) -> str:
+def _serving(serving: ServingStatus | None, *, unknown: bool) -> str:
     if serving is None:
         return "unknown" if unknown else "no"
-    return f"{serving.state} {serving.reason}".strip()
+    return escape(f"{serving.state} {serving.reason}".strip())

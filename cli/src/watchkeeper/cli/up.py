@@ -1,7 +1,7 @@
-"""Start the local system, or go on with the one that runs.
+"""Start the local system, or bring the running one to its configuration.
 
-What runs and is described as before is left alone; what is missing is started; what is described
-differently is restarted, and nothing else.
+A process that runs as it is configured keeps running. A missing process is started. A process with
+another configuration is restarted, and no other process is.
 """
 
 import logging
@@ -14,152 +14,175 @@ import msgspec
 
 from watchkeeper.cli.local_programs import describe, mlflow_url
 from watchkeeper.cli.local_settings import (
-    Given,
+    LocalConfiguration,
     LocalSettings,
-    how_to_drop,
+    how_to_reset,
     make_secrets,
-    read_given,
+    read_configuration,
 )
-from watchkeeper.cli.parts import program, wait
-from watchkeeper.contracts.kept import keep
-from watchkeeper.contracts.names import run_name
+from watchkeeper.cli.services import Service, service_program, wait_until_ready
+from watchkeeper.core.names import run_name
+from watchkeeper.core.persisted import write_persisted
 from watchkeeper.ledger import Ledger, migrate
 from watchkeeper.ledger.episodes import Attempt, save_attempt
-from watchkeeper.platforms import Endpoints, PlatformError, Run
+from watchkeeper.platforms import Endpoints, Platform, PlatformError, TrainingRun
 from watchkeeper.platforms.local import LocalPlatform
-from watchkeeper.platforms.local.clients import read_keys
+from watchkeeper.platforms.local.api_keys import read_keys
 from watchkeeper.platforms.local.gateway import Gateway
 from watchkeeper.platforms.local.home import (
     Home,
-    Installation,
+    LocalConfig,
     Ports,
     locked,
     read_struct,
     sockets_folder,
     write_struct,
 )
-from watchkeeper.platforms.local.orphans import end_marked
+from watchkeeper.platforms.local.home_processes import terminate_processes
 from watchkeeper.platforms.local.ports import HOST, free_port, is_free
 from watchkeeper.platforms.local.supervisor import Supervisor
 from watchkeeper.registry import Registry
 
 log = logging.getLogger(__name__)
 
-OTHERS_SECONDS = 120.0  # another ``up`` or ``down`` may be at work
+LOCK_SECONDS = 120.0  # how long to wait for another ``up`` or ``down``
 ORPHAN_SECONDS = 20.0
-FIRST = ("mlflow", "gateway")
-ALL = (*FIRST, "rollout")
+FIRST_SERVICES: tuple[Service, ...] = ("mlflow", "gateway")
+ALL_SERVICES: tuple[Service, ...] = (*FIRST_SERVICES, "rollout")
 
 
 def up(folder: Path, models: Sequence[str] = ()) -> Endpoints:
-    """Bring the system in ``folder`` up and return where things are.
+    """Start the system in ``folder`` and return its addresses.
 
-    Models and settings that are not given are those of the last time.
+    Models and settings that are not given are those of the last ``up``.
 
     Raises:
-        SettingsError, InvalidNameError: a setting cannot work; nothing was touched.
-        PlatformError: a part did not come up; the message names its log.
+        SettingsError, InvalidNameError: a setting cannot be used; nothing has changed.
+        PlatformError: a service did not become ready; the message names its log.
     """
     home = Home(folder)
-    read_given(home.folder, tuple(models), os.environ)
+    read_configuration(home.folder, tuple(models), os.environ)  # check before anything changes
     home.make()
-    with locked(home.folder / ".up.lock", OTHERS_SECONDS) as mine:
-        if not mine:
-            raise PlatformError(f"{home.folder}: another 'up' or 'down' is still at work here")
-        given = read_given(home.folder, tuple(models), os.environ)  # as the other one left it
-        if given.kept:
-            told = ", ".join(given.kept)
-            log.warning("as in an earlier 'up': %s; %s", told, how_to_drop(given.kept))
-        keep(home.folder, given.variables)
-        return _up(home, given)
+    with locked(home.folder / ".up.lock", LOCK_SECONDS) as acquired:
+        if not acquired:
+            raise PlatformError(
+                f"{home.folder}: another 'up' or 'down' is still at work; wait for its end"
+            )
+        # Read again: the other ``up`` may have stored settings.
+        configuration = read_configuration(home.folder, tuple(models), os.environ)
+        if configuration.persisted:
+            names = ", ".join(configuration.persisted)
+            how = how_to_reset(configuration.persisted)
+            log.warning("settings of an earlier 'up' in force: %s; %s", names, how)
+        write_persisted(home.folder, configuration.variables)
+        return _up(home, configuration)
 
 
-def _up(home: Home, given: Given) -> Endpoints:
-    models, settings = given.models, given.settings
-    before = read_struct(home.installation_file, Installation)
+def _up(home: Home, configuration: LocalConfiguration) -> Endpoints:
+    models, settings = configuration.models, configuration.settings
+    before = read_struct(home.config_file, LocalConfig)
     running = before is not None and Supervisor(home, Path(before.sockets)).answers()
     if before is not None and running:
         sockets, ports = before.sockets, before.ports
-        log.info("a system is running in %s: adopted", home.folder)
+        log.info("the system in %s is running already", home.folder)
     else:
-        for process in end_marked(home.folder, ORPHAN_SECONDS):
-            log.warning("left behind by a crash, ended: %s", process)
-        sockets, ports = str(sockets_folder(home.folder)), _ports(settings, before)
+        for process in terminate_processes(home.folder, ORPHAN_SECONDS):
+            log.warning("ended a process that a crash has left behind: %s", process)
+        sockets, ports = str(sockets_folder(home.folder)), _choose_ports(settings, before)
     make_secrets(home.secrets)
 
-    def place(ports: Ports) -> Installation:
-        installation = describe(home, sockets, ports, given)
-        if installation != read_struct(home.installation_file, Installation):
-            write_struct(home.installation_file, installation)
+    def write_config(ports: Ports) -> LocalConfig:
+        config = describe(home, sockets, ports, configuration)
+        if config != read_struct(home.config_file, LocalConfig):
+            write_struct(home.config_file, config)
         Gateway(home.gateway, Path(sockets)).declare(models, ports, read_keys(settings.api_keys))
-        return installation
+        return config
 
-    def put(ports: Ports, parts: Sequence[str], *, serving: bool = True) -> None:
-        installation = place(ports)
-        pods = [pod for pod in platform.pods.all() if serving and pod.model in models]
+    def apply(ports: Ports, services: Sequence[Service], *, versions: bool = True) -> None:
+        config = write_config(ports)
+        served = [each for each in platform.versions.all() if versions and each.model in models]
         changed = platform.supervisor.put(
-            *(program(part, platform, installation) for part in parts),
-            *(each for pod in pods for each in platform.pods.programs(pod)),
+            *(service_program(service, platform, config) for service in services),
+            *(program for each in served for program in platform.versions.programs(each)),
         )
         for name in changed:
             log.info("started: %s", name)
 
-    place(ports)
+    write_config(ports)
     platform = LocalPlatform(home.folder)
     if not running:
-        # What runs follows from here on; files of the past must not start anything.
-        platform.supervisor.forget(*platform.supervisor.known())
-        platform.pods.settle()
+        # supervisord starts every program that it knows, so programs of the last time must go.
+        platform.supervisor.forget(*platform.supervisor.program_names())
+        platform.versions.replace_taken_ports()
         platform.supervisor.start()
-    put(ports, FIRST, serving=False)  # the rest follows when the ledger is ready
+    apply(ports, FIRST_SERVICES, versions=False)  # sidecars need the migrated ledger
     migrate(settings.ledger_url)
-    put(ports, FIRST)
-    ports = wait(FIRST, platform, ports, lambda ports: put(ports, FIRST))
-    # Only now: MLflow makes its tables at the first request, and two at once would collide.
-    put(ports, ALL)
-    # And only now what serves models that are not named any more: nobody starts it again.
-    others = [pod for pod in platform.pods.all() if pod.model not in models]
-    platform.supervisor.remove(*(pod.server for pod in others))
-    platform.supervisor.remove(*(pod.shipper for pod in others))
+    apply(ports, FIRST_SERVICES)
+    ports = wait_until_ready(
+        FIRST_SERVICES, platform, ports, lambda ports: apply(ports, FIRST_SERVICES)
+    )
+    # MLflow creates its tables at its first request. Two first requests at once would collide, so
+    # the rollout controller starts only now.
+    apply(ports, ALL_SERVICES)
+    # The new rollout controller does not know the other models, so nothing starts them again.
+    others = [served for served in platform.versions.all() if served.model not in models]
+    platform.supervisor.remove(*(served.server_program for served in others))
+    platform.supervisor.remove(*(served.sidecar_program for served in others))
     for model in models:
-        _first_run(platform, model, settings.ledger_url, ports)
-    ports = wait(ALL, platform, ports, lambda ports: put(ports, ALL))
+        _reconcile(platform, model)
+        _train_first_version(platform, model, settings.ledger_url, ports)
+    ports = wait_until_ready(
+        ALL_SERVICES, platform, ports, lambda ports: apply(ports, ALL_SERVICES)
+    )
     endpoints = _endpoints(models, ports, settings)
     if read_struct(home.endpoints_file, Endpoints) != endpoints:
         write_struct(home.endpoints_file, endpoints)
     return endpoints
 
 
-def _ports(settings: LocalSettings, before: Installation | None) -> Ports:
-    """Find ports: those that are wished for, or else those that were taken last time, or any."""
+def _choose_ports(settings: LocalSettings, before: LocalConfig | None) -> Ports:
+    """Choose each port: the one of the settings, or else the one of the last time, or any."""
     last = msgspec.to_builtins(before.ports) if before else {}
-    wishes = {
+    wanted_ports = {
         "v2": settings.v2_port,
         "mlflow": settings.mlflow_port,
         "operations": settings.operations_port,
         "rollout": settings.rollout_port,
     }
-    found: dict[str, int] = {}
-    for name, wish in wishes.items():
-        wanted = wish if is_free(wish) and wish not in found.values() else last.get(name)
-        found[name] = free_port(wanted, found.values())
-        if found[name] != wish:
-            log.warning("port %s for %s is in use: taking %s", wish, name, found[name])
-    return Ports(**found)
+    chosen: dict[str, int] = {}
+    for name, wanted in wanted_ports.items():
+        free = is_free(wanted) and wanted not in chosen.values()
+        chosen[name] = free_port(wanted if free else last.get(name), chosen.values())
+        if chosen[name] != wanted:
+            log.warning("port %s of %s is in use; using %s", wanted, name, chosen[name])
+    return Ports(**chosen)
 
 
-def _first_run(platform: LocalPlatform, model: str, ledger_url: str, ports: Ports) -> None:
-    """Have a model trained that has neither a version nor a run."""
+def _reconcile(platform: Platform, model: str) -> None:
+    """Start what belongs to a model, such as a training run that the last 'down' interrupted.
+
+    An error is a warning: the other models must start, and the rollout controller tries again.
+    """
+    try:
+        platform.reconcile(model)
+    except PlatformError as error:
+        log.warning("%s: the rollout controller will try again: %s", model, error)
+
+
+def _train_first_version(
+    platform: LocalPlatform, model: str, ledger_url: str, ports: Ports
+) -> None:
+    """Start the training run of a model that has neither a version nor a run."""
     if platform.runs(model) or Registry(mlflow_url(ports)).versions(model):
         return
-    run = Run(run_name(model, 0, 1), model, trigger="first version")
+    run = TrainingRun(run_name(model, 0, 1), model, trigger="first version")
     ledger = Ledger(ledger_url)
     try:
         save_attempt(ledger, Attempt(run.name, None, model, run.trigger, time.time()))
     finally:
         ledger.close()
     if platform.create_run(run):
-        log.info("%s has no version yet: training run %s", model, run.name)
+        log.info("%s has no version yet; started training run %s", model, run.name)
 
 
 def _endpoints(models: Sequence[str], ports: Ports, settings: LocalSettings) -> Endpoints:

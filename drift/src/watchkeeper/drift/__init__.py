@@ -1,1 +1,1 @@
-"""The sidecar of a serving process: ship its records, watch for drift, ask for a training."""
+"""The drift sidecar: it ships records to the ledger, watches for drift and starts training runs."""

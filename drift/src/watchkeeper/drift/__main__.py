@@ -1,21 +1,26 @@
-"""``python -m watchkeeper.drift``: the sidecar of one serving process."""
+"""``python -m watchkeeper.drift``: run the sidecar of one server."""
 
 import signal
 import sys
 import threading
 
-from watchkeeper.contracts.logs import set_up_log
-from watchkeeper.contracts.settings import SettingsError, read_settings
-from watchkeeper.drift.settings import Settings
+from watchkeeper.core.logs import configure_logging
+from watchkeeper.core.settings import SettingsError, read_settings
+from watchkeeper.drift.settings import SidecarSettings
 from watchkeeper.drift.sidecar import Sidecar
 from watchkeeper.platforms import Platform
 
 
 def main() -> int:
-    """Run until SIGTERM or SIGINT; 0 when the tail is shipped, 1 when not, 2 for bad settings."""
-    set_up_log()
+    """Run until SIGTERM or SIGINT.
+
+    Returns:
+        The exit code: 0 if the spool was shipped completely, 1 if not, 2 if the settings are
+        invalid.
+    """
+    configure_logging()
     try:
-        settings = read_settings(Settings)
+        settings = read_settings(SidecarSettings)
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
@@ -31,7 +36,7 @@ def main() -> int:
 
 
 def _open_platform(text: str) -> Platform:
-    # Only production's sidecar needs it, and its clients are heavy.
+    # Import here: only the sidecar of the version in production needs the heavy clients.
     from watchkeeper.platforms import open_platform  # noqa: PLC0415
 
     return open_platform(text)

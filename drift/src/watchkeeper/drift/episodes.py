@@ -1,16 +1,27 @@
-"""Episodes: what to do about a drift. All rules of the state machine are on this page.
+"""Episodes: the states of a drift, and every transition between them.
 
-    (drifted ``confirm`` times in a row) → waiting-for-labels → training ─→ promoted
-                                                 │    ↑            │
-                                        clean ←──┤    │ drift persists
-                                                 └─ cool-down ←── rejected, failed, rolled back
-                                                                   │
-                                        clean ←── given-up ←───────┘ ``maximum_attempts`` reached
+    from                 to                    when
+    -------------------  --------------------  -----------------------------------------------------
+    (no episode)         waiting-for-labels    a drift that is seen ``confirm`` times in a row
+    waiting-for-labels   training              enough labels, or ``label_timeout`` has passed, and
+                                               the last run for a drift is far enough away
+    waiting-for-labels   given-up              the same, after ``maximum_promotions`` promotions in
+                                               a row without improvement
+    waiting-for-labels   clean                 ``clean_windows`` clean windows in a row
+    training             promoted              the version of the run is promoted
+    training             cool-down             the run is rejected, fails, or is rolled back
+    training             given-up              the same, in the last of ``maximum_attempts``
+    cool-down            training              ``cool_down`` has passed, the drift persists, and
+                                               the last run for a drift is far enough away
+    cool-down, given-up  clean                 ``clean_windows`` clean windows in a row
+    promoted             cool-down, given-up   the promotion is rolled back
+    unsettled states     promoted              another version is in production
 
-A promotion that is rolled back later counts as an attempt that came to nothing, so that a drift
-cannot train for ever by being promoted for a moment.
+A promotion that is rolled back counts as an attempt without a result. Otherwise a drift could start
+any number of training runs that are each promoted for a moment.
 
-Pure functions from what is known to the next state: nothing here reads a clock or acts.
+Pure functions from the observed state to the next state: nothing here reads a clock or acts. The
+episode controller calls them.
 """
 
 from collections.abc import Iterable
@@ -18,32 +29,45 @@ from typing import Literal
 
 import msgspec
 
-from watchkeeper.contracts.names import run_name
-from watchkeeper.contracts.policies import DriftPolicy
+from watchkeeper.core.events import EpisodeState
+from watchkeeper.core.policies import DriftPolicy
 from watchkeeper.drift.statistics.streak import Streak
-from watchkeeper.ledger.episodes import OPEN_STATES, Episode, State
+from watchkeeper.ledger.episodes import OPEN_STATES, Episode
 
-UNSETTLED = (*OPEN_STATES, "given-up")  # a given-up episode forbids another until it is clean
+# An episode in one of these states prevents a new one; "given-up" prevents it until data is clean.
+UNSETTLED = (*OPEN_STATES, "given-up")
 
 
-class Outcome(msgspec.Struct, frozen=True):
-    """What became of a run: "pending" until it has been promoted or has come to nothing."""
+class RunOutcome(msgspec.Struct, frozen=True):
+    """The outcome of a training run; "pending" until its version is promoted or it has ended.
+
+    A pending outcome has a reason if the rollout of the version has started.
+    """
 
     kind: Literal["pending", "promoted", "rejected", "failed", "rolled-back"]
     reason: str
 
 
-class Facts(msgspec.Struct, frozen=True):
-    """What is known at record time ``now``; ``labels`` and ``positives`` count since the onset."""
+class ObservedState(msgspec.Struct, frozen=True):
+    """What a transition depends on.
+
+    ``now`` is the record time of the newest request, seconds since 1970. ``labels`` counts the
+    labelled rows since the onset of the episode, ``positives`` the positive ones among them.
+    ``outcome`` is that of the newest attempt. ``too_soon`` is True while the last training run
+    for a drift of the model is too near. ``promotions`` counts the promotions in a row without
+    improvement before the episode, see :func:`promotions_without_improvement`.
+    """
 
     now: float
     streak: Streak
     labels: int = 0
     positives: int = 0
-    outcome: Outcome = Outcome("pending", "")
+    outcome: RunOutcome = RunOutcome("pending", "")
+    too_soon: bool = False
+    promotions: int = 0
 
 
-def opened(
+def open_episode(
     known: Iterable[Episode],
     streak: Streak,
     now: float,
@@ -52,7 +76,7 @@ def opened(
     model: str,
     version: int,
 ) -> Episode | None:
-    """Return a new episode if the drift is confirmed and no other one is unsettled."""
+    """Return a new episode if the drift is confirmed and no episode of the version is unsettled."""
     earlier = [episode for episode in known if episode.version == version]
     if streak.drifted < policy.confirm or any(e.state in UNSETTLED for e in earlier):
         return None
@@ -65,76 +89,100 @@ def opened(
         opened=now,
         changed=now,
         attempt=0,
-        reason=f"drift of {', '.join(streak.features)} in {streak.drifted} windows in a row",
+        reason=f"drift of {', '.join(streak.features)}, seen {streak.drifted} times in a row in "
+        "different rows",
     )
 
 
-def advanced(episode: Episode, facts: Facts, policy: DriftPolicy) -> Episode | None:
-    """Return the episode in its next state, or None while it stays in this one."""
+def promotions_without_improvement(
+    known: Iterable[Episode], episode: Episode, policy: DriftPolicy
+) -> int:
+    """Count the promotions in a row, up to an episode, that did not end the drift of a model.
+
+    Each of them answered an episode, and the next such episode, or ``episode``, opened less than
+    ``policy.settled`` seconds later. A version that a person has trained and that was promoted ends
+    the row.
+    """
+    count, opened = 0, episode.opened
+    promoted = [e for e in known if e.state == "promoted" and e.opened < episode.opened]
+    for before in sorted(promoted, key=lambda e: e.opened, reverse=True):
+        if not before.attempt or opened - before.changed >= policy.settled:
+            break
+        count, opened = count + 1, before.opened
+    return count
+
+
+def close_replaced(episode: Episode, production: int, now: float) -> Episode | None:
+    """Return the episode in state "promoted" if its version is no longer in production."""
+    if episode.version == production or episode.state not in UNSETTLED:
+        return None
+    return _move(episode, "promoted", now, f"version {production} is in production now")
+
+
+def next_state(episode: Episode, observed: ObservedState, policy: DriftPolicy) -> Episode | None:
+    """Return the episode in its next state, or None if the state does not change."""
     match episode.state:
         case "waiting-for-labels":
-            return _clean(episode, facts, policy) or _labelled(episode, facts, policy)
+            return _clean(episode, observed, policy) or _enough_labels(episode, observed, policy)
         case "training":
-            return _ended(episode, facts, policy)
+            return _run_ended(episode, observed, policy)
         case "cool-down":
-            return _clean(episode, facts, policy) or _cooled(episode, facts, policy)
+            return _clean(episode, observed, policy) or _try_again(episode, observed, policy)
         case "given-up":
-            return _clean(episode, facts, policy)
-        case "promoted" if facts.outcome.kind == "rolled-back":
-            return _ended(episode, facts, policy)  # its version is back, and so is its drift
+            return _clean(episode, observed, policy)
+        case "promoted" if observed.outcome.kind == "rolled-back":
+            return _run_ended(episode, observed, policy)  # the version and its drift are back
         case _:
             return None
 
 
-def replaced(episode: Episode, production: int, now: float) -> Episode | None:
-    """Close an episode of a version that is no longer in production."""
-    if episode.version == production or episode.state not in UNSETTLED:
+def _clean(episode: Episode, observed: ObservedState, policy: DriftPolicy) -> Episode | None:
+    windows = observed.streak.clean
+    if windows < policy.clean_windows:
         return None
-    return _to(episode, "promoted", now, f"version {production} is in production now")
+    return _move(episode, "clean", observed.now, f"{windows} clean windows in a row")
 
 
-def next_run(model: str, version: int, taken: Iterable[str]) -> str:
-    """Name the next run of a version: its number is above all that anybody has used."""
-    prefix = run_name(model, version, 0)[:-1]
-    numbers = (name.removeprefix(prefix) for name in taken if name.startswith(prefix))
-    return run_name(model, version, 1 + max((int(n) for n in numbers if n.isdigit()), default=0))
+def _enough_labels(
+    episode: Episode, observed: ObservedState, policy: DriftPolicy
+) -> Episode | None:
+    labels, positives = observed.labels, observed.positives
+    reason = f"{labels} labelled rows since the onset, {positives} positive"
+    if labels < policy.minimum_labels or positives < policy.minimum_positives:
+        if observed.now - episode.opened < policy.label_timeout:
+            return None
+        reason = f"the wait for labels timed out: {reason}"
+    if observed.promotions >= policy.maximum_promotions:
+        reason = (
+            f"no training run: {observed.promotions} promotions in a row have not ended the drift; "
+            "look at the data, or train by hand"
+        )
+        return _move(episode, "given-up", observed.now, reason)
+    return None if observed.too_soon else _move(episode, "training", observed.now, reason)
 
 
-def _clean(episode: Episode, facts: Facts, policy: DriftPolicy) -> Episode | None:
-    if facts.streak.clean < policy.clean_windows:
-        return None
-    return _to(episode, "clean", facts.now, f"{facts.streak.clean} clean windows in a row")
-
-
-def _labelled(episode: Episode, facts: Facts, policy: DriftPolicy) -> Episode | None:
-    counted = f"{facts.labels} labelled rows since the onset, {facts.positives} positive"
-    if facts.labels >= policy.minimum_labels and facts.positives >= policy.minimum_positives:
-        return _to(episode, "training", facts.now, counted)
-    if facts.now - episode.opened >= policy.label_timeout:
-        return _to(episode, "training", facts.now, f"waited long enough: {counted}")
-    return None
-
-
-def _ended(episode: Episode, facts: Facts, policy: DriftPolicy) -> Episode | None:
-    outcome = facts.outcome
+def _run_ended(episode: Episode, observed: ObservedState, policy: DriftPolicy) -> Episode | None:
+    outcome = observed.outcome
     if outcome.kind == "pending":
         return None
     if outcome.kind == "promoted":
-        return _to(episode, "promoted", facts.now, outcome.reason)
+        return _move(episode, "promoted", observed.now, outcome.reason)
     reason = f"attempt {episode.attempt} {outcome.kind}: {outcome.reason}"
     if episode.attempt >= policy.maximum_attempts:
-        return _to(episode, "given-up", facts.now, f"{reason}; it was the last one")
-    return _to(episode, "cool-down", facts.now, reason)
+        return _move(episode, "given-up", observed.now, f"{reason}; it was the last attempt")
+    return _move(episode, "cool-down", observed.now, reason)
 
 
-def _cooled(episode: Episode, facts: Facts, policy: DriftPolicy) -> Episode | None:
-    if facts.now - episode.changed < policy.cool_down or not facts.streak.drifted:
+def _try_again(episode: Episode, observed: ObservedState, policy: DriftPolicy) -> Episode | None:
+    streak = observed.streak
+    waits = observed.now - episode.changed < policy.cool_down or observed.too_soon
+    if waits or not streak.drifted:
         return None
-    features = ", ".join(facts.streak.features)
-    return _to(episode, "training", facts.now, f"the drift of {features} persists")
+    reason = f"the drift of {', '.join(streak.features)} persists"
+    return _move(episode, "training", observed.now, reason)
 
 
-def _to(episode: Episode, state: State, now: float, reason: str) -> Episode:
-    # Record time may stand still between two turns; the events of an episode keep their order.
+def _move(episode: Episode, state: EpisodeState, now: float, reason: str) -> Episode:
+    # The record time may be the same in two turns, but the events of an episode have an order.
     changed = max(now, episode.changed + 0.001)
     return msgspec.structs.replace(episode, state=state, changed=changed, reason=reason)

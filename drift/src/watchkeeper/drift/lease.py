@@ -1,29 +1,33 @@
-"""The lease of a version: of its sidecars the one that holds it watches, and keeps the ledger."""
+"""The lease of a version: of all its sidecars, one watches and does retention."""
 
 from collections.abc import Callable
 
-from watchkeeper.contracts.names import serving_name
+from watchkeeper.core.names import serving_name
 from watchkeeper.platforms import Platform
 
 
-class Lease:
-    """Opens the platform when it is first asked. ``held`` is what was found last, None if unknown.
+class WatchLease:
+    """The lease of one version on a platform.
 
-    The lease is the version's and not the model's, because a lease can be held until its process
-    ends: a version that was replaced stays warm, and must not keep its successor from watching.
+    The lease belongs to a version, not to a model, because a process may hold a lease until it
+    ends. A version that was replaced stays warm, and must not prevent the new version from
+    watching.
+
+    ``held`` is the result of the last :meth:`acquire`; None if it is not known.
     """
 
     def __init__(self, open_platform: Callable[[], Platform], model: str, version: int) -> None:
+        """Create the lease. ``open_platform`` is called at the first :meth:`acquire`."""
         self.held: bool | None = None
         self._name = f"watch-{serving_name(model, version)}"
         self._open_platform = open_platform
         self._platform: Platform | None = None
 
-    def holder(self) -> Platform | None:
-        """Return the platform while this process holds the lease.
+    def acquire(self) -> Platform | None:
+        """Acquire or renew the lease; return the platform, or None if another process holds it.
 
         Raises:
-            PlatformError: whether it does cannot be told now.
+            PlatformError: the platform does not answer.
         """
         try:
             if self._platform is None:

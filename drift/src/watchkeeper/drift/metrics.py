@@ -1,77 +1,107 @@
-"""The metrics of a sidecar, made when they are asked for from what it holds."""
+"""The Prometheus metrics of a sidecar, made from its status at each scrape."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from watchkeeper.drift.state import Part, State
+from watchkeeper.core.drift_report import FeatureReport
+from watchkeeper.drift.status import ErrorSource, SidecarStatus
 
-LABELS = ("model", "version")
-FAILED: dict[Part, str] = {
-    "ledger": "Calls that the ledger failed",
-    "shipping": "Turns of the shipping that failed otherwise",
-    "watch": "Turns of the watch that failed",
-    "keeper": "Turns of the keeping, of retention and forgetting, that failed",
+LABELS: Final = ("model", "version")
+ERRORS: Final[dict[ErrorSource, str]] = {
+    "ledger": "Failed calls of the ledger by the shipping thread",
+    "shipping": "Other errors of the shipping thread",
+    "watch": "Errors of the watch",
+    "retention": "Errors of retention and deletion",
+}
+FEATURE_GAUGES: Final = {
+    "p_value": "Corrected p-value of the newest window",
+    "effect_size": "Effect size of the newest window, from 0 to 1",
+    "reference_threshold": "Effect size from which a feature has drifted",
+    "z": "Z-score of the mean of the newest window",
+    "drifted": "1 while the feature has drifted",
 }
 
 
 class SidecarCollector(Collector):
-    """Tells prometheus about one sidecar; every metric carries model and version."""
+    """Yields the metrics of one sidecar. Every metric has the labels model and version."""
 
-    def __init__(self, state: State) -> None:
-        self._state = state
-        self._labels = (state.model, str(state.version))
+    def __init__(self, status: SidecarStatus) -> None:
+        self._status = status
+        self._labels = (status.model, str(status.version))
 
     def collect(self) -> Iterator[Metric]:
-        """Yield all metrics as they are now."""
-        state, view = self._state, self._state.view
-        yield self._counter("records_shipped", "Records stored in the ledger", state.shipped)
-        yield self._counter("records_lost", "Records the ledger will never have", state.lost)
-        yield self._counter("records_torn", "Lines cut off by a killed server", state.torn)
-        yield self._counter("requests_shed", "Requests turned away unread", state.shed)
-        for part, told in FAILED.items():
-            yield self._counter(f"{part}_errors", told, state.errors[part])
-        yield self._gauge(
-            "shipping_lag_seconds", "Age of what is known to be in the ledger", state.lag()
+        """Yield all metrics."""
+        status = self._status
+        yield self._counter("records_shipped", "Records stored in the ledger", status.shipped)
+        yield self._counter("records_lost", "Records that never reach the ledger", status.lost)
+        yield self._counter(
+            "records_torn", "Incomplete lines that a killed server has left", status.torn
         )
-        yield self._gauge("watching", "1 on the sidecar that watches", view.get("watching", False))
+        yield self._counter(
+            "requests_shed", "Requests that were rejected because of overload", status.shed
+        )
+        for source, help_text in ERRORS.items():
+            yield self._counter(f"{source}_errors", help_text, status.errors[source])
         yield self._gauge(
-            "window_rows", "Answered rows of the last window", view.get("window", {}).get("rows", 0)
+            "shipping_lag_seconds",
+            "Age of the newest time up to which all records are in the ledger",
+            status.shipping_lag(),
+        )
+        yield from self._drift()
+
+    def _drift(self) -> Iterator[Metric]:
+        drift = self._status.drift
+        report = drift.report if drift else None
+        yield self._gauge(
+            "watching", "1 on the sidecar that watches", drift.watching if drift else False
         )
         yield self._gauge(
-            "drifted", "1 while the last window is drifted", view.get("verdict") == "drifted"
+            "watch_failing", "1 while the watch fails", bool(self._status.watch_error)
         )
-        yield from self._features(view.get("features", []))
+        yield self._gauge(
+            "window_rows",
+            "Answered rows of the newest window",
+            report.window.rows if report else 0,
+        )
+        yield self._gauge(
+            "drifted",
+            "1 while the newest window has drifted",
+            report is not None and report.verdict == "drifted",
+        )
+        yield from self._features(report.features if report else ())
+        cannot = GaugeMetricFamily(
+            "watchkeeper_feature_cannot_alarm",
+            "1 for a feature that varies so much by itself that it can never alarm",
+            labels=(*LABELS, "feature"),
+        )
+        for name in drift.cannot_alarm if drift else ():
+            cannot.add_metric((*self._labels, name), 1)
+        yield cannot
         broken = GaugeMetricFamily(
             "watchkeeper_sensor_broken", "1 while a sensor is broken", labels=(*LABELS, "column")
         )
-        for column in view.get("sensors", {}):
+        for column in report.sensors if report else ():
             broken.add_metric((*self._labels, column), 1)
         yield broken
         episode = GaugeMetricFamily(
             "watchkeeper_episode", "1 for the newest episode", labels=(*LABELS, "episode", "state")
         )
-        if view.get("episode"):
-            newest = view["episode"]
-            episode.add_metric((*self._labels, newest["id"], newest["state"]), 1)
+        if drift and drift.episode:
+            episode.add_metric((*self._labels, drift.episode.id, drift.episode.state), 1)
         yield episode
 
-    def _features(self, features: list[dict[str, float]]) -> Iterator[Metric]:
-        told = {
-            "p_value": "Corrected p-value of the last window",
-            "effect_size": "Effect size of the last window, from 0 to 1",
-            "null_threshold": "Effect size that counts as drift",
-            "z": "Z-score of the last window's mean",
-            "drifted": "1 while the feature is drifted",
-        }
-        for key, help_text in told.items():
+    def _features(self, features: tuple[FeatureReport, ...]) -> Iterator[Metric]:
+        for name, help_text in FEATURE_GAUGES.items():
             family = GaugeMetricFamily(
-                f"watchkeeper_feature_{key}", help_text, labels=(*LABELS, "feature")
+                f"watchkeeper_feature_{name}", help_text, labels=(*LABELS, "feature")
             )
             for feature in features:
-                if feature[key] is not None:
-                    family.add_metric((*self._labels, str(feature["name"])), float(feature[key]))
+                value = getattr(feature, name)
+                if value is not None:  # categories have no z-score
+                    family.add_metric((*self._labels, feature.name), float(value))
             yield family
 
     def _counter(self, name: str, help_text: str, value: float) -> Metric:

@@ -1,4 +1,4 @@
-"""The sidecar's HTTP server: /metrics, /drift, /healthz and /readyz."""
+"""The HTTP server of the sidecar: /metrics, /drift, /healthz and /readyz."""
 
 import socket
 import threading
@@ -13,32 +13,34 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from watchkeeper.drift.metrics import SidecarCollector
-from watchkeeper.drift.state import State
+from watchkeeper.drift.status import SidecarStatus, drift_as_json
 
-SILENT_SECONDS = 120.0  # longer than any time-out of the ledger
+STUCK_SECONDS = 120.0  # longer than every time limit of a call to the ledger
 STOP_SECONDS = 5.0
 
 
-def application(state: State) -> Starlette:
-    """Make the application; it answers from memory only."""
+def make_application(status: SidecarStatus) -> Starlette:
+    """Return the ASGI application. It answers from memory and never waits."""
     registry = CollectorRegistry()
-    registry.register(SidecarCollector(state))
+    registry.register(SidecarCollector(status))
 
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def drift(_: Request) -> Response:
-        return Response(msgspec.json.encode(state.view), media_type="application/json")
+        body = drift_as_json(status.drift) if status.drift else {}
+        body["error"] = status.watch_error
+        return Response(msgspec.json.encode(body), media_type="application/json")
 
     async def healthz(_: Request) -> Response:
-        silent = time.monotonic() - state.alive
-        if silent > SILENT_SECONDS:
-            return PlainTextResponse(f"no sign of life for {silent:.0f} s\n", 503)
+        idle = time.monotonic() - status.last_active
+        if idle > STUCK_SECONDS:
+            return PlainTextResponse(f"shipping has done nothing for {idle:.0f} s\n", 503)
         return PlainTextResponse("live\n")
 
     async def readyz(_: Request) -> Response:
-        if state.trouble:
-            return PlainTextResponse(f"{state.trouble}\n", 503)
+        if status.shipping_error:
+            return PlainTextResponse(f"{status.shipping_error}\n", 503)
         return PlainTextResponse("ready\n")
 
     handlers = {"/metrics": metrics, "/drift": drift, "/healthz": healthz, "/readyz": readyz}
@@ -46,13 +48,18 @@ def application(state: State) -> Starlette:
 
 
 class Server:
-    """Serves in a thread of its own, bounded in connections and time."""
+    """Serves in a thread of its own, with a limited number of connections."""
 
-    def __init__(self, state: State, host: str, port: int) -> None:
-        """Bind the port at once.
+    def __init__(self, status: SidecarStatus, host: str, port: int) -> None:
+        """Bind the port.
+
+        Args:
+            status: the status to serve.
+            host: the address to bind.
+            port: the port to bind; 0 selects a free port, see the attribute ``port``.
 
         Raises:
-            OSError: the port cannot be had; the message names it.
+            OSError: the port cannot be bound. The message names the port and its variable.
         """
         try:
             self._socket = socket.create_server((host, port), backlog=32)
@@ -62,7 +69,7 @@ class Server:
             ) from error
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
-            application(state),
+            make_application(status),
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -74,11 +81,11 @@ class Server:
         self._thread = threading.Thread(target=self._run, name="server", daemon=True)
 
     def start(self) -> None:
-        """Begin to serve."""
+        """Start to serve."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Finish what is being answered and stop."""
+        """Answer the requests that are in progress, then stop."""
         self._server.should_exit = True
         self._thread.join(STOP_SECONDS)
         self._socket.close()

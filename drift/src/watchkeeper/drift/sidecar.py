@@ -1,7 +1,7 @@
-"""One sidecar: shipping in the main thread; the watch, the keeper and the server in their own.
+"""The sidecar: one thread ships, one watches, one does retention, and one serves HTTP.
 
-None waits for another, and none ends because of an error, its own or another's: it is counted,
-told and tried again, later each time.
+No thread waits for another. No error ends a thread: the error is counted and logged, and the thread
+tries again, with exponential back-off.
 """
 
 import logging
@@ -11,173 +11,215 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from sqlalchemy.exc import SQLAlchemyError
 
-from watchkeeper.contracts.policies import DriftPolicy, P, RetentionPolicy, override
-from watchkeeper.contracts.settings import SettingsError
-from watchkeeper.contracts.version import BrokenVersionError, read_manifest
-from watchkeeper.drift.keep import PAUSE_SECONDS, Keeper
-from watchkeeper.drift.lease import Lease
+from watchkeeper.core.policies import DriftPolicy, P, RetentionPolicy, override
+from watchkeeper.core.settings import PREFIX, SettingsError
+from watchkeeper.core.version import BrokenVersionError, read_manifest
+from watchkeeper.drift.backoff import backoff
+from watchkeeper.drift.lease import WatchLease
+from watchkeeper.drift.retention import Retention
 from watchkeeper.drift.server import Server
-from watchkeeper.drift.settings import Settings
+from watchkeeper.drift.settings import SidecarSettings
 from watchkeeper.drift.ship import Shipper
-from watchkeeper.drift.state import Part, State
+from watchkeeper.drift.status import ErrorSource, SidecarStatus
 from watchkeeper.drift.watch import Watch
+from watchkeeper.drift.watch_failures import WatchFailures
 from watchkeeper.ledger import Ledger
+from watchkeeper.ledger.errors import LedgerError
 from watchkeeper.ledger.events import production_version
 from watchkeeper.platforms import Platform, PlatformError
 
-STOP_SECONDS = 2.0
+STOP_SECONDS = 2.0  # how long a graceful shutdown waits for the watch and for retention
 
 log = logging.getLogger(__name__)
 
 
 class Sidecar:
-    """Runs until ``stop`` is set, then ships the tail."""
+    """One sidecar. It runs until ``stop`` is set, then it ships the rest of the spool."""
 
     def __init__(
-        self, settings: Settings, open_platform: Callable[[], Platform], stop: threading.Event
+        self,
+        settings: SidecarSettings,
+        open_platform: Callable[[], Platform],
+        stop: threading.Event,
     ) -> None:
-        """Raises SettingsError: a policy breaks a rule of its own, or the ledger can be none."""
-        self.settings = settings
-        self.state = State(settings.model, settings.version)
-        self._stop = stop
-        self._lease = Lease(open_platform, settings.model, settings.version)
-        _checked("DRIFT_POLICY", DriftPolicy(), settings.drift_policy)
-        retention = _checked("RETENTION", RetentionPolicy(), settings.retention)
-        self._ledger = Ledger(settings.ledger_url)
-        self._shipper = Shipper(settings.spool, self._ledger, settings.model, settings.version)
-        self._keeper = Keeper(self._ledger, settings.model, retention)
-        self._opened: Watch | None = None
+        """Create the sidecar.
 
-    def run(self) -> bool:
-        """Ship and watch until the end; False when the tail could not be shipped.
+        Args:
+            settings: the settings.
+            open_platform: opens the platform. Only the sidecar of the version in production calls
+                it, because clients of platforms are heavy.
+            stop: set it for a graceful shutdown.
 
         Raises:
-            OSError: the port or the spool cannot be had.
+            SettingsError: a value of a policy is invalid, or the URL of the ledger is.
         """
-        server = Server(self.state, self.settings.host, self.settings.port)
+        self.settings = settings
+        self.status = SidecarStatus(settings.model, settings.version)
+        self._stop = stop
+        self._lease = WatchLease(open_platform, settings.model, settings.version)
+        # The version's own policy is in its manifest, which may not be there yet. A check against
+        # the defaults finds unknown names and wrong types now.
+        _override("drift_policy", DriftPolicy(), settings.drift_policy)
+        policy = _override("retention", RetentionPolicy(), settings.retention)
+        self._ledger = Ledger(settings.ledger_url)
+        self._shipper = Shipper(
+            settings.spool,
+            self._ledger,
+            settings.model,
+            settings.version,
+            model_folder=settings.model_folder,
+        )
+        self._retention = Retention(self._ledger, settings.model, policy)
+        self._watch: Watch | None = None
+        self._failures = WatchFailures(self._ledger, settings.model, settings.version)
+
+    def run(self) -> bool:
+        """Run until the graceful shutdown is complete.
+
+        Returns:
+            False if some records could not be shipped before the end.
+
+        Raises:
+            OSError: the port cannot be bound.
+        """
+        server = Server(self.status, self.settings.host, self.settings.port)
         server.start()
-        turns: dict[Part, Callable[[], bool]] = {"watch": self._watch, "keeper": self._keep}
+        tasks: dict[ErrorSource, Callable[[], bool]] = {
+            "watch": self._run_watch,
+            "retention": self._run_retention,
+        }
         threads = [
-            threading.Thread(target=self._repeat, args=(name, turn), name=name, daemon=True)
-            for name, turn in turns.items()
+            threading.Thread(target=self._repeat, args=(name, task), name=name, daemon=True)
+            for name, task in tasks.items()
         ]
         for thread in threads:
             thread.start()
         try:
-            self._ship()
+            self._ship_until_stopped()
             return self._drain()
         finally:
             server.stop()
-            until = time.monotonic() + STOP_SECONDS
+            deadline = time.monotonic() + STOP_SECONDS
             for thread in threads:
-                thread.join(max(0.0, until - time.monotonic()))
+                thread.join(max(0.0, deadline - time.monotonic()))
             self._ledger.close()
 
-    def _ship(self) -> None:
+    # Shipping, in the main thread.
+
+    def _ship_until_stopped(self) -> None:
         failures = 0
         while not self._stop.is_set():
-            if self._turn():
+            if self._ship():
                 failures = 0
                 self._stop.wait(self.settings.poll_seconds)
             else:
                 failures += 1
-                self._stop.wait(_pause(self.settings.poll_seconds, failures))
+                self._stop.wait(backoff(self.settings.poll_seconds, failures))
 
     def _drain(self) -> bool:
-        """Ship to the end of the spool, which its server has left, and mark it closed."""
-        until = time.monotonic() + self.settings.drain_seconds
+        """Ship the rest of the spool, whose server has ended, and close the spool."""
+        deadline = time.monotonic() + self.settings.drain_seconds
         while True:
-            if self._turn(close=True):
-                log.info("the spool is shipped to its end")
+            if self._ship(close=True):
+                log.info("the spool is shipped completely")
                 return True
-            if time.monotonic() >= until:
-                log.error("the tail is not shipped: %s; it stays in the spool", self.state.trouble)
+            if time.monotonic() >= deadline:
+                log.error(
+                    "the rest of the spool is not shipped: %s; it stays in the spool",
+                    self.status.shipping_error,
+                )
                 return False
             time.sleep(self.settings.poll_seconds)
 
-    def _turn(self, *, close: bool = False) -> bool:
-        """Ship what is there; False when it could not be shipped."""
-        state, shipper = self.state, self._shipper
+    def _ship(self, *, close: bool = False) -> bool:
+        """Ship all records of the spool; return False after an error."""
+        status, shipper = self.status, self._shipper
         try:
             more = True
             while more:
-                state.alive = time.monotonic()
-                more = shipper.turn()
+                status.last_active = time.monotonic()
+                more = shipper.ship_batch()
             if close:
                 shipper.close()
-        except SQLAlchemyError as error:
-            state.errors["ledger"] += 1
-            state.trouble = f"the ledger does not take records: {error}"
-            log.warning("%s; they are held", state.trouble)
+        except LedgerError as error:
+            status.errors["ledger"] += 1
+            status.shipping_error = f"the ledger does not store records: {error}"
+            log.warning("%s; they stay in the spool", status.shipping_error)
             return False
-        except Exception as error:  # a full disk, or a defect: what is in the spool stays there
-            state.errors["shipping"] += 1
-            state.trouble = f"records cannot be shipped: {type(error).__name__}: {error}"
-            log.warning("%s; they are held", state.trouble, exc_info=not isinstance(error, OSError))
+        except Exception as error:  # a full disk or a defect; the records stay in the spool
+            status.errors["shipping"] += 1
+            status.shipping_error = f"records cannot be shipped: {type(error).__name__}: {error}"
+            known = isinstance(error, OSError)
+            log.warning("%s; they stay in the spool", status.shipping_error, exc_info=not known)
             return False
         finally:
-            state.shipped = shipper.shipped
-            place = shipper.checkpoint
-            state.lost, state.torn, state.shed = place.lost, place.torn, place.shed
-            state.shipped_until = shipper.shipped_until
-            state.alive = time.monotonic()
-        if state.trouble:
+            checkpoint = shipper.checkpoint
+            status.shipped = shipper.shipped
+            status.shipped_until = shipper.shipped_until
+            status.lost, status.torn = checkpoint.lost, checkpoint.torn
+            status.shed = checkpoint.shed
+            status.last_active = time.monotonic()
+        if status.shipping_error:
             log.info("records are shipped")
-            state.trouble = ""
+            status.shipping_error = ""
         return True
 
-    def _repeat(self, name: Part, turn: Callable[[], bool]) -> None:
-        """Take turns until the end, at once again after one that returns True."""
+    # The watch and retention, in a thread each.
+
+    def _repeat(self, name: ErrorSource, task: Callable[[], bool]) -> None:
+        """Call a task until the sidecar stops; at once again if it returns True."""
         failures = 0
         while not self._stop.is_set():
-            again = False
+            more = False
             try:
-                again = turn()
+                more = task()
                 failures = 0
-            except (SQLAlchemyError, PlatformError, BrokenVersionError) as error:
-                log.warning("the %s waits: %s", name, error)
+            except (LedgerError, PlatformError, BrokenVersionError) as error:
+                log.warning("%s tries again: %s", name, error)
                 failures += 1
             except Exception:
-                log.exception("the %s failed", name)
+                log.exception("%s failed and tries again", name)
                 failures += 1
             if failures:
-                self.state.errors[name] += 1
-                self._stop.wait(_pause(self.settings.watch_seconds, failures))
-            elif not again:
+                self.status.errors[name] += 1
+                self._stop.wait(backoff(self.settings.watch_seconds, failures))
+            elif not more:
                 self._stop.wait(self.settings.watch_seconds)
 
-    def _watch(self) -> bool:
-        self._opened = self._opened or self._open_watch()
-        again = self._opened.turn()
-        self.state.view = self._opened.view
-        return again
-
-    def _keep(self) -> bool:
-        """Keep the ledger, unless another sidecar of production does, as far as is known.
-
-        The lease only saves work: what is asked to be forgotten must not wait for a platform that
-        does not answer or a watch that fails, and what several keepers do at once is done once.
-        """
-        model, version = self.settings.model, self.settings.version
-        if self._lease.held is False or production_version(self._ledger, model) != version:
-            return False
-        return self._keeper.turn()
+    def _run_watch(self) -> bool:
+        try:
+            if self._watch is None:
+                self._watch = self._open_watch()
+            more = self._watch.run_once()
+            drift = self.status.drift = self._watch.status
+            self._failures.works(watching=drift is not None and drift.watching)
+        except Exception as error:
+            self._failures.failed(error)
+            raise
+        finally:
+            self.status.watch_error = self._failures.error
+        return more
 
     def _open_watch(self) -> Watch:
         manifest = read_manifest(self.settings.model_folder)
         policy = override(manifest.drift, self.settings.drift_policy)
         return Watch(self.settings, self._ledger, self._lease, manifest, policy)
 
+    def _run_retention(self) -> bool:
+        """Do retention, unless another sidecar of the version in production is known to do it.
 
-def _checked(name: str, policy: P, changes: dict[str, Any]) -> P:
+        The lease only saves work. A deletion must not wait for a platform that does not answer or
+        for a watch that fails, and several sidecars may do retention at the same time.
+        """
+        model, version = self.settings.model, self.settings.version
+        if self._lease.held is False or production_version(self._ledger, model) != version:
+            return False
+        return self._retention.run_once()
+
+
+def _override(field: str, policy: P, changes: dict[str, Any]) -> P:
     try:
         return override(policy, changes)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"WATCHKEEPER_{name}: {error}") from error
-
-
-def _pause(seconds: float, failures: int) -> float:
-    # A power that grows for hours would be too large a number for a float.
-    return min(PAUSE_SECONDS, seconds * 2.0 ** min(failures, 10))
+        raise SettingsError(f"{PREFIX}{field.upper()}: {error}") from error

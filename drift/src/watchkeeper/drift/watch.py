@@ -1,25 +1,28 @@
-"""Watching: one sidecar of a model, that of production holding the lease, examines its windows.
+"""The watch: examines the windows of the version in production and controls its episodes.
 
-Everything it knows is in the ledger, so that another sidecar goes on where this one ends.
+Of all sidecars of a model one watches: the sidecar of the version in production that holds the
+lease. All its state is in the ledger, so another sidecar can continue at any time.
 """
 
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from watchkeeper.contracts.policies import DriftPolicy
-from watchkeeper.contracts.version import Manifest
-from watchkeeper.drift.act import Actor
-from watchkeeper.drift.lease import Lease
-from watchkeeper.drift.settings import Settings
-from watchkeeper.drift.window import AHEAD_SECONDS, Window, next_window
+from watchkeeper.core.drift_report import BrokenSensor, DriftReport
+from watchkeeper.core.events import Event, SensorBroken
+from watchkeeper.core.policies import DriftPolicy
+from watchkeeper.core.version import Manifest
+from watchkeeper.drift.episode_controller import EpisodeController
+from watchkeeper.drift.lease import WatchLease
+from watchkeeper.drift.settings import SidecarSettings
+from watchkeeper.drift.status import DriftStatus
+from watchkeeper.drift.window import CLOCK_TOLERANCE_SECONDS, Window, next_window
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.episodes import episodes
-from watchkeeper.ledger.events import Event, emit, production_version
-from watchkeeper.ledger.reports import DriftReport, reports, save_report
+from watchkeeper.ledger.events import emit, production_version
+from watchkeeper.ledger.reports import reports, save_report
+from watchkeeper.platforms import Platform
 
 if TYPE_CHECKING:
     from watchkeeper.drift.statistics.reference import Reference
@@ -28,21 +31,30 @@ log = logging.getLogger(__name__)
 
 
 class Watch:
-    """The watch over one version. ``view`` is what ``/drift`` shows, replaced as a whole."""
+    """The watch over one version. ``status`` is None until the first :meth:`run_once`."""
 
     def __init__(
         self,
-        settings: Settings,
+        settings: SidecarSettings,
         ledger: Ledger,
-        lease: Lease,
+        lease: WatchLease,
         manifest: Manifest,
         policy: DriftPolicy,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.model, self.version = settings.model, settings.version
-        self.watching = False
-        self.view: dict[str, Any] = {}
+        """Create the watch.
+
+        Args:
+            settings: the settings of the sidecar.
+            ledger: the ledger.
+            lease: the lease of the version.
+            manifest: the verified manifest of the version.
+            policy: the policy in force.
+            clock: returns the time, seconds since 1970; requests of the future do not count.
+        """
+        self.status: DriftStatus | None = None
+        self._model, self._version = settings.model, settings.version
         self._folder = settings.model_folder
         self._ledger = ledger
         self._lease = lease
@@ -50,111 +62,118 @@ class Watch:
         self._policy = policy
         self._clock = clock
         self._reference: Reference | None = None
-        self._actor: Actor | None = None
+        self._controller: EpisodeController | None = None
 
-    def turn(self) -> bool:
-        """Do what the episodes need, then examine the next window if there is one.
+    def run_once(self) -> bool:
+        """Control the episodes, then examine the next window if it is complete.
 
-        True when there was one: then the next turn should follow at once.
+        Returns:
+            True if there was a window. Then the next one may be complete, too.
 
         Raises:
-            SQLAlchemyError: the ledger does not answer; nothing is decided without it.
-            PlatformError: the lease or a run could not be had; call again later.
+            LedgerError: the ledger does not answer; nothing is decided.
+            PlatformError: the platform does not answer; call again later.
+            BrokenVersionError: the reference cannot be read.
         """
-        production = production_version(self._ledger, self.model)
-        platform = self._lease.holder() if production == self.version else None
-        watching = platform is not None
-        if watching != self.watching:
-            log.info("%s version %d: %s", self.model, self.version, _role(watching, production))
-        self.watching = watching
-        present = self._clock() + AHEAD_SECONDS
-        last = reports(self._ledger, self.model, self.version, newest=1, until=present)
-        report = last[-1].report if last else {}
+        until = self._clock() + CLOCK_TOLERANCE_SECONDS
+        production = production_version(self._ledger, self._model)
+        platform = self._lease.acquire() if production == self._version else None
+        newest = reports(self._ledger, self._model, self._version, limit=1, until=until)
+        report = newest[-1] if newest else None
         if platform is None:
-            self._show(report, _role(watching, production))
+            if production == self._version:
+                reason = f"does not watch, another sidecar of version {production} watches"
+            else:
+                reason = f"does not watch, production is version {production}"
+            self._publish(report, watching=False, reason=reason)
             return False
-        if self._actor is None:
-            self._actor = Actor(
-                self._ledger,
-                platform,
-                self.model,
-                self.version,
-                policy=self._policy,
-                clock=self._clock,
-            )
-        self._actor.turn()
+        self._control_episodes(platform)
         if self._reference is None:
-            self._reference = self._load()
+            self._reference = self._read_reference()
         window = next_window(
             self._ledger,
-            self.model,
-            self.version,
+            self._model,
+            self._version,
             rows=self._policy.window,
             every=self._policy.every,
-            after=last[-1].window_end if last else None,
-            until=present,
+            after=report.window.end if report else None,
+            until=until,
         )
         if window is not None:
             report = self._examine(window, self._reference, report)
-        self._show(report, "" if report else "the first window is not full yet")
+        self._publish(report, watching=True, reason="the first window is not complete yet")
         return window is not None
 
-    def _load(self) -> "Reference":
-        # At once and not with the first window: imports take seconds, in which rows come.
-        import watchkeeper.drift.examine  # noqa: F401, PLC0415 - alibi-detect is heavy
-        from watchkeeper.drift.reference import load_reference  # noqa: PLC0415 - so is pyarrow
+    def _control_episodes(self, platform: Platform) -> None:
+        if self._controller is None:
+            self._controller = EpisodeController(
+                self._ledger,
+                platform,
+                self._model,
+                self._version,
+                policy=self._policy,
+                clock=self._clock,
+            )
+        self._controller.reconcile()
 
-        reference = load_reference(self._folder, self._manifest, self._policy)
-        null = reference.null
-        log.info("%d rows of reference, %d blocks of %d", null.rows, null.blocks, null.block_rows)
-        if null.note:
-            log.warning("%s", null.note)
+    def _read_reference(self) -> "Reference":
+        # Import both modules here: they import alibi-detect and pyarrow, which a sidecar that only
+        # ships does not need. Import them before the first window, because this takes seconds in
+        # which rows arrive.
+        import watchkeeper.drift.examine  # noqa: F401, PLC0415
+        from watchkeeper.drift.reference_reader import read_reference  # noqa: PLC0415
+
+        reference = read_reference(self._folder, self._manifest, self._policy)
+        variation = reference.variation
+        log.info(
+            "the reference has %d rows, %d blocks of %d rows",
+            variation.rows,
+            variation.blocks,
+            variation.block_rows,
+        )
+        if variation.note:
+            log.warning("%s", variation.note)
+        if variation.cannot_alarm:
+            log.warning(
+                "%s can never alarm: the history varies so much that no window can differ more",
+                ", ".join(variation.cannot_alarm),
+            )
         return reference
 
     def _examine(
-        self, window: Window, reference: "Reference", before: dict[str, Any]
-    ) -> dict[str, Any]:
-        from watchkeeper.drift.examine import examine  # noqa: PLC0415 - see _load
+        self, window: Window, reference: "Reference", previous: DriftReport | None
+    ) -> DriftReport:
+        from watchkeeper.drift.examine import examine  # noqa: PLC0415 - see _read_reference
 
-        report = examine(window, reference, self._policy, before)
-        for column, sensor in report["sensors"].items():
-            emit(self._ledger, self._alert(column, sensor, window))
-        drifted = report["verdict"] == "drifted"
-        save_report(
-            self._ledger,
-            DriftReport(self.model, self.version, window.start, window.end, drifted, report),
-        )
-        log.info("window to %.3f: %s, %s", window.end, report["verdict"], report["reason"])
+        report = examine(window, reference, self._policy, previous)
+        for column, sensor in report.sensors.items():
+            emit(self._ledger, self._sensor_event(column, sensor, window))
+        save_report(self._ledger, self._model, self._version, report)
+        log.info("window until %.3f is %s: %s", window.end, report.verdict, report.reason)
         return report
 
-    def _alert(self, column: str, sensor: dict[str, Any], window: Window) -> Event:
+    def _sensor_event(self, column: str, sensor: BrokenSensor, window: Window) -> Event:
         return Event(
-            id=f"{self.model}/v{self.version}/sensor-broken/{column}/{sensor['since']:.3f}",
-            model=self.model,
-            version=self.version,
-            kind="sensor-broken",
+            id=f"{self._model}/v{self._version}/sensor-broken/{column}/{sensor.since:.3f}",
+            model=self._model,
+            version=self._version,
             time=window.end,
-            reason=f"{column}: {sensor['what']}",
-            details={"column": column, "since": sensor["since"]},
+            reason=f"{column}: {sensor.what}",
+            details=SensorBroken(column=column, since=sensor.since),
         )
 
-    def _show(self, report: dict[str, Any], why: str) -> None:
-        mine = [e for e in episodes(self._ledger, self.model) if e.version == self.version]
-        self.view = {
-            "model": self.model,
-            "version": self.version,
-            "watching": self.watching,
-            "verdict": "undecided",
-            "reason": why,
-            "features": [],
-            "sensors": {},
-            "policy": msgspec.to_builtins(self._policy),
-            **report,
-            "episode": msgspec.to_builtins(mine[-1]) if mine else None,
-        }
-
-
-def _role(watching: bool, production: int | None) -> str:
-    if watching:
-        return "watches"
-    return f"does not watch, production is version {production}"
+    def _publish(self, report: DriftReport | None, *, watching: bool, reason: str) -> None:
+        if self.status is None or self.status.watching != watching:
+            role = "watches" if watching else reason
+            log.info("sidecar of %s version %d: %s", self._model, self._version, role)
+        own = [e for e in episodes(self._ledger, self._model) if e.version == self._version]
+        self.status = DriftStatus(
+            model=self._model,
+            version=self._version,
+            watching=watching,
+            reason=reason,
+            policy=self._policy,
+            report=report,
+            episode=own[-1] if own else None,
+            cannot_alarm=self._reference.variation.cannot_alarm if self._reference else (),
+        )

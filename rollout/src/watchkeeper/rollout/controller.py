@@ -1,37 +1,63 @@
-"""One turn for one model: read the world, decide, take one step."""
+"""The controller of one model. A turn observes, decides, and carries out one action."""
 
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
-from sqlalchemy.exc import SQLAlchemyError
 
-from watchkeeper.contracts.policies import RolloutPolicy, override
-from watchkeeper.contracts.version import BrokenVersionError
+from watchkeeper.core.events import Event
+from watchkeeper.core.policies import RolloutPolicy, override
+from watchkeeper.core.version import BrokenVersionError
 from watchkeeper.ledger import Ledger
-from watchkeeper.ledger.events import Event, emit
+from watchkeeper.ledger.errors import LedgerError
+from watchkeeper.ledger.events import (
+    emit,
+    first_digests,
+    highest_version,
+    production_version,
+)
 from watchkeeper.platforms import Platform, PlatformError, Route
-from watchkeeper.registry import Registry, RegistryError
-from watchkeeper.rollout.act import act, describe, in_registry
-from watchkeeper.rollout.chronicle import refusals
-from watchkeeper.rollout.decide import decide, subject
-from watchkeeper.rollout.metrics import Metrics
-from watchkeeper.rollout.observe import Observer
-from watchkeeper.rollout.offline import Versions
-from watchkeeper.rollout.state import BrokenStateError, State, parse
-from watchkeeper.rollout.steps import SetRoute, Step, Wait
-from watchkeeper.rollout.throttle import Throttle, UnavailableError
-from watchkeeper.rollout.world import World
+from watchkeeper.registry import DIGEST_TAG, Registry, RegistryError
+from watchkeeper.rollout.actions import (
+    Action,
+    SetRoute,
+    Wait,
+    carry_out,
+    changes_registry,
+    describe,
+)
+from watchkeeper.rollout.events import first_rejections
+from watchkeeper.rollout.evidence_reader import EvidenceReader
+from watchkeeper.rollout.metrics import RolloutMetrics
+from watchkeeper.rollout.observed import ObservedState, named_versions
+from watchkeeper.rollout.phases import decide, version_in_question
+from watchkeeper.rollout.state import BrokenStateError, RolloutState, parse
+from watchkeeper.rollout.throttle import DependencyUnavailableError, Throttle
+from watchkeeper.rollout.version_cache import Content, VersionCache
 
-TAGS_SECONDS = 30.0  # tags are read again after so long, and whenever an alias has moved
+TAGS_SECONDS: Final = 30.0  # tags are read again after this time, or when an alias has moved
 
 log = logging.getLogger(__name__)
 
 
 class Controller:
-    """The rollout of one model. What it keeps in memory it could lose at any time."""
+    """Rolls out the versions of one model.
+
+    Everything it keeps in memory is a cache: it may be lost at any time.
+
+    Args:
+        model: the model.
+        platform: shows what serves, and changes it.
+        registry: names what should serve.
+        ledger: has the evidence, and stores the events.
+        versions: has the files of the version that is rolled out.
+        overrides: values that replace those of the policy of a version.
+        metrics: shared by the controllers of all models.
+        clock: returns the time in seconds since 1970.
+        monotonic: returns seconds that never go back.
+    """
 
     def __init__(
         self,
@@ -39,24 +65,24 @@ class Controller:
         platform: Platform,
         registry: Registry,
         ledger: Ledger,
-        versions: Versions,
+        versions: VersionCache,
         *,
         overrides: dict[str, Any] | None = None,
-        metrics: Metrics | None = None,
+        metrics: RolloutMetrics | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.model = model
-        self._lease = f"rollout-{model}"
         self.platform = platform
         self.registry = registry
         self.ledger = ledger
         self.versions = versions
         self.overrides = overrides or {}
-        self.metrics = metrics or Metrics()
-        self.observer = Observer(ledger, versions, model, clock)
+        self.metrics = metrics or RolloutMetrics()
+        self.evidence_reader = EvidenceReader(ledger, versions, model, clock)
+        self._lease = f"rollout-{model}"
         self._clock = clock
-        self._guards = {
+        self._throttles = {
             name: Throttle(
                 f"{model}: {name}", errors, self.metrics.errors.labels(model, name).inc, monotonic
             )
@@ -64,152 +90,237 @@ class Controller:
                 "platform": (PlatformError, BrokenStateError, OSError),
                 "gateway": (PlatformError, OSError),
                 "registry": (RegistryError, OSError),
-                "ledger": (SQLAlchemyError,),
+                "ledger": (LedgerError,),
             }.items()
         }
-        self._stored: set[str] = set()
+        self._published: set[str] = set()  # ids of events
+        self._first_digests: dict[int, str] = {}
+        self._read_digests: dict[tuple[int, float], str] = {}  # by number and time of creation
         self._tags: tuple[dict[str, int], float, dict[int, dict[str, str]]] | None = None
-        self._said: dict[str, str] = {}
-        self._shown: dict[int, int] = {}
+        self._logged: dict[str, str] = {}
+        self._exported_weights: dict[int, int] = {}
 
-    def turn(self) -> Step | None:
-        """Take one step; None without the lease, or while a dependency does not answer."""
+    def turn(self) -> Action | None:
+        """Take one turn.
+
+        Returns:
+            The action that was carried out. None without the lease, or while a dependency does not
+            answer.
+        """
         with self.metrics.turns.labels(self.model).time():
             try:
                 return self._turn()
-            except UnavailableError:
+            except DependencyUnavailableError:
                 return None
             except Exception:
-                # A defect met by one model must not stop the rollouts of the others.
-                log.exception("%s: the turn failed; nothing was changed by it", self.model)
+                # A defect that one model meets must not stop the rollouts of the others.
+                log.exception("%s: the turn failed; it changed nothing", self.model)
                 self.metrics.errors.labels(self.model, "defect").inc()
                 return None
 
     def end(self) -> None:
-        """Let go of the lease, so that the next process need not wait until it runs out."""
+        """Release the lease, so that the next process need not wait until it expires."""
         try:
-            with self._guards["platform"].guard():
+            with self._throttles["platform"].guard():
                 self.platform.release(self._lease)
-        except UnavailableError:
-            pass  # the guard has told why, and the lease runs out
+        except DependencyUnavailableError:
+            pass  # the throttle has logged it, and the lease expires
 
-    def _turn(self) -> Step | None:
-        with self._guards["platform"].guard():
+    def _turn(self) -> Action | None:
+        with self._throttles["platform"].guard():
             leader = self.platform.acquire(self._lease)
         self.metrics.leader.labels(self.model).set(leader)
         if not leader:
             return None
-        world = self._look()
-        policy = self._policy(world)
-        world = self._observe(world, policy)
-        step = decide(world, policy, self._clock())
-        self._say(step)
-        self._count(world, step)
-        with self._guards["registry" if in_registry(step) else "platform"].guard():
-            self._tags = None if in_registry(step) else self._tags
-            act(step, self.model, self.platform, self.registry)
-        return step
+        observed = self._observe()
+        policy, error = self._policy(observed)
+        observed = msgspec.structs.replace(observed, policy=policy, version_error=error)
+        observed = self._add_evidence(observed)
+        # Not before the evidence: a step that ends now must contain all requests that were judged.
+        action = decide(msgspec.structs.replace(observed, now=self._clock()))
+        self._log_action(action)
+        self._count(observed, action)
+        if changes_registry(action):
+            self._tags = None
+        with self._throttles["registry" if changes_registry(action) else "platform"].guard():
+            carry_out(action, self.model, self.platform, self.registry)
+        return action
 
-    def _look(self) -> World:
-        """Read what should serve and what does."""
-        with self._guards["platform"].guard():
-            asks = self.platform.asks(self.model)  # before the registry, see orders.py
-        aliases, tags = self._registered()
-        with self._guards["platform"].guard():
+    def _observe(self) -> ObservedState:
+        """Read commands, then the registry, then the rest of the platform.
+
+        The platform finishes interrupted calls before its route and servers are read.
+        """
+        with self._throttles["platform"].guard():
+            # Before the registry: aliases that are older than a command must not make it stale.
+            commands = self.platform.commands(self.model)
+        aliases, tags = self._read_registry()
+        with self._throttles["platform"].guard():
+            self.platform.reconcile(self.model)
             route = self.platform.route(self.model)
-            state = parse(route.state) if route else State()
+            state = parse(route.state) if route else RolloutState()
             serving = self.platform.serving(self.model)
-        self._show(route, state)
-        return World(
+        self._export(route, state)
+        confirmed = (
+            route is not None and route.weights.keys() <= serving.keys() and self._is_confirmed()
+        )
+        observed = ObservedState(
             model=self.model,
+            now=self._clock(),
             aliases=aliases,
             tags=tags,
             serving=serving,
             route=route,
             state=state,
-            confirmed=route is not None
-            and route.weights.keys() <= serving.keys()
-            and self._confirmed(),
-            asks=asks,
+            confirmed=confirmed,
+            commands=commands,
         )
+        return self._add_first_digests(self._add_promoted(observed))
 
-    def _registered(self) -> tuple[dict[str, int] | None, dict[int, dict[str, str]]]:
+    def _add_promoted(self, observed: ObservedState) -> ObservedState:
+        """Without a route, read what was promoted last: somebody may have deleted the route.
+
+        Raises:
+            DependencyUnavailableError: there is no route, and the ledger does not answer.
+        """
+        if observed.route is not None:
+            return observed
+        with self._throttles["ledger"].guard():
+            promoted = production_version(self.ledger, self.model)
+        return msgspec.structs.replace(observed, promoted=promoted)
+
+    def _add_first_digests(self, observed: ObservedState) -> ObservedState:
+        """Read which content the ledger describes under the numbers that may serve."""
+        named = named_versions(observed.aliases or {}, observed.tags)
+        if observed.promoted is not None:
+            named.add(observed.promoted)
+        highest: int | None = None
         try:
-            with self._guards["registry"].guard():
+            # A guard without a call would take the ledger for available.
+            if unknown := named - self._first_digests.keys():  # what is known never changes
+                with self._throttles["ledger"].guard():
+                    self._first_digests |= first_digests(self.ledger, self.model, unknown)
+            observed = msgspec.structs.replace(observed, first_digests=self._first_digests)
+            if any(observed.is_reused(version) for version in named):
+                with self._throttles["ledger"].guard():
+                    highest = highest_version(self.ledger, self.model)
+        except DependencyUnavailableError:
+            pass  # the throttle has logged it
+        return msgspec.structs.replace(observed, first_digests=self._first_digests, highest=highest)
+
+    def _read_registry(self) -> tuple[dict[str, int] | None, dict[int, dict[str, str]]]:
+        try:
+            with self._throttles["registry"].guard():
                 aliases = self.registry.aliases(self.model)
-                known = self._tags
-                if known is None or known[0] != aliases or self._clock() - known[1] > TAGS_SECONDS:
-                    tags = {v.version: v.tags for v in self.registry.versions(self.model)}
-                    self._tags = known = (aliases, self._clock(), tags)
-        except UnavailableError:
+                cached = self._tags
+                if (
+                    cached is None
+                    or cached[0] != aliases
+                    or self._clock() - cached[1] > TAGS_SECONDS
+                ):
+                    tags = self._read_tags(aliases)
+                    self._tags = cached = (aliases, self._clock(), tags)
+        except DependencyUnavailableError:
             return None, {}
-        return aliases, known[2]
+        return aliases, cached[2]
 
-    def _confirmed(self) -> bool:
+    def _read_tags(self, aliases: dict[str, int]) -> dict[int, dict[str, str]]:
+        """Read the tags of all versions; those that are named get the digest of their files.
+
+        Versions of an earlier release, and versions that a person has registered, have no such tag.
+        """
+        versions = self.registry.versions(self.model)
+        tags = {v.version: v.tags for v in versions}
+        for version in versions:
+            untagged = DIGEST_TAG not in version.tags
+            if untagged and version.version in named_versions(aliases, tags):
+                key = (version.version, version.created)
+                if key not in self._read_digests:
+                    read = self.registry.read_digest(self.model, version.version)
+                    self._read_digests[key] = read
+                if self._read_digests[key]:
+                    tags[version.version][DIGEST_TAG] = self._read_digests[key]
+        return tags
+
+    def _is_confirmed(self) -> bool:
         try:
-            with self._guards["gateway"].guard():
+            with self._throttles["gateway"].guard():
                 return self.platform.confirmed(self.model)
-        except UnavailableError:
+        except DependencyUnavailableError:
             return False
 
-    def _policy(self, world: World) -> RolloutPolicy:
-        """The policy of the version in question, with the values that settings override."""
-        version = subject(world)
-        policy = RolloutPolicy()
-        if version is not None:
-            if not self.versions.has(version):
-                with self._guards["registry"].guard():
-                    self.versions.fetch(version)
+    def _policy(self, observed: ObservedState) -> tuple[RolloutPolicy, str]:
+        """Return the policy of the version in question, with the overrides of the settings.
+
+        Also returns why the version cannot be used, or "". Then the default policy is in force.
+        """
+        version = version_in_question(observed)
+        policy, problem = RolloutPolicy(), ""
+        if version is not None and not observed.is_reused(version):
+            content = Content(version, observed.digest(version))
             try:
-                policy = self.versions.manifest(version).rollout
-                if world.state.phase == "starting":
-                    self.versions.warm(version)
+                if not self.versions.has(content):
+                    with self._throttles["registry"].guard():
+                        self.versions.fetch(content)
+                policy = self.versions.manifest(content).rollout
+                if observed.state.phase == "starting":
+                    self.versions.load_offline(content)
             except BrokenVersionError as error:
-                self._log("policy", str(error), f"{error}; the default policy counts")
-        return override(policy, self.overrides)
+                problem = str(error)
+                self._log("policy", problem, f"{problem}; the default policy is in force")
+        return override(policy, self.overrides), problem
 
-    def _observe(self, world: World, policy: RolloutPolicy) -> World:
-        """Tell the ledger what it does not know yet, and read what is to be judged."""
+    def _add_evidence(self, observed: ObservedState) -> ObservedState:
+        """Publish pending events, and read the evidence."""
+        state = observed.state
+        digest = observed.digest(state.version) if state.version is not None else ""
         try:
-            with self._guards["ledger"].guard():
-                self._tell(world)
-                evidence, blind = self.observer.evidence(world.state, policy)
-        except (UnavailableError, BrokenVersionError) as error:
-            told = not self._untold(world)
-            return msgspec.structs.replace(world, told=told, blind=str(error))
-        return msgspec.structs.replace(world, told=True, evidence=evidence, blind=blind)
+            with self._throttles["ledger"].guard():
+                self._publish_events(observed)
+                evidence, error = self.evidence_reader.read(state, observed.policy, digest)
+        except (DependencyUnavailableError, BrokenVersionError) as failure:
+            published = not self._unpublished(observed)
+            return msgspec.structs.replace(
+                observed, published=published, evidence_error=str(failure)
+            )
+        return msgspec.structs.replace(
+            observed, published=True, evidence=evidence, evidence_error=error
+        )
 
-    def _tell(self, world: World) -> None:
-        for event in self._untold(world):
+    def _publish_events(self, observed: ObservedState) -> None:
+        for event in self._unpublished(observed):
             emit(self.ledger, event)
-            self._stored.add(event.id)
+            self._published.add(event.id)
 
-    def _untold(self, world: World) -> list[Event]:
-        events = world.state.untold
-        if world.route is None:
-            events = refusals(self.model, world.tags, self._clock())
-        self._stored &= {event.id for event in events}
-        return [event for event in events if event.id not in self._stored]
+    def _unpublished(self, observed: ObservedState) -> list[Event]:
+        events = observed.state.pending_events
+        if observed.route is None:
+            events = first_rejections(self.model, observed.tags, observed.now)
+        self._published &= {event.id for event in events}
+        return [event for event in events if event.id not in self._published]
 
-    def _say(self, step: Step) -> None:
-        if isinstance(step, Wait):
-            self._log("step", step.about, f"waits: {step.why}")
+    def _log_action(self, action: Action) -> None:
+        if isinstance(action, Wait):
+            self._log("action", action.key, f"waits: {action.reason}")
         else:
-            self._log("step", repr(step), f"{describe(step)}: {step.why}")
+            self._log("action", repr(action), f"{describe(action)}: {action.reason}")
 
     def _log(self, subject: str, key: str, text: str) -> None:
-        """One line a decision: the same one again is no news."""
-        if self._said.get(subject) != key:
+        """Write one line per decision: a decision with the same ``key`` is not logged again."""
+        if self._logged.get(subject) != key:
             log.info("%s: %s", self.model, text)
-            self._said[subject] = key
+            self._logged[subject] = key
 
-    def _show(self, route: Route | None, state: State) -> None:
+    def _export(self, route: Route | None, state: RolloutState) -> None:
         weights = route.weights if route else {}
-        self.metrics.show(self.model, weights, self._shown, state.step if state.candidate else 0)
-        self._shown = weights
+        percent = state.canary_percent if state.candidate else 0
+        self.metrics.set_traffic(self.model, weights, self._exported_weights, percent)
+        self._exported_weights = weights
+        self.metrics.unregistered.labels(self.model).set(state.unregistered_since is not None)
 
-    def _count(self, world: World, step: Step) -> None:
-        self.metrics.actions.labels(self.model, type(step).__name__).inc()
-        if isinstance(step, SetRoute):
-            for finished in parse(step.route.state).steps[len(world.state.steps) :]:
-                self.metrics.verdicts.labels(self.model, finished.verdict).inc()
+    def _count(self, observed: ObservedState, action: Action) -> None:
+        self.metrics.actions.labels(self.model, type(action).__name__).inc()
+        if isinstance(action, SetRoute):
+            results = parse(action.route.state).step_results
+            for result in results[len(observed.state.step_results) :]:
+                self.metrics.verdicts.labels(self.model, result.verdict).inc()

@@ -1,21 +1,25 @@
-"""Evidence: what two versions did in a window, as the analysis takes it. No database here."""
+"""Evidence: what two versions did in a window of time. The checks judge it."""
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from watchkeeper.core.events import Verdict
+
 Numbers = NDArray[np.float64]
-Result = Literal["pass", "fail", "inconclusive"]
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """What one version was asked, and how it did.
+    """The requests of one version in a window.
 
-    ``latencies`` in seconds, of answered requests, and ``errors``, requests that were not, by
-    protocol; ``scores`` one array a score, one value a row; ``labelled`` (score, label) pairs of
-    rows whose truth is known, shape (rows, 2).
+    Attributes:
+        version: the version.
+        latencies: seconds of each answered request, of shape (requests,), by protocol.
+        errors: the number of requests without an answer, by protocol.
+        scores: one value per row, of shape (rows,), by the name of the score.
+        labelled: pairs of score and label, of shape (rows, 2), for rows with a label.
     """
 
     version: int
@@ -26,38 +30,43 @@ class Sample(msgspec.Struct, frozen=True):
 
     @property
     def protocols(self) -> set[str]:
-        """The protocols it was asked by."""
-        return {p for p in (*self.latencies, *self.errors) if self.asked(p)}
+        """The protocols of its requests."""
+        return {p for p in (*self.latencies, *self.errors) if self.requests(p)}
 
     def answered(self, protocol: str) -> int:
-        """Count the requests it answered."""
+        """Return the number of requests that it answered."""
         return len(self.latencies.get(protocol, ()))
 
     def failed(self, protocol: str) -> int:
-        """Count the requests it did not answer."""
+        """Return the number of requests that it did not answer."""
         return self.errors.get(protocol, 0)
 
-    def asked(self, protocol: str) -> int:
-        """Count the requests."""
+    def requests(self, protocol: str) -> int:
+        """Return the number of all requests."""
         return self.answered(protocol) + self.failed(protocol)
 
 
 class Skew(msgspec.Struct, frozen=True):
-    """The largest difference between live scores and the version's offline prediction of the
-    same ``rows``; NaN where one of the two is no number. ``broken`` tells why it has no offline
-    form that could be asked.
+    """The largest difference between live scores and the version's own offline prediction.
+
+    ``largest`` is over the same ``rows``, and NaN where one of the two is no number. ``error`` says
+    why the version has no offline prediction.
     """
 
     rows: int
     largest: float
-    broken: str = ""
+    error: str = ""
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """The new version beside the one it is compared with.
+    """The new version beside the version that it is compared with.
 
-    ``seconds`` is how much of the window is complete in the ledger; ``gate_shift`` the mean
-    difference of each score, new minus stable, that the gate measured.
+    Attributes:
+        new: the new version.
+        stable: the other version.
+        seconds: the part of the window that the ledger has completely.
+        skew: None until it is computed; it costs an offline prediction.
+        gate_shift: the mean difference that the gate measured for each score, new minus stable.
     """
 
     new: Sample
@@ -68,8 +77,8 @@ class Evidence(msgspec.Struct, frozen=True):
 
 
 class Judgement(msgspec.Struct, frozen=True):
-    """A verdict, why, and the numbers it was made from."""
+    """A verdict, its reason, and the numbers that it depends on, by the name of the check."""
 
-    verdict: Result
+    verdict: Verdict
     reason: str
     observations: dict[str, Any] = {}

@@ -1,44 +1,45 @@
-"""Turns without end, each model's in a thread of its own.
+"""The loop: turns of each model, in a thread per model.
 
-A turn may wait long for what it asks: a server that drains, a registry that hangs, a version's
-files. That must not keep another model's canary in traffic, so the models share nothing here.
+A turn may take long: a server that drains, a registry that hangs, a version's files. That must not
+keep the bad canary of another model in traffic, so the models share nothing here.
 """
 
 import threading
 import time
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
+from watchkeeper.rollout.actions import Action, Wait
 from watchkeeper.rollout.metrics import Health
-from watchkeeper.rollout.steps import Step, Wait
 
-AFTER_CHANGE = 0.1
+AFTER_CHANGE: Final = 0.1  # seconds from a change to the next turn
 END_SECONDS = 10.0
 
 
-class Turns(Protocol):
-    """What is called again and again: a controller."""
+class TurnTaker(Protocol):
+    """What the loop calls: a controller."""
 
     model: str
 
-    def turn(self) -> Step | None:
-        """Take one step."""
+    def turn(self) -> Action | None:
+        """Take one turn and return its action; None if no action was possible."""
 
     def end(self) -> None:
-        """Let another process take the turns."""
+        """Release the lease, so that another process can take the turns."""
 
 
 def run(
-    controllers: Sequence[Turns], turn_seconds: float, health: Health, ended: threading.Event
+    controllers: Sequence[TurnTaker], turn_seconds: float, health: Health, ended: threading.Event
 ) -> list[str]:
-    """Take turns until ``ended`` is set, and finish those in progress.
+    """Take turns until ``ended`` is set, then finish the turns in progress.
 
-    Returns the models whose turns did not end in time; they are cut off with the process, which
-    a turn allows at any line.
+    Returns:
+        The models whose turns did not end in time. They end with the process; a turn may be
+        interrupted at any line.
     """
     threads = [
         threading.Thread(
-            target=_turns,
+            target=_take_turns,
             args=(controller, turn_seconds, health, ended),
             name=controller.model,
             daemon=True,
@@ -54,14 +55,16 @@ def run(
     return [thread.name for thread in threads if thread.is_alive()]
 
 
-def _turns(controller: Turns, turn_seconds: float, health: Health, ended: threading.Event) -> None:
-    before: Step | None = None
+def _take_turns(
+    controller: TurnTaker, turn_seconds: float, health: Health, ended: threading.Event
+) -> None:
+    last: Action | None = None
     while not ended.is_set():
-        step = controller.turn()
+        action = controller.turn()
         health.beat(controller.model)
-        # After a change the next step is often known: no need to wait for it. One that is asked for
-        # again, such as retiring a server that drains, is no change.
-        changed = step is not None and not isinstance(step, Wait) and step != before
-        before = step
+        # After a change the next action is often known, so the next turn follows at once. An action
+        # that is repeated, such as retiring a server that drains, is no change.
+        changed = action is not None and not isinstance(action, Wait) and action != last
+        last = action
         ended.wait(min(AFTER_CHANGE, turn_seconds) if changed else turn_seconds)
     controller.end()

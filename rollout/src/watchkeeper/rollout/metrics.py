@@ -1,18 +1,19 @@
-"""What the controller tells about itself: `/metrics` for Prometheus, and `/healthz`."""
+"""The HTTP endpoints of the controller: ``/metrics`` for Prometheus, and ``/healthz``."""
 
 import threading
 import time
 from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-CLIENT_SECONDS = 2.0
+CLIENT_SECONDS: Final = 2.0  # a client that sends nothing for this time is disconnected
 
 
-class Metrics:
-    """All metrics; labels are models, dependencies and kinds, and versions that have traffic."""
+class RolloutMetrics:
+    """All metrics. Label values are models, dependencies, kinds, and versions with traffic."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -22,20 +23,29 @@ class Metrics:
             ["model", "version"],
             registry=self.registry,
         )
-        self.step = Gauge(
-            "watchkeeper_rollout_step_percent",
-            "Traffic step of the rollout in progress, 0 without one",
+        self.canary_percent = Gauge(
+            "watchkeeper_rollout_canary_percent",
+            "Canary step of the rollout in progress, 0 without one",
+            ["model"],
+            registry=self.registry,
+        )
+        self.unregistered = Gauge(
+            "watchkeeper_rollout_production_unregistered",
+            "1 where the registry does not name the version in production",
             ["model"],
             registry=self.registry,
         )
         self.verdicts = Counter(
             "watchkeeper_rollout_verdicts",
-            "Traffic steps by their verdict",
+            "Finished canary steps by verdict",
             ["model", "verdict"],
             registry=self.registry,
         )
         self.actions = Counter(
-            "watchkeeper_rollout_actions", "Changes made", ["model", "kind"], registry=self.registry
+            "watchkeeper_rollout_actions",
+            "Actions, also Wait",
+            ["model", "kind"],
+            registry=self.registry,
         )
         self.errors = Counter(
             "watchkeeper_rollout_errors",
@@ -56,17 +66,19 @@ class Metrics:
             registry=self.registry,
         )
 
-    def show(self, model: str, weights: dict[int, int], before: dict[int, int], step: int) -> None:
-        """Set the weights and the step; versions without traffic are forgotten."""
+    def set_traffic(
+        self, model: str, weights: dict[int, int], before: dict[int, int], canary_percent: int
+    ) -> None:
+        """Set weights and canary step. Versions of ``before`` without traffic are removed."""
         for version in before.keys() - weights.keys():
             self.weights.remove(model, str(version))
         for version, weight in weights.items():
             self.weights.labels(model, str(version)).set(weight)
-        self.step.labels(model).set(step)
+        self.canary_percent.labels(model).set(canary_percent)
 
 
 class Health:
-    """Alive while turns of every model end; one may take as long as a version takes to drain."""
+    """Healthy while the turns of every model end. Each must end within ``patience`` seconds."""
 
     def __init__(
         self,
@@ -79,17 +91,21 @@ class Health:
         self._beats = dict.fromkeys(models, clock())
 
     def beat(self, model: str) -> None:
-        """A turn of a model has ended."""
+        """Note that a turn of a model has ended."""
         self._beats[model] = self._clock()
 
     def silent(self) -> list[str]:
-        """Return the models of which no turn has ended lately."""
+        """Return the models whose turns have not ended in time."""
         now = self._clock()
         return [model for model, beat in self._beats.items() if now - beat >= self._patience]
 
 
-def serve(metrics: Metrics, health: Health, host: str, port: int) -> HTTPServer:
-    """Answer on ``host:port`` in a thread, one client at a time; raises OSError."""
+def serve(metrics: RolloutMetrics, health: Health, host: str, port: int) -> HTTPServer:
+    """Answer on ``host:port`` in a thread, one client at a time.
+
+    Raises:
+        OSError: the address cannot be used.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         timeout = CLIENT_SECONDS
@@ -100,10 +116,10 @@ def serve(metrics: Metrics, health: Health, host: str, port: int) -> HTTPServer:
                 self._answer(200, generate_latest(metrics.registry), CONTENT_TYPE_LATEST)
             elif self.path == "/healthz":
                 silent = ", ".join(health.silent())
-                told = f"no turn has ended lately: {silent}\n" if silent else "ok\n"
-                self._answer(503 if silent else 200, told.encode())
+                text = f"no turn has ended lately: {silent}\n" if silent else "ok\n"
+                self._answer(503 if silent else 200, text.encode())
             else:
-                self._answer(404, b"here are /metrics and /healthz\n")
+                self._answer(404, b"not found; there are /metrics and /healthz\n")
 
         def _answer(self, status: int, body: bytes, kind: str = "text/plain") -> None:
             self.send_response(status)
@@ -113,7 +129,7 @@ def serve(metrics: Metrics, health: Health, host: str, port: int) -> HTTPServer:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Scrapes are no news."""
+            """Do not log requests: they are scrapes."""
 
     server = HTTPServer((host, port), Handler)
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()

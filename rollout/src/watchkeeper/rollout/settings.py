@@ -4,16 +4,25 @@ from typing import Any
 
 import msgspec
 
-from watchkeeper.contracts.names import check_model_name
-from watchkeeper.contracts.policies import RolloutPolicy, override
+from watchkeeper.core.names import check_model_name
+from watchkeeper.core.policies import RolloutPolicy, override
 from watchkeeper.ledger import Ledger
 
 
-class Settings(msgspec.Struct, frozen=True):
-    """``models`` as a JSON list; ``rollout_policy`` is JSON and overrides the versions' own values,
-    ``rollout_policies`` has the last word for single models, by name; ``port`` answers /metrics
-    and /healthz; ``cache`` is a folder that keeps the files of versions between restarts, so that
-    a canary can be judged while the registry is down.
+class RolloutSettings(msgspec.Struct, frozen=True):
+    """The settings, read from environment variables ``WATCHKEEPER_<NAME>``.
+
+    Attributes:
+        models: the models to roll out, as a JSON list.
+        ledger_url: the URL of the ledger.
+        platform: ``local:<folder>`` or ``kube:<namespace>``.
+        port: the port of /metrics and /healthz.
+        rollout_policy: values that replace those of the versions' own policies, as JSON.
+        rollout_policies: the same for single models, by name. They take precedence.
+        turn_seconds: the time between two turns of a model.
+        host: the address of /metrics and /healthz.
+        cache: a folder for the files of versions. With it, a canary can be judged after a restart
+            while the registry is down. Without it, the files are temporary.
     """
 
     models: tuple[str, ...]
@@ -26,19 +35,25 @@ class Settings(msgspec.Struct, frozen=True):
     host: str = "127.0.0.1"
     cache: str = ""
 
-    def policy_of(self, model: str) -> dict[str, Any]:
-        """Return what overrides a model's own policy."""
+    def policy_overrides(self, model: str) -> dict[str, Any]:
+        """Return the values that replace those of the policy of a model's versions."""
         return {**self.rollout_policy, **self.rollout_policies.get(model, {})}
 
     def check(self) -> None:
-        """Check what types alone do not say; raises ValueError."""
+        """Check what the types do not.
+
+        Raises:
+            ValueError: a setting is wrong; the message names it.
+        """
         for model in self.models:
             check_model_name(model)
         for model in self.rollout_policies:
             if model not in self.models:
-                raise ValueError(f"WATCHKEEPER_ROLLOUT_POLICIES: {model!r} is none of the models")
+                raise ValueError(
+                    f"WATCHKEEPER_ROLLOUT_POLICIES: {model!r} is not in WATCHKEEPER_MODELS"
+                )
         for model in self.models:
-            override(RolloutPolicy(), self.policy_of(model))
-        Ledger(self.ledger_url).close()  # nothing is connected to before it is used
+            override(RolloutPolicy(), self.policy_overrides(model))
+        Ledger(self.ledger_url).close()  # checks the URL only: it does not connect
         if self.turn_seconds <= 0:
             raise ValueError("WATCHKEEPER_TURN_SECONDS must be above 0")

@@ -1,60 +1,77 @@
-"""The state of a rollout, as it stands on the route beside the weights: all of the memory there is.
+"""The state of a rollout. It is stored with the route and is all that the controller remembers.
 
-On the route it is a dictionary of texts. The keys that people and other components read:
-``candidate``, ``step`` (percent), ``since`` (when the gateway confirmed the weights), ``verdict``,
-``reason``; each is "" where there is none. Numbers and lists are JSON.
+The route stores a text for each field, so that people can read and correct it. A number is its
+decimal form, None and an empty list are "". The fields of :data:`JSON_FIELDS` are JSON. An event
+that this release cannot read is written back as it was read, so that a rollout continues after a
+return to an earlier release. These keys are read by people and by other components: ``phase``,
+``candidate`` (the version on its way to production), ``canary_percent``, ``since`` (when the
+gateway confirmed the weights, in seconds since 1970), ``verdict`` and ``reason``.
 """
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
-from watchkeeper.ledger.events import Event
+from watchkeeper.core.events import Event, Verdict, as_json, parse_event
 
 Phase = Literal[
-    "steady",  # production has all traffic
-    "starting",  # the new version is served, but has no traffic yet
-    "canary",  # it has its step's share
-    "promoting",  # it has all traffic, and is becoming production in the registry
-    "watching",  # it is production; the old one stays warm
-    "rolling-back",  # stable has all traffic again, the new version is being taken off
-    "returning",  # the previous version has all traffic again, and is becoming production
+    "steady", "starting", "canary", "promoting", "watching", "rolling-back", "returning"
 ]
+JSON_FIELDS: Final = ("step_results", "baseline", "pending_events", "digests")
+SHOWN: Final = 80  # characters of a text in an error message
 
 
 class BrokenStateError(ValueError):
-    """A route carries a state that nobody wrote like this; only a person can tell what it means."""
+    """The state on a route is not one that the controller writes. A person must correct it."""
 
 
-class Finished(msgspec.Struct, frozen=True):
-    """One traffic step that is over: ``percent`` held from ``since``, when the gateway confirmed
-    it, until just before ``until``, the weights' next change.
+class StepResult(msgspec.Struct, frozen=True):
+    """One finished canary step.
+
+    ``percent`` was in force from ``since``, when the gateway confirmed it, until just before
+    ``until``, when the weights changed; both in seconds since 1970.
     """
 
     percent: int
     since: float
     until: float
-    verdict: str
+    verdict: Verdict
     reason: str
 
 
 class Window(msgspec.Struct, frozen=True):
-    """What ``version`` was asked with ``since <= time < until``."""
+    """The requests of ``version`` with ``since <= time < until``, in seconds since 1970."""
 
     version: int
     since: float
     until: float
 
 
-class State(msgspec.Struct, frozen=True):
-    """One rollout, in progress or the last there was.
+class RolloutState(msgspec.Struct, frozen=True):
+    """One rollout: the one in progress or the last one. All times are seconds since 1970.
 
-    ``production`` is the version last reconciled with the registry. ``version`` is whose rollout
-    this is, ``stable`` what it replaces and where a failure goes, ``started`` its beginning and
-    part of its events' ids. ``changed`` is the last write. ``unready`` is since when the new
-    version is not ready, ``stumbles`` how often that happened; ``held`` is when its start was last
-    seen to wait for something that is no fault of its own. ``window`` is what the watch compares
-    with, frozen before the promotion. ``untold`` are events that may not be in the ledger yet.
+    Attributes:
+        phase: see :data:`watchkeeper.rollout.phases.PHASES`.
+        production: the version that route and registry last agreed on.
+        version: the version that is rolled out.
+        stable: the version that it replaces, and that gets the traffic if it fails.
+        started: the start of the rollout. It is part of the ids of its events.
+        changed: the last write of the route.
+        canary_percent: the traffic of ``version`` in per cent; 0 before the first step and after a
+            rollback.
+        since: when the gateway confirmed the weights; None until it does.
+        verdict: the result of the last step or watch; "" while it is judged.
+        reason: the last decision, for people.
+        step_results: the finished steps.
+        unready_since: since when ``version`` is not ready; None while it is ready.
+        readiness_losses: how often it lost its readiness.
+        blocked_at: when its start last waited for something that is no fault of its own.
+        baseline: the window before the promotion. The watch compares with it.
+        watch_until: when the watch ends, at the earliest.
+        unregistered_since: since when the registry does not name ``production``, or None.
+        pending_events: events that the ledger may not have yet.
+        digests: the content of ``production``, ``version`` and ``stable``, by number, where it is
+            known.
     """
 
     phase: Phase = "steady"
@@ -63,69 +80,102 @@ class State(msgspec.Struct, frozen=True):
     stable: int | None = None
     started: float = 0.0
     changed: float = 0.0
-    step: int = 0
+    canary_percent: int = 0
     since: float | None = None
-    verdict: str = ""
+    verdict: Verdict | Literal[""] = ""
     reason: str = ""
-    steps: tuple[Finished, ...] = ()
-    unready: float | None = None
-    stumbles: int = 0
-    held: float | None = None
-    window: Window | None = None
+    step_results: tuple[StepResult, ...] = ()
+    unready_since: float | None = None
+    readiness_losses: int = 0
+    blocked_at: float | None = None
+    baseline: Window | None = None
     watch_until: float | None = None
-    untold: tuple[Event, ...] = ()
+    unregistered_since: float | None = None
+    pending_events: tuple[Event, ...] = ()
+    digests: dict[int, str] = {}
+
+    @property
+    def versions(self) -> set[int]:
+        """The versions that the state is about."""
+        return {v for v in (self.production, self.version, self.stable) if v is not None}
 
     @property
     def new(self) -> int:
-        """The version whose rollout is in progress."""
-        return self._part("version", self.version)
+        """The version that is rolled out; raises BrokenStateError where there is none."""
+        return self._required("version", self.version)
 
     @property
     def old(self) -> int:
-        """The version that it replaces."""
-        return self._part("stable", self.stable)
+        """The version that it replaces; raises BrokenStateError where there is none."""
+        return self._required("stable", self.stable)
 
-    def _part(self, name: str, value: int | None) -> int:
+    @property
+    def weights(self) -> dict[int, int]:
+        """The traffic in per cent by version that the phase prescribes; empty if it is not known.
+
+        An emptied state prescribes nothing, and neither does a rollout that replaces no version
+        before its promotion.
+        """
+        match self.phase:
+            case "steady":
+                whole = self.production
+            case "promoting" | "watching":
+                whole = self.version
+            case "canary":
+                return {self.old: 100 - self.canary_percent, self.new: self.canary_percent}
+            case _:
+                whole = self.stable
+        return {} if whole is None else {whole: 100}
+
+    @property
+    def candidate(self) -> int | None:
+        """The version that is on its way to production; None in other phases."""
+        return self.version if self.phase in ("starting", "canary", "promoting") else None
+
+    def dump(self) -> dict[str, str]:
+        """Return the texts that the route stores."""
+        values = {
+            **{name: getattr(self, name) for name in self.__struct_fields__},
+            "candidate": self.candidate,
+            "pending_events": [as_json(event) for event in self.pending_events],
+        }
+        return {name: _text(value) for name, value in values.items()}
+
+    def _required(self, name: str, value: int | None) -> int:
         if value is None:
             raise BrokenStateError(f"the route's state: phase {self.phase} without {name!r}")
         return value
 
-    @property
-    def candidate(self) -> int | None:
-        """The version that is on its way to production."""
-        return self.version if self.phase in ("starting", "canary", "promoting") else None
 
-    def dump(self) -> dict[str, str]:
-        """Write the state as texts."""
-        values = {**msgspec.to_builtins(self), "candidate": self.candidate}
-        return {name: _text(value) for name, value in values.items()}
-
-
-def parse(texts: dict[str, str]) -> State:
-    """Read a state back; keys that are missing have their defaults, unknown ones are skipped.
+def parse(texts: dict[str, str]) -> RolloutState:
+    """Read the texts of a route. Missing keys have their defaults, unknown keys are ignored.
 
     Raises:
-        BrokenStateError: a value is not what was written.
+        BrokenStateError: a text is not a value of its field. The message shows the field.
     """
-    given: dict[str, Any] = {}
-    for field in msgspec.structs.fields(State):
+    values: dict[str, Any] = {}
+    for field in msgspec.structs.fields(RolloutState):
         text = texts.get(field.name, "")
         if not text:
             continue
         try:
-            if field.name in ("phase", "verdict", "reason"):
-                given[field.name] = msgspec.convert(text, field.type)
-            else:
-                given[field.name] = msgspec.json.decode(text, type=field.type)
+            values[field.name] = _value(field.name, field.type, text)
         except msgspec.MsgspecError as error:
             raise BrokenStateError(
-                f"the route's state: {field.name}={text[:200]!r}: {error}; correct it, or "
-                "empty the state and let the controller begin from the registry's aliases"
+                f"the route's state: {field.name}={text[:SHOWN]!r}: {error}; correct it, or empty "
+                "the state: then the controller starts from the registry's aliases"
             ) from error
-    return State(**given)
+    return RolloutState(**values)
+
+
+def _value(name: str, type_: Any, text: str) -> Any:
+    if name == "pending_events":
+        return tuple(parse_event(each) for each in msgspec.json.decode(text, type=list[Any]))
+    value = msgspec.json.decode(text) if name in JSON_FIELDS else text
+    return msgspec.convert(value, type_, strict=False)
 
 
 def _text(value: object) -> str:
-    if value is None:
+    if value in (None, [], (), {}):
         return ""
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -4,28 +4,32 @@ import asyncio
 import logging
 import sys
 
-from watchkeeper.contracts.logs import set_up_log
-from watchkeeper.contracts.settings import read_settings
-from watchkeeper.contracts.version import BrokenVersionError
+from watchkeeper.core.logs import configure_logging
+from watchkeeper.core.settings import read_settings
+from watchkeeper.core.version import BrokenVersionError
 from watchkeeper.serving.settings import ServingSettings
 
 logger = logging.getLogger("watchkeeper.serving")
 
 
 def main() -> int:
-    """Serve until SIGTERM, then return 0; 1 if the version cannot be served, 2 for bad settings."""
-    set_up_log()
-    for chatty in ("mlserver", "uvicorn"):
-        logging.getLogger(chatty).setLevel("WARNING")
+    """Serve until SIGTERM.
+
+    Returns:
+        The exit code: 0 after SIGTERM, 1 if the version cannot be served, 2 for wrong settings.
+    """
+    configure_logging()
+    for name in ("mlserver", "uvicorn"):
+        logging.getLogger(name).setLevel("WARNING")
     try:
         settings = read_settings(ServingSettings)
     except ValueError as error:
-        logger.error("%s", error)  # noqa: TRY400 - the message says it all
+        logger.error("%s", error)  # noqa: TRY400 - the message is enough
         return 2
-    # Imported now, so that bad settings are told at once and not after seconds of imports.
+    # These imports take seconds. Wrong settings are reported before them.
     import uvloop  # noqa: PLC0415
 
-    from watchkeeper.serving.host import serve  # noqa: PLC0415
+    from watchkeeper.serving.process import serve  # noqa: PLC0415
     from watchkeeper.serving.servers import PortError  # noqa: PLC0415
 
     try:

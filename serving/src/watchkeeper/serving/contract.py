@@ -1,8 +1,9 @@
-"""The contract: what a request must be before the model sees any of it.
+"""The contract of a version: what a request must satisfy before the model sees it.
 
-Nothing is guessed. A request has exactly the columns of the signature, each with a datatype
-that its column takes without loss, the same number of rows, and values that are finite, in
-range and known; only what the version's policy allows is answered in spite of its range.
+The server never guesses. A request has exactly the columns of the signature. Each column has a
+datatype that can be converted without loss, and the same number of rows. Every value is finite, in
+range, or one of the categories. Only a value out of range can be answered anyway, if the version's
+policy says so.
 """
 
 from collections.abc import Container, Mapping, Sequence
@@ -12,44 +13,65 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from watchkeeper.contracts.answer import AnswerPolicy, Columns, outputs_of
-from watchkeeper.contracts.signature import Column, Output, Signature
-from watchkeeper.serving.refusals import Refused
-from watchkeeper.serving.tensors import DATATYPES, INTEGERS, Array, ContentsError, Tensor, Values
+from watchkeeper.core.answer import AnswerPolicy, Columns, outputs_of
+from watchkeeper.core.signature import DTYPES, Column, Output, Signature
+from watchkeeper.serving.errors import RequestError
+from watchkeeper.serving.tensors import (
+    DATATYPES,
+    FLOATS,
+    INTEGERS,
+    Array,
+    ContentsError,
+    Tensor,
+    Values,
+)
 
-_ACCEPTED = {"FP64": ("FP64", "FP32", *INTEGERS), "INT64": INTEGERS, "BYTES": ("BYTES",)}
-MAX_SUBJECT = 255
-# Parameters of other servers that change what an answer means: ignoring them would be guessing.
-_UNSERVED = ("shared_memory_region", "classification")
-# Trees of scikit-learn compute in FP32: what it cannot hold has no answer that could be checked.
-_LARGEST = float(np.finfo(np.float32).max)
-_DTYPES = {"FP64": np.dtype(np.float64), "INT64": np.dtype(np.int64), "BYTES": np.dtype(object)}
-_EXACT = 2**53  # beyond it, FP64 no longer holds every integer
+MAX_SUBJECT_LENGTH = 255
+# The datatypes that a column accepts, by its own datatype.
+_ACCEPTED = {"FP64": (*FLOATS, *INTEGERS), "INT64": INTEGERS, "BYTES": ("BYTES",)}
+# Parameters of other servers that change the meaning of an answer.
+_UNSUPPORTED_PARAMETERS = ("shared_memory_region", "classification")
+# Trees of scikit-learn compute in FP32. An answer to a larger number could not be checked.
+_MAX_FLOAT = float(np.finfo(np.float32).max)
+_MAX_EXACT_INTEGER = 2**53  # FP64 cannot represent every larger integer
 
 
-class Checked(msgspec.Struct, frozen=True, gc=False):
-    """Columns as the model wants them, each of shape (rows,), and what was out of range."""
+class CheckedColumns(msgspec.Struct, frozen=True, gc=False):
+    """The columns of a request that follows the contract.
+
+    Attributes:
+        columns: The values of each column, of shape (rows,), in the datatype of the model.
+        rows: Number of rows, at least 1.
+        flags: One text per column with values out of range.
+        outputs: The outputs that the client wants, in order.
+    """
 
     columns: dict[str, Values]
     rows: int
     flags: list[str]
+    outputs: tuple[Output, ...]
 
 
 class Contract:
-    """The signature of a version, made checkable."""
+    """The checks that follow from a version's signature and answer policy."""
 
     def __init__(self, signature: Signature, scores: tuple[str, ...], policy: AnswerPolicy) -> None:
-        self._rules = {column.name: _Rule(column) for column in signature.inputs}
+        self._rules = {column.name: _ColumnRule(column) for column in signature.inputs}
         self._names = ", ".join(self._rules)
         self._outputs = {output.name: output for output in outputs_of(scores, policy)}
         self._flags_allowed = policy.out_of_range == "flag"
 
-    def check(self, tensors: Sequence[Tensor]) -> Checked:
-        """Turn the tensors of a request into columns.
+    def check(self, tensors: Sequence[Tensor], outputs: Sequence[str] = ()) -> CheckedColumns:
+        """Check a request and read its tensors.
+
+        Args:
+            tensors: The inputs of the request.
+            outputs: Names of the outputs that the client wants; empty means all.
 
         Raises:
-            Refused: a rule is broken; the message names the column and the rule.
+            RequestError: The request breaks a rule. The message names the column and the rule.
         """
+        wanted = self.outputs(outputs)
         found: dict[str, Values] = {}
         flags: list[str] = []
         rows = 0
@@ -57,95 +79,109 @@ class Contract:
             name = tensor.name
             rule = self._rules.get(name)
             if rule is None:
-                raise Refused(f"column {name!r}: unknown; the columns are {self._names}")
+                raise RequestError(f"column {name!r}: unknown; the columns are {self._names}")
             if name in found:
-                raise Refused(f"column {name!r}: given twice")
+                raise RequestError(f"column {name!r}: given twice")
             try:
                 values = rule.read(tensor)
             except ContentsError as error:
-                raise Refused(f"column {name!r}: {error}") from error
+                raise RequestError(f"column {name!r}: {error}") from error
             if found and len(values) != rows:
                 first = next(iter(found))
-                raise Refused(f"column {name!r}: has {len(values)} rows, but {first!r} has {rows}")
+                raise RequestError(
+                    f"column {name!r}: has {len(values)} rows, but {first!r} has {rows}"
+                )
             rows = len(values)
             found[name] = values
-            if not rule.holds(values):
-                complaint, finite = rule.complaint(values)
+            if not rule.accepts(values):
+                violation, finite = rule.violation(values)
                 if not (finite and self._flags_allowed):
-                    raise Refused(f"column {name!r}: {complaint}")
-                flags.append(f"column {name!r}: {complaint}")
+                    raise RequestError(f"column {name!r}: {violation}")
+                flags.append(f"column {name!r}: {violation}")
         if len(found) < len(self._rules):
             missing = next(name for name in self._rules if name not in found)
-            raise Refused(f"column {missing!r}: missing; the columns are {self._names}")
-        return Checked(found, rows, flags)
+            raise RequestError(f"column {missing!r}: missing; the columns are {self._names}")
+        return CheckedColumns(found, rows, flags, wanted)
 
-    def columns(self, checked: Sequence[Checked]) -> dict[str, list[Values]]:
-        """Return of each column what each of the requests has in it."""
-        return {name: [each.columns[name] for each in checked] for name in self._rules}
+    def outputs(self, names: Sequence[str] = ()) -> tuple[Output, ...]:
+        """Return the named outputs in the order of the names, or all outputs without a name.
 
-    def together(self, columns: Mapping[str, Sequence[Values]]) -> Columns:
-        """Put the rows of requests one below the other."""
-        return {name: rule.together(columns[name]) for name, rule in self._rules.items()}
-
-    def outputs(self, names: Sequence[str]) -> tuple[Output, ...]:
-        """Return the outputs that are asked for by name, in that order; all if none is named."""
+        Raises:
+            RequestError: A name is unknown or occurs twice.
+        """
         if not names:
             return tuple(self._outputs.values())
         for name in names:
             if name not in self._outputs:
-                raise Refused(
+                raise RequestError(
                     f"output {name!r}: unknown; the outputs are {', '.join(self._outputs)}"
                 )
         if len(set(names)) < len(names):
-            raise Refused(f"outputs {list(names)}: each can be asked for once")
+            raise RequestError(f"outputs {list(names)}: name each output once")
         return tuple(self._outputs[name] for name in names)
+
+    def columns(self, requests: Sequence[CheckedColumns]) -> dict[str, list[Values]]:
+        """Return for each column the values of each request."""
+        return {name: [each.columns[name] for each in requests] for name in self._rules}
+
+    def concatenate(self, columns: Mapping[str, Sequence[Values]]) -> Columns:
+        """Concatenate the rows of several requests to one array per column."""
+        return {name: rule.concatenate(columns[name]) for name, rule in self._rules.items()}
 
 
 def check_subject(value: object) -> str:
-    """Return the request's parameter ``subject``; who deletes by it must find exactly this text.
+    """Return the parameter ``subject`` if its records can be found again by exactly this text.
 
     Raises:
-        Refused: it is no such text.
+        RequestError: It is not a text, is too long, or contains characters that nobody can see.
     """
     if (
         isinstance(value, str)
-        and 1 <= len(value) <= MAX_SUBJECT
+        and 1 <= len(value) <= MAX_SUBJECT_LENGTH
         and value.isprintable()
         and value == value.strip()
     ):
         return value
-    raise Refused(
-        f"parameter 'subject': must be text of 1 to {MAX_SUBJECT} printable characters, "
+    raise RequestError(
+        f"parameter 'subject': must be text of 1 to {MAX_SUBJECT_LENGTH} printable characters, "
         "without spaces around it"
     )
 
 
-def refuse_unserved(parameters: Container[str], owner: str) -> None:
-    """Refuse parameters of an input or output that are not served here.
+def refuse_unsupported(parameters: Container[str], owner: str) -> None:
+    """Refuse parameters of an input or output that this server does not support.
+
+    Args:
+        parameters: The names of the parameters.
+        owner: The input or output, for the message.
 
     Raises:
-        Refused: there is one; the message names it.
+        RequestError: There is such a parameter.
     """
-    for name in _UNSERVED:
+    for name in _UNSUPPORTED_PARAMETERS:
         if name in parameters:
-            raise Refused(f"{owner}: parameter {name!r} is not served here")
+            raise RequestError(f"{owner}: parameter {name!r} is not supported by this server")
 
 
-class _Rule:
-    """What one column takes."""
+class _ColumnRule:
+    """The checks of one column."""
 
     def __init__(self, column: Column) -> None:
         self.column = column
-        self._own = column.datatype
-        self._dtype = _DTYPES[column.datatype]
+        self._datatype = column.datatype
+        self._dtype = DTYPES[column.datatype]
         self._accepted = _ACCEPTED[column.datatype]
         self._categories = frozenset(column.categories)
-        # NaN and the infinities are outside of every range: one comparison finds all of them.
-        self._low = -_LARGEST if column.minimum is None else max(-_LARGEST, column.minimum)
-        self._high = _LARGEST if column.maximum is None else min(_LARGEST, column.maximum)
+        # NaN and infinity are outside of every range, so one comparison finds all of them.
+        self._low = -_MAX_FLOAT if column.minimum is None else max(-_MAX_FLOAT, column.minimum)
+        self._high = _MAX_FLOAT if column.maximum is None else min(_MAX_FLOAT, column.maximum)
 
     def read(self, tensor: Tensor) -> Values:
-        """Check datatype and shape, then read the values as the model wants them."""
+        """Check datatype and shape, then read the values in the datatype of the column.
+
+        Raises:
+            ContentsError: The column does not accept the tensor.
+        """
         datatype, shape = tensor.datatype, tensor.shape
         if datatype not in self._accepted:
             known = "" if datatype in DATATYPES else ", which the protocol does not know"
@@ -157,37 +193,43 @@ class _Rule:
             raise ContentsError(
                 f"shape {list(shape)[:9]} must be [rows] or [rows, 1] with at least one row"
             )
-        values = tensor.contents.read(datatype, shape[0])
-        if datatype == self._own:
+        values = tensor.contents.read(datatype, shape)
+        if datatype == self._datatype:
             return values
-        return self._numbers(np.asarray(values), datatype)
+        return self._convert(np.asarray(values), datatype)
 
-    def together(self, parts: Sequence[Values]) -> Array:
-        """Return one array of all the values."""
+    def concatenate(self, parts: Sequence[Values]) -> Array:
+        """Return one array with the values of all parts."""
         if len(parts) == 1:
             return np.asarray(parts[0], dtype=self._dtype)
         if all(isinstance(part, list) for part in parts):
             return np.array(list(chain.from_iterable(parts)), dtype=self._dtype)
         return np.concatenate([np.asarray(part, dtype=self._dtype) for part in parts])
 
-    def _numbers(self, values: Array, datatype: str) -> Array:
+    def _convert(self, values: Array, datatype: str) -> Array:
+        """Convert numbers to the datatype of the column, or refuse what it cannot represent."""
         if self.column.datatype == "INT64":
             if datatype == "UINT64" and values.max() > np.iinfo(np.int64).max:
                 raise ContentsError(f"{values.max()} does not fit into INT64")
             return values.astype(np.int64, copy=False)
-        if datatype in ("INT64", "UINT64") and (values.max() > _EXACT or values.min() < -_EXACT):
-            raise ContentsError("holds an integer beyond ±2^53, which FP64 cannot hold exactly")
-        return values.astype(np.float64, copy=False)
+        if datatype in ("INT64", "UINT64") and (
+            values.max() > _MAX_EXACT_INTEGER or values.min() < -_MAX_EXACT_INTEGER
+        ):
+            raise ContentsError(
+                "contains an integer beyond ±2^53, which FP64 cannot represent exactly"
+            )
+        with np.errstate(invalid="ignore"):  # a signalling NaN; the next check refuses it
+            return values.astype(np.float64, copy=False)
 
-    def holds(self, values: Values) -> bool:
-        """Tell whether all values are in range, or known."""
+    def accepts(self, values: Values) -> bool:
+        """Return whether all values are in range, or are categories of the column."""
         if self._categories:
             return self._categories.issuperset(
                 values if isinstance(values, list) else values.tolist()
             )
         if isinstance(values, list):
             low, high = self._low, self._high
-            for value in values:  # noqa: SIM110 - a generator costs more than the few values do
+            for value in values:  # noqa: SIM110 - a generator costs more than these few values
                 if not low <= value <= high:
                     return False
             return True
@@ -195,21 +237,24 @@ class _Rule:
             return bool(self._low <= values.item() <= self._high)
         return bool(self._low <= values.min() and values.max() <= self._high)
 
-    def complaint(self, given: Values) -> tuple[str, bool]:
-        """Say which value is the first one outside, and whether all are at least finite."""
+    def violation(self, given: Values) -> tuple[str, bool]:
+        """Describe the first value that is not accepted.
+
+        Returns:
+            The message, and whether all values are finite: only then a policy may allow them.
+        """
         values = np.asarray(given, dtype=self._dtype)
         if self._categories:
-            outside = np.array([value not in self._categories for value in values.tolist()])
-            return _located(
-                values, outside, f"must be one of {', '.join(self.column.categories)}"
-            ), True
-        finite = np.abs(values) <= _LARGEST
+            wrong = np.array([value not in self._categories for value in values.tolist()])
+            rule = f"must be one of {', '.join(self.column.categories)}"
+            return _violation_message(values, wrong, rule), True
+        finite = np.abs(values) <= _MAX_FLOAT
         if not finite.all():
-            rule = f"must be a finite number of at most {_LARGEST:.2g} in size"
-            return _located(values, ~finite, rule), False
-        outside = (values < self._low) | (values > self._high)
+            rule = f"must be a finite number of at most {_MAX_FLOAT:.2g} in size"
+            return _violation_message(values, ~finite, rule), False
+        wrong = (values < self._low) | (values > self._high)
         rule = f"must be {self._range()} {self.column.unit}".rstrip()
-        return _located(values, outside, rule), True
+        return _violation_message(values, wrong, rule), True
 
     def _range(self) -> str:
         low, high = self.column.minimum, self.column.maximum
@@ -218,8 +263,8 @@ class _Rule:
         return f"at most {high:.15g}" if low is None else f"at least {low:.15g}"
 
 
-def _located(values: Array, outside: NDArray[np.bool_], rule: str) -> str:
-    rows = np.flatnonzero(outside)
+def _violation_message(values: Array, wrong: NDArray[np.bool_], rule: str) -> str:
+    rows = np.flatnonzero(wrong)
     value = values[rows[0]]
     shown = repr(value[:40]) if isinstance(value, str) else f"{value:.15g}"
     if isinstance(value, np.integer):

@@ -1,9 +1,7 @@
 """Engines: from columns to scores.
 
-Each head of a version has its own: ONNX Runtime where training found the ONNX form to agree,
-else mlserver-sklearn's model. The latter is changed in two ways. It loads skops, because a
-pickle executes whatever it holds; and it is given the columns, because its own way of a
-request decodes tensors by guessing and knows no ``decision_function`` or ``score_samples``.
+Each head of a version has an engine: ONNX Runtime if the version has an ONNX form of the head,
+scikit-learn otherwise.
 """
 
 import logging
@@ -16,17 +14,17 @@ import onnxruntime
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto
 
-from watchkeeper.contracts.answer import Columns
-from watchkeeper.contracts.signature import Column, Signature
-from watchkeeper.contracts.version import BrokenVersionError, Head, Manifest
-from watchkeeper.serving.forest import Cut, OtherFormError, cut
-from watchkeeper.serving.joined import join
+from watchkeeper.core.answer import Columns
+from watchkeeper.core.signature import Column, Signature
+from watchkeeper.core.version import BrokenVersionError, Head, Manifest
+from watchkeeper.serving.forest import ForestGraph, UnsupportedGraphError, split_at_forest
+from watchkeeper.serving.merged_inputs import merge_inputs
 from watchkeeper.serving.tensors import Array
 
 logger = logging.getLogger(__name__)
 
-# How far the parts of a cut graph and the whole may differ, in size or relatively: the whole
-# may add up in FP32, in other order.
+# Absolute and relative difference that is allowed between ONNX Runtime and the compiled forest.
+# ONNX Runtime may add in FP32 and in another order.
 _TOLERANCE = 1e-6
 
 _DTYPES: dict[int, np.dtype[Any]] = {
@@ -38,116 +36,144 @@ _DTYPES: dict[int, np.dtype[Any]] = {
 
 
 class Engine(Protocol):
-    """What makes one score."""
+    """Computes one score."""
 
     def score(self, columns: Columns) -> Array:
-        """Return one FP64 value a row, of shape (rows,), from columns of shape (rows,).
+        """Return one FP64 value per row, of shape (rows,), from columns of shape (rows,).
 
         Raises:
-            ValueError: the model does not take these values.
+            ValueError: The model does not accept these values.
         """
 
 
 class OnnxEngine:
-    """One input a column, named like it, of shape [rows, 1]; the output is named by the score.
+    """Runs the ONNX form of a head.
 
-    Where the graph can be cut around its trees, its parts run instead: a row alone takes 10 us
-    more so, eight together take half. Always, so that no answer depends on what came with it.
+    The graph has one input per column, with its name and of shape [rows, 1]. The output has the
+    name of the score. If possible, the compiled forest runs the trees of the graph: a single row
+    takes 10 µs longer, eight rows together take half the time. It runs every request, so that an
+    answer does not depend on the size of its batch.
     """
 
     def __init__(self, path: Path, head: Head, signature: Signature) -> None:
         try:
             model = onnx.load(path)
         except (OSError, DecodeError) as error:
-            raise BrokenVersionError(f"{path}: is no ONNX file: {error}") from error
+            raise BrokenVersionError(f"{path}: is not an ONNX file: {error}") from error
         columns = {column.name for column in signature.inputs}
-        inputs = {given.name: given.type.tensor_type.elem_type for given in model.graph.input}
+        inputs = {each.name: each.type.tensor_type.elem_type for each in model.graph.input}
         outputs = {output.name for output in model.graph.output}
         if not inputs.keys() <= columns or head.score not in outputs:
             raise BrokenVersionError(
-                f"{path}: takes {sorted(inputs)} and makes {sorted(outputs)}; the signature "
-                f"has {sorted(columns)} and the head is {head.score!r}"
+                f"{path}: has inputs {sorted(inputs)} and outputs {sorted(outputs)}; the "
+                f"signature has {sorted(columns)} and the score is {head.score!r}"
             )
         if not set(inputs.values()) <= _DTYPES.keys():
-            kinds = {name: TensorProto.DataType.Name(kind) for name, kind in inputs.items()}
-            served = ", ".join(TensorProto.DataType.Name(kind) for kind in _DTYPES)
-            raise BrokenVersionError(f"{path}: takes {kinds}; served are {served}")
+            types = {name: TensorProto.DataType.Name(kind) for name, kind in inputs.items()}
+            supported = ", ".join(TensorProto.DataType.Name(kind) for kind in _DTYPES)
+            raise BrokenVersionError(f"{path}: has inputs {types}; supported are {supported}")
         doubles = [name for name, kind in inputs.items() if kind == TensorProto.DOUBLE]
-        self._joined = doubles if len(doubles) > 1 else []
-        self._single = {name: _DTYPES[inputs[name]] for name in inputs.keys() - {*self._joined}}
+        self._merged = doubles if len(doubles) > 1 else []
+        self._single = {name: _DTYPES[inputs[name]] for name in inputs.keys() - {*self._merged}}
         self._score = [head.score]
         try:
-            self._name = join(model, self._joined) if self._joined else ""
-            whole = _session(model.SerializeToString())
-        except Exception as error:  # onnxruntime has no common class of its errors
+            self._merged_name = merge_inputs(model, self._merged) if self._merged else ""
+            session = _session(model.SerializeToString())
+        except Exception as error:  # the errors of onnxruntime have no common class
             raise BrokenVersionError(f"{path}: ONNX Runtime cannot load it: {error}") from error
-        self._graph = self._cut(path.name, model, signature, whole) or whole
+        self._runner = self._compiled_forest(path.name, model, signature, session) or session
 
     def score(self, columns: Columns) -> Array:
-        """Run the graph."""
-        return self._run(self._graph, self._feed(columns))
+        """Run the graph; see :meth:`Engine.score`."""
+        return self._run(self._runner, self._feed(columns))
 
     def _feed(self, columns: Columns) -> dict[str, Array]:
         feed = {
             name: columns[name].astype(dtype, copy=False).reshape(-1, 1)
             for name, dtype in self._single.items()
         }
-        if self._joined:
-            together = np.concatenate([columns[name] for name in self._joined], dtype=np.float64)
-            feed[self._name] = together.reshape(len(self._joined), -1).T
+        if self._merged:
+            merged = np.concatenate([columns[name] for name in self._merged], dtype=np.float64)
+            feed[self._merged_name] = merged.reshape(len(self._merged), -1).T
         return feed
 
-    def _run(self, graph: Any, feed: dict[str, Array]) -> Array:
-        (scores,) = graph.run(self._score, feed)
+    def _run(self, runner: Any, feed: dict[str, Array]) -> Array:
+        (scores,) = runner.run(self._score, feed)
         return np.asarray(scores, dtype=np.float64).reshape(-1)
 
-    def _cut(
-        self, name: str, model: ModelProto, signature: Signature, whole: Any
-    ) -> "_Parts | None":
-        """Return the graph in parts if that can be, and if they answer as the whole does."""
+    def _compiled_forest(
+        self, name: str, model: ModelProto, signature: Signature, session: Any
+    ) -> "_ForestRunner | None":
+        """Return a runner with the compiled forest if it answers random rows like ``session``."""
         try:
-            parts = _Parts(cut(model))
-            feed = self._feed(_drawn(signature))
-            expected, parted = self._run(whole, feed), self._run(parts, feed)
-        except OtherFormError as error:
-            logger.info("%s: ONNX Runtime alone runs it: %s", name, error)
+            runner = _ForestRunner(split_at_forest(model))
+            feed = self._feed(_random_rows(signature))
+            expected, got = self._run(session, feed), self._run(runner, feed)
+        except UnsupportedGraphError as error:
+            logger.info("%s: ONNX Runtime runs the whole graph: %s", name, error)
             return None
-        except Exception:  # the whole graph runs, whatever the parts stumble over
-            logger.warning("%s: ONNX Runtime alone runs it", name, exc_info=True)
+        except Exception:  # whatever fails in the forest, ONNX Runtime can run the graph
+            logger.warning("%s: ONNX Runtime runs the whole graph", name, exc_info=True)
             return None
-        if not np.allclose(expected, parted, _TOLERANCE, _TOLERANCE, equal_nan=True):
-            apart = np.nanmax(np.abs(expected - parted))
+        if not np.allclose(expected, got, _TOLERANCE, _TOLERANCE, equal_nan=True):
+            difference = np.nanmax(np.abs(expected - got))
             logger.warning(
-                "%s: ONNX Runtime alone runs it: in parts, scores differ by %.1e", name, apart
+                "%s: ONNX Runtime runs the whole graph: with the compiled forest, scores differ by "
+                "%.1e",
+                name,
+                difference,
             )
             return None
-        logger.info("%s: its trees run without branches", name)
-        return parts
+        logger.info("%s: the compiled forest runs its trees", name)
+        return runner
 
 
-class _Parts:
-    """A graph in parts, run like the session of the whole."""
+class _ForestRunner:
+    """Runs a graph like an ONNX Runtime session, with the compiled forest for its trees."""
 
-    def __init__(self, parts: Cut) -> None:
-        self._front, self._back = _session(parts.front), _session(parts.back)
-        self._forest, self._total = parts.forest, parts.total
+    def __init__(self, graph: ForestGraph) -> None:
+        self._before, self._after = _session(graph.before), _session(graph.after)
+        self._forest, self._sum_name = graph.forest, graph.sum_name
 
-    def run(self, names: list[str], feed: dict[str, Array]) -> Any:
-        (features,) = self._front.run(None, feed)
-        return self._back.run(names, {self._total: self._forest.add_up(features)})
+    def run(self, outputs: list[str], feed: dict[str, Array]) -> Any:
+        (features,) = self._before.run(None, feed)
+        return self._after.run(outputs, {self._sum_name: self._forest.sum_leaves(features)})
 
 
-def _session(model: Path | bytes) -> Any:
+def load_engines(folder: Path, manifest: Manifest) -> dict[str, Engine]:
+    """Load the engine of each head, by score.
+
+    Raises:
+        BrokenVersionError: A file cannot be loaded, or contains a type that is not trusted.
+    """
+    return {
+        head.score: (
+            _sklearn_engine(folder / head.pipeline, head, manifest)
+            if head.onnx is None
+            else OnnxEngine(folder / head.onnx, head, manifest.signature)
+        )
+        for head in manifest.heads
+    }
+
+
+def _sklearn_engine(path: Path, head: Head, manifest: Manifest) -> Engine:
+    # This imports scikit-learn and pandas; most versions need neither.
+    from watchkeeper.serving.sklearn_engine import SklearnEngine  # noqa: PLC0415
+
+    return SklearnEngine(path, head, [column.name for column in manifest.signature.inputs])
+
+
+def _session(model: bytes) -> Any:
     options = onnxruntime.SessionOptions()
-    # One request runs on one thread: more of them cost more in waking than they save.
+    # One thread per request: to wake further threads costs more time than they save.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _drawn(signature: Signature, rows: int = 1000) -> Columns:
-    """Draw rows from all over the ranges; where there is no end, values of every size."""
+def _random_rows(signature: Signature, rows: int = 1000) -> Columns:
+    """Draw rows from the ranges of the columns; values of every size where there is no range."""
     random = np.random.default_rng(0)
 
     def draw(column: Column) -> Array:
@@ -161,32 +187,3 @@ def _drawn(signature: Signature, rows: int = 1000) -> Columns:
         return values.astype(np.int64) if column.datatype == "INT64" else values
 
     return {column.name: draw(column) for column in signature.inputs}
-
-
-def load_engines(folder: Path, manifest: Manifest) -> dict[str, Engine]:
-    """Load the engine of every head, by score.
-
-    Raises:
-        BrokenVersionError: a file cannot be loaded, or asks for a type that is not trusted.
-    """
-    return {
-        head.score: (
-            _sklearn(folder / head.pipeline, head, manifest)
-            if head.onnx is None
-            else OnnxEngine(folder / head.onnx, head, manifest.signature)
-        )
-        for head in manifest.heads
-    }
-
-
-def _sklearn(path: Path, head: Head, manifest: Manifest) -> Engine:
-    # Only here: it imports scikit-learn and pandas, and most versions need neither.
-    from watchkeeper.serving.fallback import SkopsEngine  # noqa: PLC0415
-
-    return SkopsEngine(path, head, [column.name for column in manifest.signature.inputs])
-
-
-def scores(engines: dict[str, Engine], columns: Columns) -> Columns:
-    """Make all scores of a version."""
-    made: dict[str, Any] = {score: engine.score(columns) for score, engine in engines.items()}
-    return made

@@ -1,7 +1,7 @@
-"""Labels, by the same door as requests: what turned out to be true for rows answered before.
+"""Labels: clients report what turned out to be true for rows that were answered before.
 
-They steer training, so they need a credential of their own, and every prediction id in them is
-checked by its signature. Duplicates and contradictions are settled in the ledger.
+Labels change what the next version learns, so clients need a token of their own. Every prediction
+id must have a valid signature. The ledger handles repeated and contradicting labels.
 """
 
 import hmac
@@ -9,11 +9,18 @@ import time
 
 import msgspec
 
-from watchkeeper.contracts.prediction_id import InvalidPredictionIdError, verify
-from watchkeeper.contracts.record import LabelRecord
-from watchkeeper.serving.dataplane import MAX_CLIENT, DataPlane
-from watchkeeper.serving.refusals import NotFound, Refused, Unauthenticated, Unavailable
-from watchkeeper.serving.repeated import refuse_repeated
+from watchkeeper.core.labels import LABELS
+from watchkeeper.core.prediction_id import InvalidPredictionIdError, verify
+from watchkeeper.core.record import LabelRecord
+from watchkeeper.serving.duplicate_names import refuse_duplicate_names
+from watchkeeper.serving.errors import (
+    NotFoundError,
+    RequestError,
+    TemporarilyUnavailableError,
+    UnauthenticatedError,
+)
+from watchkeeper.serving.metrics import Metrics
+from watchkeeper.serving.spool import SpoolWriter
 
 
 class _Label(msgspec.Struct, forbid_unknown_fields=True):
@@ -30,67 +37,91 @@ _decoder = msgspec.json.Decoder(_Feedback)
 _encoder = msgspec.json.Encoder()
 
 
-class Feedback:
-    """Takes labels for one model and writes them to the spool."""
+class FeedbackHandler:
+    """Accepts labels for one model and writes them to the spool."""
 
-    def __init__(self, plane: DataPlane, token: str) -> None:
-        self._plane = plane
+    def __init__(
+        self, model: str, signing_key: bytes, token: str, spool: SpoolWriter, metrics: Metrics
+    ) -> None:
+        self._model = model
+        self._signing_key = signing_key
         self._token = token.encode()
+        self._spool = spool
+        self._metrics = metrics
 
     def authenticate(self, authorization: str) -> None:
         """Check the header ``Authorization: Bearer <token>``, before the body is read.
 
         Raises:
-            Unauthenticated: it is missing or wrong.
+            UnauthenticatedError: The token is missing or wrong.
         """
         scheme, _, token = authorization.partition(" ")
         given = token.strip().encode("utf-8", "replace")
         if scheme.lower() != "bearer" or not hmac.compare_digest(given, self._token):
-            raise Unauthenticated(
+            raise UnauthenticatedError(
                 "feedback needs the header Authorization: Bearer <feedback token>"
             )
 
     def accept(self, model: str, client: str, body: bytes) -> int:
-        """Keep all labels of a body, or none; returns how many.
+        """Write all labels of a body to the spool, or none.
+
+        Args:
+            model: The model in the path.
+            client: The name of the client.
+            body: ``{"labels": [{"prediction_id": "…", "row": 0, "value": 1}]}``
+
+        Returns:
+            The number of labels.
 
         Raises:
-            Refused: the body breaks a rule, or names a prediction that was not given out here.
-            Unavailable: there is no room for them now.
+            NotFoundError: This model never issued one of the prediction ids.
+            TemporarilyUnavailableError: The spool has no room.
+            RequestError: The body breaks another rule.
         """
-        plane = self._plane
-        if model != plane.model:
-            raise NotFound(f"model {model!r} is not served here; {plane.model!r} is")
+        if model != self._model:
+            raise NotFoundError(f"model {model!r} is not served here; {self._model!r} is")
         try:
             labels = _decoder.decode(body).labels
-            refuse_repeated(body, 1 + 3 * len(labels))
+            refuse_duplicate_names(body, 1 + 3 * len(labels))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise Refused(f"the body is no feedback: {error}") from error
+            raise RequestError(f"the body is not feedback: {error}") from error
         if not labels:
-            raise Refused("the body is no feedback: it has no labels")
+            raise RequestError("the body is not feedback: it has no labels")
         now = time.time()
         records = [self._record(label, client, now) for label in labels]
-        lines = _encoder.encode_lines(records)
-        if not plane.spool.write(lines):
-            raise Unavailable("the spool has no room for labels now; send them again later")
-        plane.metrics.labels.inc(len(labels))
+        if not self._spool.write(_encoder.encode_lines(records)):
+            raise TemporarilyUnavailableError(
+                "the spool has no room for labels now; send them again later"
+            )
+        self._metrics.labels.inc(len(labels))
         return len(labels)
 
     def _record(self, label: _Label, client: str, now: float) -> LabelRecord:
         try:
-            prediction = verify(self._plane.key, self._plane.model, label.prediction_id)
+            prediction = verify(self._signing_key, self._model, label.prediction_id)
         except InvalidPredictionIdError as error:
-            raise NotFound(str(error)) from error
+            raise NotFoundError(str(error)) from error
+        if prediction.synthetic:
+            raise RequestError(
+                f"prediction {label.prediction_id!r}: its request was declared synthetic, and a "
+                "synthetic request has no labels"
+            )
         if not 0 <= label.row < prediction.rows:
-            raise Refused(
+            raise RequestError(
                 f"prediction {label.prediction_id!r}: has no row {label.row}; it has "
                 f"{prediction.rows}, counted from 0"
+            )
+        if label.value not in LABELS:
+            raise RequestError(
+                f"prediction {label.prediction_id!r}: the label of row {label.row} is "
+                f"{label.value:.15g}; a label must be 0 or 1"
             )
         return LabelRecord(
             prediction=prediction.request,
             row=label.row,
-            model=self._plane.model,
+            model=self._model,
             version=prediction.version,
             value=label.value,
             time=now,
-            client=client[:MAX_CLIENT],
+            client=client,
         )

@@ -1,6 +1,7 @@
-"""HTTP: an ASGI application in front of MLServer's, which takes the ways that are ours.
+"""The HTTP application: an ASGI middleware before MLServer's application.
 
-Ours are inference, feedback, liveness and readiness; everything else goes on to MLServer.
+The middleware answers inference, feedback, liveness and readiness. MLServer answers everything
+else.
 """
 
 import asyncio
@@ -12,127 +13,180 @@ from typing import Any
 
 import msgspec
 
-from watchkeeper.serving import v2
+from watchkeeper.serving.admission import OVERLOADED, Admission
 from watchkeeper.serving.connection import ARRIVAL, NO_RETRY
-from watchkeeper.serving.dataplane import DataPlane, Request
-from watchkeeper.serving.feedback import Feedback
-from watchkeeper.serving.overload import MESSAGE, Admission
-from watchkeeper.serving.refusals import (
-    Gone,
-    NotFound,
-    NotServed,
-    Overloaded,
-    Refused,
-    TooLarge,
-    TooSlow,
-    Upgrade,
-    WrongContentType,
-    WrongMethod,
+from watchkeeper.serving.content_coding import CODINGS, decompress, read_coding
+from watchkeeper.serving.dataplane import DataPlane
+from watchkeeper.serving.errors import (
+    BodyTimeoutError,
+    ClientDisconnectedError,
+    MethodNotAllowedError,
+    NotFoundError,
+    OverloadedError,
+    RequestError,
+    TooLargeError,
+    UnimplementedError,
+    UnsupportedCodingError,
+    UnsupportedMediaTypeError,
 )
+from watchkeeper.serving.feedback import FeedbackHandler
+from watchkeeper.serving.http_codec import HttpCodec
+from watchkeeper.serving.metrics import Metrics
+from watchkeeper.serving.request import SYNTHETIC_HEADER, client_name, read_call
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
-_PATH = re.compile(r"/v2/models/([^/]*)(?:/versions/([^/]*))?/([a-z_]+)")
-_INDEX = "/v2/repository/index"
-# The last one is what curl and urllib say of any body that nobody gave a type.
-_TYPES = (
+_MODEL_PATH = re.compile(r"/v2/models/([^/]*)(?:/versions/([^/]*))?/([a-z_]+)")
+_REPOSITORY_INDEX = "/v2/repository/index"
+# curl and urllib send the last one if the user does not name a content type.
+_CONTENT_TYPES = (
     "",
     "application/json",
     "application/octet-stream",
     "application/x-www-form-urlencoded",
 )
-# Headers that say how a body is to be read; of two it would be a guess.
-_SINGLE = ("content-type", "content-encoding", "content-length", "inference-header-content-length")
+# Headers that define how to read a request. If one occurs twice, the server would have to guess.
+_UNIQUE_HEADERS = (
+    "content-type",
+    "content-encoding",
+    "content-length",
+    "inference-header-content-length",
+    SYNTHETIC_HEADER,
+)
+_JSON_LENGTH = "inference-header-content-length"
 _CLOSE = (b"connection", b"close")
 _JSON = (b"content-type", b"application/json")
 _BINARY = (b"content-type", b"application/octet-stream")
 
 
-class Front:
-    """The application that the HTTP server calls."""
+class V2Middleware:
+    """Routes requests to the data plane, to the feedback handler, or to MLServer.
+
+    Args:
+        mlserver_app: MLServer's ASGI application.
+        plane: Answers inference requests.
+        feedback: Accepts labels.
+        admission: Admission control of the process.
+        metrics: Counts refused feedback requests.
+        max_body_bytes: Limit for the body of one request.
+        body_seconds: How long a body may take to arrive.
+    """
 
     def __init__(
         self,
-        behind: App,
+        mlserver_app: App,
         plane: DataPlane,
-        feedback: Feedback,
+        feedback: FeedbackHandler,
         admission: Admission,
+        metrics: Metrics,
         *,
-        limit: int,
-        seconds: float,
+        max_body_bytes: int,
+        body_seconds: float,
     ) -> None:
-        self._behind = behind
+        self._mlserver_app = mlserver_app
         self._plane = plane
+        self._codec = HttpCodec(plane.model, plane.version)
         self._feedback = feedback
         self._admission = admission
-        self._limit = limit
-        self._seconds = seconds
-        infer, version = f"/v2/models/{plane.model}", str(plane.version)
-        self._known: dict[str, App] = {
-            f"{infer}/infer": partial(self._infer, plane.model, ""),
-            f"{infer}/versions/{version}/infer": partial(self._infer, plane.model, version),
+        self._metrics = metrics
+        self._max_body_bytes = max_body_bytes
+        self._body_seconds = body_seconds
+        model, version = plane.model, str(plane.version)
+        self._fixed_routes: dict[str, App] = {
+            f"/v2/models/{model}/infer": partial(self._infer, model, ""),
+            f"/v2/models/{model}/versions/{version}/infer": partial(self._infer, model, version),
             "/v2/health/live": self._live,
             "/v2/health/ready": self._ready,
         }
-        self._verbs = {
+        self._model_routes = {
             "infer": self._infer,
-            "feedback": self._take_labels,
+            "feedback": self._accept_labels,
             "ready": self._model_ready,
-            **dict.fromkeys(("generate", "generate_stream", "infer_stream"), self._unserved),
+            "generate": self._refuse_verb,
+            "generate_stream": self._refuse_verb,
+            "infer_stream": self._refuse_verb,
         }
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer, or hand over to MLServer."""
-        way = self._way(scope["path"]) if scope["type"] == "http" else self._behind
+        """Answer one request."""
+        app = self._route(scope["path"]) if scope["type"] == "http" else self._mlserver_app
         try:
-            await way(scope, receive, send)
+            await app(scope, receive, send)
         finally:
             if ARRIVAL in scope:
-                self._admission.gate.leave(scope[ARRIVAL])
+                self._admission.controller.leave(scope[ARRIVAL])
 
-    def _way(self, path: str) -> App:
-        known = self._known.get(path)
-        if known is not None:
-            return known
-        match = _PATH.fullmatch(path)
-        if match is None or match[3] not in self._verbs:
-            return self._hand_over
-        return partial(self._verbs[match[3]], match[1], match[2] or "")
+    def _route(self, path: str) -> App:
+        route = self._fixed_routes.get(path)
+        if route is not None:
+            return route
+        match = _MODEL_PATH.fullmatch(path)
+        if match is None or match[3] not in self._model_routes:
+            return self._forward
+        return partial(self._model_routes[match[3]], match[1], match[2] or "")
+
+    async def _infer(
+        self, model: str, version: str, scope: Message, receive: Receive, send: Send
+    ) -> None:
+        headers = _headers(scope)
+        call = read_call("http", headers, self._plane.synthetic_clients)
+        try:
+            _check_headers(scope, headers)
+            body = await self._read_body(headers, receive)
+        except RequestError as error:
+            self._plane.refuse(call, error)
+            return await self._send_error(send, error)
+        if self._admission.controller.is_late(scope.get(ARRIVAL, math.inf)):
+            self._admission.shed.count("http")
+            return await self._send_error(send, OverloadedError(OVERLOADED))
+        try:
+            encoded, json_length = await self._plane.infer(
+                call, model, version, self._codec, (body, headers.get(_JSON_LENGTH))
+            )
+        except RequestError as error:
+            return await self._send_error(send, error)
+        if json_length is None:
+            return await self._send(send, 200, encoded, [_JSON])
+        length = (b"inference-header-content-length", b"%d" % json_length)
+        return await self._send(send, 200, encoded, [_BINARY, length])
+
+    async def _accept_labels(
+        self, model: str, version: str, scope: Message, receive: Receive, send: Send
+    ) -> None:
+        headers = _headers(scope)
+        try:
+            self._feedback.authenticate(headers.get("authorization", ""))
+            _check_headers(scope, headers)
+            if version:
+                raise NotFoundError("send feedback to the model, without a version in the path")
+            body = await self._read_body(headers, receive)
+            accepted = self._feedback.accept(model, client_name(headers), body)
+        except RequestError as error:
+            self._metrics.refused_labels.inc()
+            return await self._send_error(send, error)
+        return await self._send_json(send, 202, {"accepted": accepted})
 
     async def _live(self, scope: Message, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        await self._send(send, 200, {"live": True})
+        await self._send_json(send, 200, {"live": True})
 
     async def _ready(self, scope: Message, receive: Receive, send: Send) -> None:  # noqa: ARG002
         ready = self._plane.ready
-        await self._send(send, 200 if ready else 503, {"ready": ready})
-
-    async def _hand_over(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Hand over to MLServer, which would read a body of any size."""
-        try:
-            body = await self._read(_headers(scope), receive)
-        except Refused as refused:
-            return await self._refuse(send, refused)
-        if scope["path"] == _INDEX:
-            body = body or b"{}"  # where tritonclient sends none
-        given = [{"type": "http.request", "body": body, "more_body": False}]
-
-        async def receive_again() -> Message:
-            return given.pop() if given else await receive()
-
-        return await self._behind(scope, receive_again, send)
+        await self._send_json(send, 200 if ready else 503, {"ready": ready})
 
     async def _model_ready(
         self, model: str, version: str, scope: Message, receive: Receive, send: Send
     ) -> None:
         plane = self._plane
         if model != plane.model or version not in ("", str(plane.version)):
-            return await self._refuse(send, NotFound(f"model {model!r} is not served here"))
+            return await self._send_error(
+                send, NotFoundError(f"model {model!r} is not served here")
+            )
         return await self._ready(scope, receive, send)
 
-    async def _unserved(
+    async def _refuse_verb(
         self,
         model: str,  # noqa: ARG002
         version: str,  # noqa: ARG002
@@ -141,99 +195,84 @@ class Front:
         send: Send,
     ) -> None:
         verb = scope["path"].rpartition("/")[2]
-        refused = NotServed(f"{verb!r} is not served here, only 'infer'")
-        self._plane.refuse(self._plane.call("http", _headers(scope)), refused)
-        await self._refuse(send, refused)
+        error = UnimplementedError(f"{verb!r} is not supported by this server, only 'infer' is")
+        call = read_call("http", _headers(scope), self._plane.synthetic_clients)
+        self._plane.refuse(call, error)
+        await self._send_error(send, error)
 
-    async def _infer(
-        self, model: str, version: str, scope: Message, receive: Receive, send: Send
-    ) -> None:
-        headers = _headers(scope)
-        call = self._plane.call("http", headers)
+    async def _forward(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Let MLServer answer. The body is read here, because MLServer has no limit for it."""
         try:
-            try:
-                _check(scope, headers)
-                body = await self._read(headers, receive)
-            except Refused as refused:
-                self._plane.refuse(call, refused)
-                raise
-            if self._admission.gate.late(scope.get(ARRIVAL, math.inf)):
-                self._admission.turned_away.add("http")
-                raise Overloaded(MESSAGE)
-            wanted = v2.Wanted("", False, {})
+            body = await self._read_body(_headers(scope), receive)
+        except RequestError as error:
+            return await self._send_error(send, error)
+        if scope["path"] == _REPOSITORY_INDEX:
+            body = body or b"{}"  # tritonclient sends no body
+        messages = [{"type": "http.request", "body": body, "more_body": False}]
 
-            def read() -> Request:
-                nonlocal wanted
-                request, wanted = v2.decode(body, headers.get("inference-header-content-length"))
-                return request
+        async def receive_body() -> Message:
+            return messages.pop() if messages else await receive()
 
-            answer = await self._plane.infer(call, model, version, read)
-        except Refused as refused:
-            return await self._refuse(send, refused)
-        encoded, json_length = v2.encode(answer, wanted, model, str(self._plane.version))
-        if json_length is None:
-            return await self._reply(send, 200, encoded, [_JSON])
-        length = (b"inference-header-content-length", b"%d" % json_length)
-        return await self._reply(send, 200, encoded, [_BINARY, length])
+        return await self._mlserver_app(scope, receive_body, send)
 
-    async def _take_labels(
-        self, model: str, version: str, scope: Message, receive: Receive, send: Send
-    ) -> None:
-        headers = _headers(scope)
-        client = headers.get("x-watchkeeper-client") or headers.get("user-agent", "")
-        try:
-            self._feedback.authenticate(headers.get("authorization", ""))
-            _check(scope, headers)
-            if version:
-                raise NotFound("feedback goes to the model, whichever version answered")
-            accepted = self._feedback.accept(model, client, await self._read(headers, receive))
-        except Refused as refused:
-            self._plane.metrics.refused_labels.inc()
-            return await self._refuse(send, refused)
-        return await self._send(send, 202, {"accepted": accepted})
+    async def _read_body(self, headers: dict[str, str], receive: Receive) -> bytes:
+        """Read and decompress the body, but never more than the limit."""
+        coding = read_coding(headers)
+        body = await self._receive_body(headers, receive)
+        return body if coding is None else decompress(body, coding, self._max_body_bytes)
 
-    async def _read(self, headers: dict[str, str], receive: Receive) -> bytes:
-        """Read the body, never more of it than the limit."""
+    async def _receive_body(self, headers: dict[str, str], receive: Receive) -> bytes:
         length = headers.get("content-length", "0")
-        if len(length) > 15 or int(length) > self._limit:
-            raise TooLarge(f"the body has {length[:15]} bytes, the limit is {self._limit}")
+        if len(length) > 15 or int(length) > self._max_body_bytes:
+            raise TooLargeError(
+                f"the body has {length[:15]} bytes, the limit is {self._max_body_bytes}"
+            )
         message = await receive()
         if not message.get("more_body", False) and message["type"] == "http.request":
             body: bytes = message["body"]
-            if len(body) > self._limit:
-                raise TooLarge(f"the body is over the limit of {self._limit} bytes")
+            if len(body) > self._max_body_bytes:
+                raise self._too_large()
             return body
         try:
-            async with asyncio.timeout(self._seconds):
-                return await self._read_on(message, receive)
+            async with asyncio.timeout(self._body_seconds):
+                return await self._read_parts(message, receive)
         except TimeoutError as error:
-            raise TooSlow(f"the body did not arrive within {self._seconds:g} seconds") from error
+            raise BodyTimeoutError(
+                f"the body did not arrive within {self._body_seconds:g} seconds"
+            ) from error
 
-    async def _read_on(self, message: Message, receive: Receive) -> bytes:
+    async def _read_parts(self, message: Message, receive: Receive) -> bytes:
         parts: list[bytes] = []
         size = 0
         while True:
             if message["type"] == "http.disconnect":
-                raise Gone("the client went away before its request was complete")
+                raise ClientDisconnectedError(
+                    "the client went away before its request was complete"
+                )
             parts.append(message.get("body", b""))
             size += len(parts[-1])
-            if size > self._limit:
-                raise TooLarge(f"the body is over the limit of {self._limit} bytes")
+            if size > self._max_body_bytes:
+                raise self._too_large()
             if not message.get("more_body", False):
                 return b"".join(parts)
             message = await receive()
 
-    async def _refuse(self, send: Send, refused: Refused) -> None:
-        body = msgspec.json.encode({"error": str(refused)})
-        headers = [_JSON, _CLOSE] if isinstance(refused, Upgrade) else [_JSON]
-        if isinstance(refused, Overloaded):
+    def _too_large(self) -> TooLargeError:
+        return TooLargeError(f"the body is over the limit of {self._max_body_bytes} bytes")
+
+    async def _send_error(self, send: Send, error: RequestError) -> None:
+        body = msgspec.json.encode({"error": str(error)})
+        headers = [_JSON]
+        if isinstance(error, OverloadedError):
             headers.append(NO_RETRY)
-        await self._reply(send, refused.http, body, headers)
+        elif isinstance(error, UnsupportedCodingError):
+            headers.append((b"accept-encoding", CODINGS.encode()))
+        await self._send(send, error.http, body, headers)
 
-    async def _send(self, send: Send, status: int, content: dict[str, Any]) -> None:
-        await self._reply(send, status, msgspec.json.encode(content), [_JSON])
+    async def _send_json(self, send: Send, status: int, content: dict[str, Any]) -> None:
+        await self._send(send, status, msgspec.json.encode(content), [_JSON])
 
-    async def _reply(
+    async def _send(
         self, send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]
     ) -> None:
         headers.append((b"content-length", b"%d" % len(body)))
@@ -244,8 +283,8 @@ class Front:
         elif status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
         if self._plane.draining:
-            # Whoever still comes takes its next request elsewhere, and no connection that is
-            # about to carry one is closed under it.
+            # Clients send their next request elsewhere. Otherwise the server would later close
+            # connections on which a request is already on its way.
             headers.append(_CLOSE)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -255,24 +294,20 @@ def _headers(scope: Message) -> dict[str, str]:
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
 
-def _check(scope: Message, headers: dict[str, str]) -> None:
+def _check_headers(scope: Message, headers: dict[str, str]) -> None:
     method = scope["method"]
     if len(headers) < len(scope["headers"]):
         names = [name.decode("latin-1") for name, _ in scope["headers"]]
-        for name in _SINGLE:
+        for name in _UNIQUE_HEADERS:
             if names.count(name) > 1:
-                raise Refused(f"the header {name!r} is given twice")
-    if "upgrade" in headers:
-        raise Upgrade("the header 'upgrade' is not served here; send plain HTTP/1.1")
+                raise RequestError(f"the header {name!r} is given twice")
     if headers.get("transfer-encoding", "chunked").lower() != "chunked":
-        raise WrongContentType("a transfer-encoding other than 'chunked' is not served here")
+        raise UnsupportedMediaTypeError("the only supported transfer-encoding is 'chunked'")
     if method != "POST":
-        raise WrongMethod(f"{method} is not served here; send a POST")
+        raise MethodNotAllowedError(f"{method} is not allowed here; send a POST")
     content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type not in _TYPES:
-        raise WrongContentType(
+    if content_type not in _CONTENT_TYPES:
+        raise UnsupportedMediaTypeError(
             f"content type {content_type!r} is not served; send application/json, or "
             "application/octet-stream for JSON followed by binary tensors"
         )
-    if headers.get("content-encoding", "identity").lower() != "identity":
-        raise WrongContentType("compressed bodies are not served; send the body as it is")

@@ -1,6 +1,9 @@
-"""``python -m watchkeeper.serving.initialize mlflow://MODEL/VERSION FOLDER``: fetch a version.
+"""``python -m watchkeeper.serving.initialize URI FOLDER``: download a version.
 
-Runs before the server, in a container of its own; the registry may still be starting then.
+The URI is ``mlflow://MODEL/VERSION`` or ``mlflow://MODEL/VERSION/DIGEST``. With a digest, the
+folder contains exactly this content afterwards, or the command fails.
+
+This runs before the server, in a container of its own. The registry may still be starting.
 """
 
 import logging
@@ -12,70 +15,81 @@ from pathlib import Path
 
 import msgspec
 
-from watchkeeper.contracts.exits import end_at_sigterm
-from watchkeeper.contracts.logs import set_up_log
-from watchkeeper.contracts.names import InvalidNameError, parse_model_uri
-from watchkeeper.contracts.settings import SettingsError, read_settings
-from watchkeeper.contracts.version import UNREACHABLE, BrokenVersionError, read_manifest
+from watchkeeper.core.exit_codes import EXIT_REGISTRY_UNREACHABLE, exit_on_sigterm
+from watchkeeper.core.logs import configure_logging
+from watchkeeper.core.names import InvalidNameError, parse_model_uri
+from watchkeeper.core.settings import SettingsError, read_settings
+from watchkeeper.core.version import BrokenVersionError, read_manifest
 
 logger = logging.getLogger("watchkeeper.serving.initialize")
 
-_LONGEST_PAUSE = 5.0
+_FIRST_PAUSE, _MAX_PAUSE = 0.5, 5.0  # seconds between two attempts
 
 
 class InitializeSettings(msgspec.Struct, frozen=True):
-    """``initialize_seconds``: how long to go on trying."""
+    """How long to retry.
+
+    Attributes:
+        initialize_seconds: Time after which no new attempt starts.
+    """
 
     initialize_seconds: float = 120.0
 
 
 class UnreachableError(RuntimeError):
-    """The registry did not answer, or cannot be used: no fault of the version."""
+    """The registry does not answer or refuses access. The version itself may be fine."""
 
 
 def initialize(uri: str, folder: Path, seconds: float) -> None:
-    """Have the version in the folder, every file as its manifest says.
+    """Download a version and verify its files. Does nothing if the folder already contains it.
+
+    Args:
+        uri: ``mlflow://MODEL/VERSION`` or ``mlflow://MODEL/VERSION/DIGEST``
+        folder: The folder of the version; other content is deleted.
+        seconds: How long to retry.
 
     Raises:
-        UnreachableError: the registry was away for ``seconds``.
-        RuntimeError: it has no such version, or not as it was sealed. The text is the last reason.
+        UnreachableError: The registry did not answer within ``seconds``.
+        RuntimeError: The registry does not have the version, or its files are altered or those of
+            another version.
     """
-    if _complete(folder):
+    digest = parse_model_uri(uri).digest
+    if _is_complete(folder, digest):
         logger.info("%s is complete in %s", uri, folder)
         return
-    # Imported only now: after a restart the folder is complete, and MLflow takes a second.
-    from watchkeeper.registry import MISSING, Registry, RegistryError  # noqa: PLC0415
+    # MLflow takes a second to import. After a restart the folder is complete without it.
+    from watchkeeper.registry import Registry, RegistryError  # noqa: PLC0415
 
     registry = Registry()
     deadline = time.monotonic() + seconds
-    pause = 0.5
+    pause = _FIRST_PAUSE
     while True:
         try:
-            _clear(folder)  # what a killed run has left
+            _empty(folder)  # an interrupted download can have left files
             registry.download(uri, folder)
-            read_manifest(folder)
+            read_manifest(folder, digest)
         except (RegistryError, BrokenVersionError) as error:
             if time.monotonic() + pause > deadline:
-                away = isinstance(error, RegistryError) and error.code != MISSING
-                kind = UnreachableError if away else RuntimeError
-                raise kind(f"{uri} could not be had in {seconds:g} s: {error}") from error
+                unreachable = isinstance(error, RegistryError) and not error.not_found
+                kind = UnreachableError if unreachable else RuntimeError
+                raise kind(f"{uri} could not be downloaded in {seconds:g} s: {error}") from error
             logger.warning("%s; trying again in %g s", error, pause)
             time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            pause = min(2 * pause, _MAX_PAUSE)
         else:
-            logger.info("%s is in %s", uri, folder)
+            logger.info("%s is downloaded to %s", uri, folder)
             return
 
 
-def _complete(folder: Path) -> bool:
+def _is_complete(folder: Path, digest: str) -> bool:
     try:
-        read_manifest(folder)
+        read_manifest(folder, digest)
     except BrokenVersionError:
         return False
     return True
 
 
-def _clear(folder: Path) -> None:
+def _empty(folder: Path) -> None:
     """Empty the folder, which may be a mount point."""
     if not folder.exists():
         return
@@ -87,37 +101,40 @@ def _clear(folder: Path) -> None:
 
 
 def main() -> int:
-    """Return 0 when the version is there, 1 if it cannot be had, 75 while the registry is away,
-    2 for wrong arguments.
+    """Download a version.
+
+    Returns:
+        The exit code: 0 if the folder contains the version, 1 if the version cannot be downloaded,
+        2 for wrong arguments, 75 if the registry does not answer.
     """
-    end_at_sigterm()
-    set_up_log()
+    exit_on_sigterm()
+    configure_logging()
     logging.getLogger("urllib3").setLevel("ERROR")
     try:
-        uri, folder = _arguments(sys.argv[1:])
+        uri, folder = _parse(sys.argv[1:])
         seconds = read_settings(InitializeSettings).initialize_seconds
         initialize(uri, folder, seconds)
     except (InvalidNameError, SettingsError) as error:
-        logger.error("%s", error)  # noqa: TRY400 - the message says it all
+        logger.error("%s", error)  # noqa: TRY400 - the message is enough
         return 2
     except UnreachableError as error:
         logger.error("%s", error)  # noqa: TRY400
-        return UNREACHABLE
+        return EXIT_REGISTRY_UNREACHABLE
     except (RuntimeError, OSError) as error:
         logger.error("%s", error)  # noqa: TRY400
         return 1
     return 0
 
 
-def _arguments(given: list[str]) -> tuple[str, Path]:
-    if len(given) != 2:
+def _parse(arguments: list[str]) -> tuple[str, Path]:
+    if len(arguments) != 2:
         raise SettingsError(
-            "usage: python -m watchkeeper.serving.initialize mlflow://MODEL/VERSION FOLDER"
+            "usage: python -m watchkeeper.serving.initialize mlflow://MODEL/VERSION[/DIGEST] FOLDER"
         )
     if not os.environ.get("MLFLOW_TRACKING_URI"):
-        raise SettingsError("MLFLOW_TRACKING_URI is not set; it says where the registry is")
-    parse_model_uri(given[0])
-    return given[0], Path(given[1])
+        raise SettingsError("MLFLOW_TRACKING_URI is not set; set it to the address of the registry")
+    parse_model_uri(arguments[0])
+    return arguments[0], Path(arguments[1])
 
 
 if __name__ == "__main__":

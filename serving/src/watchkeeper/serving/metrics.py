@@ -1,7 +1,7 @@
-"""Prometheus metrics of the serving path, on MLServer's metrics endpoint.
+"""Prometheus metrics of the request path, on MLServer's metrics endpoint.
 
-Only the one model that this process serves is ever a label: whatever clients ask for, the
-number of series stays the same.
+Labels contain only the model and version of this process. The number of series is therefore the
+same, whatever clients ask for.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -23,7 +23,7 @@ class Metrics:
         )
         self._shed = Counter(
             "watchkeeper_shed_total",
-            "Requests turned away unread: overload",
+            "Requests refused unread because of overload",
             (*labels, "protocol"),
             registry=registry,
         )
@@ -33,25 +33,25 @@ class Metrics:
         def counter(name: str, text: str) -> Counter:
             return Counter(f"watchkeeper_{name}", text, labels, registry=registry).labels(*values)
 
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"watchkeeper_{name}", text, labels, registry=registry).labels(*values)
+
         self.rows = counter("rows_total", "Rows answered")
-        self.flagged = counter("flagged_total", "Requests answered in spite of values out of range")
+        self.flagged = counter("flagged_total", "Requests answered with values out of range")
+        self.synthetic = counter("synthetic_total", "Synthetic requests answered")
         self.records = counter("records_total", "Records written to the spool")
         self.lost = counter("records_lost_total", "Records that found no room in the spool")
         self.labels = counter("labels_total", "Labels accepted")
         self.refused_labels = counter("label_requests_refused_total", "Feedback requests refused")
-        self.spool_bytes: Gauge = Gauge(
-            "watchkeeper_spool_bytes", "Bytes in the spool at most", labels, registry=registry
-        ).labels(*values)
-        self.ready: Gauge = Gauge(
-            "watchkeeper_ready", "1 while ready", labels, registry=registry
-        ).labels(*values)
+        self.spool_bytes = gauge("spool_bytes", "Upper bound of the bytes in the spool")
+        self.ready = gauge("ready", "1 while ready")
 
-    def shed(self, protocol: str, count: int) -> None:
-        """Count requests that were turned away unread."""
-        self._shed.labels(*self._values, protocol).inc(count)
+    def count_shed(self, protocol: str) -> None:
+        """Count a request that was refused unread."""
+        self._shed.labels(*self._values, protocol).inc()
 
-    def observe(self, protocol: str, status: str, seconds: float) -> None:
-        """Count one request; ``status`` is one of a fixed set."""
+    def observe_request(self, protocol: str, status: str, seconds: float) -> None:
+        """Count one request; ``status`` is "OK" or the gRPC name of an error."""
         child = self._children.get((protocol, status))
         if child is None:
             child = self._seconds.labels(*self._values, protocol, status)

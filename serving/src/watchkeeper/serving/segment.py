@@ -1,8 +1,8 @@
-"""A segment of a spool, written as memory: what is appended is in the kernel's hands at once.
+"""A segment of the spool, written through mapped memory.
 
-A call of ``write`` would cost more than all else about a record, because the kernel's file system
-then comes between the model and its answers each time; copying into mapped pages costs nothing that
-can be measured beside the rest. A process that is killed loses none of it either.
+The kernel has the bytes as soon as they are copied, so a killed process loses none of them. A call
+of ``write`` would cost more than everything else about a record, because it enters the file system
+each time. The copy into mapped pages costs too little to measure.
 """
 
 import errno
@@ -10,60 +10,61 @@ import mmap
 import os
 from pathlib import Path
 
-_WINDOW = 256 * 1024  # bytes that are allocated and mapped at once
-_POPULATE_WRITE = 23  # MADV_POPULATE_WRITE of madvise(2); the standard library has no name for it
+_MAP_BYTES = 256 * 1024  # allocated and mapped at once
+_MADV_POPULATE_WRITE = 23  # of madvise(2); the standard library has no name for it
 
 
 class Segment:
-    """A new file that grows by whole lines; ``size`` is how many bytes of them it has.
+    """A new file that grows by whole lines.
 
-    The file itself is longer, by zeros, until it is closed.
+    ``size`` is the number of bytes written. Until the segment is closed, the file is longer: zeros
+    follow the last line.
     """
 
     def __init__(self, path: Path) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._file = os.open(path, flags, 0o644)
-        self._window = memoryview(bytearray())
-        self._start = 0  # where in the file the window begins
+        self._mapped = memoryview(bytearray())
+        self._offset = 0  # of the mapped memory in the file
         self.size = 0
 
     @property
     def room(self) -> int:
-        """How many bytes can be appended now."""
-        return self._start + len(self._window) - self.size
+        """How many bytes can be appended without :meth:`reserve`."""
+        return self._offset + len(self._mapped) - self.size
 
     def reserve(self, size: int) -> None:
-        """Have room for ``size`` bytes.
+        """Make room for ``size`` bytes.
 
-        The blocks are allocated first, because no error can be told of a write to memory.
+        The blocks are allocated first, because a write to mapped memory cannot report an error.
 
         Raises:
-            OSError: the volume is full or fails, or its files cannot be mapped.
+            OSError: The volume is full or fails, or its files cannot be mapped.
         """
         if size <= self.room:
             return
         start = self.size - self.size % mmap.PAGESIZE
-        end = self.size + max(size, _WINDOW)
+        end = self.size + max(size, _MAP_BYTES)
         length = end - start + -end % mmap.PAGESIZE
         os.posix_fallocate(self._file, start, length)
         pages = mmap.mmap(self._file, length, offset=start)
         try:
-            pages.madvise(_POPULATE_WRITE)
+            pages.madvise(_MADV_POPULATE_WRITE)
         except OSError as error:
-            if error.errno != errno.EINVAL:  # before Linux 5.14 each page comes when it is needed
+            if error.errno != errno.EINVAL:  # before Linux 5.14; pages are then mapped on demand
                 raise
-        self._window, self._start = memoryview(pages), start
+        self._mapped, self._offset = memoryview(pages), start
 
     def append(self, lines: bytes) -> None:
-        """Append what there is room for."""
-        begin = self.size - self._start
-        self._window[begin : begin + len(lines)] = lines
+        """Append lines for which there is room."""
+        start = self.size - self._offset
+        self._mapped[start : start + len(lines)] = lines
         self.size += len(lines)
 
     def close(self) -> None:
-        """End the file behind its last line."""
-        self._window = memoryview(bytearray())
-        self._start = self.size
+        """Cut the file after its last line and close it."""
+        self._mapped = memoryview(bytearray())
+        self._offset = self.size
         file, self._file = self._file, -1
         try:
             os.ftruncate(file, self.size)

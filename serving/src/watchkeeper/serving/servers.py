@@ -1,4 +1,8 @@
-"""The three servers of MLServer, with our front and servicer, and an end that resets nothing."""
+"""MLServer's three servers with our applications: HTTP, gRPC and the metrics page.
+
+Each server has ``bind``, ``start`` and ``stop``. A stop finishes accepted requests and resets no
+connection.
+"""
 
 import abc
 import asyncio
@@ -12,6 +16,8 @@ from typing import Any
 import uvicorn
 from fastapi.exceptions import RequestValidationError
 from grpc import aio
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
+from grpc_reflection.v1alpha.reflection_pb2_grpc import add_ServerReflectionServicer_to_server
 from mlserver import Settings
 from mlserver.grpc import GRPCServer
 from mlserver.grpc.dataplane_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
@@ -22,89 +28,88 @@ from mlserver.rest import RESTServer
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from watchkeeper.serving.backlog import Backlog
+from watchkeeper.serving.admission import Admission
 from watchkeeper.serving.connection import Connection
 from watchkeeper.serving.dataplane import DataPlane
-from watchkeeper.serving.feedback import Feedback
-from watchkeeper.serving.grpc import Methods, Servicer
-from watchkeeper.serving.http import Front
-from watchkeeper.serving.overload import Admission
-from watchkeeper.serving.refusals import Refused
+from watchkeeper.serving.errors import RequestError
+from watchkeeper.serving.feedback import FeedbackHandler
+from watchkeeper.serving.grpc import MethodHandlers, Servicer
+from watchkeeper.serving.grpc_health import Health
+from watchkeeper.serving.grpc_queue import GrpcQueueProbe
+from watchkeeper.serving.grpc_reflection import create_reflection
+from watchkeeper.serving.http import V2Middleware
+from watchkeeper.serving.metrics import Metrics
+from watchkeeper.serving.request import read_call
 from watchkeeper.serving.settings import ServingSettings
 
-# Longer than the hour for which Envoy keeps an idle connection by default: the end that reuses a
-# connection must be the one that closes it, or requests are lost in between.
-_KEEP_ALIVE = 3900
-# How long the first request of a connection may take to arrive while the process is ending.
-_LAST_REQUESTS = 0.3
-
-
-_PAGE_CONNECTIONS = 64
-_STREAMS = 512  # that one gRPC connection may have open; its client queues the rest itself
-_NEVER = 2**30
+# Longer than the hour for which Envoy keeps an idle connection by default. The side that reuses a
+# connection must also be the side that closes it; otherwise requests are lost in between.
+_KEEP_ALIVE_SECONDS = 3900
+# How long the first request of a connection may take to arrive while the process stops.
+_LAST_REQUESTS_SECONDS = 0.3
+_METRICS_CONNECTIONS = 64
+_MAX_STREAMS = 512  # open in one gRPC connection; a client queues further calls itself
+_UNLIMITED = 2**30
 
 logger = logging.getLogger(__name__)
 
 
 class PortError(RuntimeError):
-    """A port cannot be listened on."""
+    """The server cannot listen on a port."""
 
 
-class _Uvicorn(uvicorn.Server):
-    """A server that leaves the signals to the process."""
+class _UvicornServer(uvicorn.Server):
+    """A server without signal handlers; the process has its own."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take in who has connected already, stop listening, and only then close what is idle."""
+        """Accept the connections that are already established, then close idle connections."""
         (listener,) = sockets or []
         loop = asyncio.get_running_loop()
         listener.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             while True:
                 connection, _ = listener.accept()
-                await loop.connect_accepted_socket(self._protocol, connection)
+                await loop.connect_accepted_socket(self._create_protocol, connection)
         for server in self.servers:
             server.close()
         listener.close()
-        await asyncio.sleep(_LAST_REQUESTS)
+        await asyncio.sleep(_LAST_REQUESTS_SECONDS)
         await super().shutdown()
 
-    def _protocol(self) -> asyncio.Protocol:
-        protocol: Any = self.config.http_protocol_class
-        made: asyncio.Protocol = protocol(self.config, self.server_state, self.lifespan.state)
-        return made
+    def _create_protocol(self) -> asyncio.Protocol:
+        create: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = create(self.config, self.server_state, self.lifespan.state)
+        return protocol
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
+        """Do nothing."""
         yield
 
 
-class _HttpPart(abc.ABC):
-    """What the two HTTP servers of MLServer have in common here."""
+class _HttpServerBase(abc.ABC):
+    """What the HTTP server and the metrics server have in common."""
 
     _settings: Settings
     _socket: socket.socket
-    _server: _Uvicorn
+    _server: _UvicornServer
     port: int
-    seconds: int
+    stop_seconds: int
 
     @abc.abstractmethod
     def application(self) -> Any:
         """Return the ASGI application."""
 
-    def connection(self, *arguments: Any, **named: Any) -> Connection:
-        """Make the protocol of one connection to a page that needs no gate."""
-        return Connection(
-            *arguments,
-            malformed=partial(logger.warning, "malformed HTTP: %s"),
-            shed=partial(logger.warning, "too many connections"),
-            gate=None,
-            limit=_PAGE_CONNECTIONS,
-            **named,
-        )
+    @abc.abstractmethod
+    def create_connection(self, *arguments: Any, **named: Any) -> Connection:
+        """Create the protocol of one connection."""
 
     def bind(self) -> None:
-        """Listen, so that a taken port ends the process before anything else begins."""
+        """Bind the port, so that a port in use stops the process before anything else starts.
+
+        Raises:
+            PortError: The port is in use or not allowed.
+        """
         host = self._settings.host
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.socket(family)
@@ -115,134 +120,168 @@ class _HttpPart(abc.ABC):
             raise PortError(f"{host}:{self.port}: {error.strerror}") from error
         config = uvicorn.Config(
             self.application(),
-            http=self.connection,  # type: ignore[arg-type]
+            http=self.create_connection,  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_keep_alive=_KEEP_ALIVE,
-            timeout_graceful_shutdown=self.seconds,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=self.stop_seconds,
         )
-        self._server = _Uvicorn(config)
+        self._server = _UvicornServer(config)
 
     async def start(self) -> None:
-        """Serve until :meth:`stop`."""
+        """Serve until :meth:`stop`, and return when accepted requests are finished."""
         await self._server.serve([self._socket])
 
     async def stop(self, sig: int | None = None) -> None:  # noqa: ARG002
-        """Close, finish what was accepted, and return."""
+        """Make :meth:`start` return."""
         self._server.should_exit = True
 
 
-async def _as_error(request: Any, error: Exception) -> JSONResponse:
-    """Give what FastAPI refuses the body that all errors of the protocol have."""
-    status, text = 400, f"{request.url.path}: {error}"
-    if isinstance(error, HTTPException):
-        status, text = error.status_code, f"{request.url.path}: {error.detail}"
-    return JSONResponse({"error": text}, status)
-
-
-class Rest(_HttpPart, RESTServer):  # type: ignore[misc]
-    """MLServer's HTTP server with our front."""
+class HttpServer(_HttpServerBase, RESTServer):  # type: ignore[misc]
+    """MLServer's HTTP server behind our middleware."""
 
     def __init__(
-        self, serving: ServingSettings, plane: DataPlane, admission: Admission, *behind: Any
+        self,
+        serving: ServingSettings,
+        plane: DataPlane,
+        feedback: FeedbackHandler,
+        admission: Admission,
+        metrics: Metrics,
+        *mlserver_arguments: Any,
     ) -> None:
-        RESTServer.__init__(self, *behind)
+        RESTServer.__init__(self, *mlserver_arguments)
         self._app.router.redirect_slashes = False
-        self._app.add_exception_handler(HTTPException, _as_error)
-        self._app.add_exception_handler(RequestValidationError, _as_error)
-        self._serving, self._plane, self._admission = serving, plane, admission
-        self.port, self.seconds = serving.http_port, round(serving.stop_seconds)
+        self._app.add_exception_handler(HTTPException, _error_response)
+        self._app.add_exception_handler(RequestValidationError, _error_response)
+        self._serving = serving
+        self._plane = plane
+        self._feedback = feedback
+        self._admission = admission
+        self._metrics = metrics
+        self.port, self.stop_seconds = serving.http_port, round(serving.stop_seconds)
 
-    def connection(self, *arguments: Any, **named: Any) -> Connection:
-        """Make the protocol of one connection."""
+    def application(self) -> Any:
+        """Return our middleware before MLServer's application."""
+        return V2Middleware(
+            self._app,
+            self._plane,
+            self._feedback,
+            self._admission,
+            self._metrics,
+            max_body_bytes=self._serving.body_bytes,
+            body_seconds=self._serving.body_seconds,
+        )
+
+    def create_connection(self, *arguments: Any, **named: Any) -> Connection:
+        """Create the protocol of one connection, with admission control."""
         return Connection(
             *arguments,
-            malformed=self._malformed,
-            shed=partial(self._admission.turned_away.add, "http"),
-            gate=self._admission.gate,
+            on_malformed=self._record_malformed,
+            on_shed=partial(self._admission.shed.count, "http"),
+            controller=self._admission.controller,
             limit=self._serving.connections,
             **named,
         )
 
-    def _malformed(self, why: str) -> None:
-        """Record it like every other bad request."""
-        self._plane.refuse(self._plane.call("http", {}), Refused(why))
-
-    def application(self) -> Any:
-        """Put our front before MLServer's application."""
-        feedback = Feedback(self._plane, self._serving.feedback_token)
-        limit, seconds = self._serving.body_bytes, self._serving.body_seconds
-        return Front(
-            self._app, self._plane, feedback, self._admission, limit=limit, seconds=seconds
-        )
+    def _record_malformed(self, reason: str) -> None:
+        self._plane.refuse(read_call("http", {}), RequestError(reason))
 
 
-class MetricsPage(_HttpPart, MetricsServer):  # type: ignore[misc]
+class MetricsHttpServer(_HttpServerBase, MetricsServer):  # type: ignore[misc]
     """MLServer's metrics server."""
 
     def __init__(self, settings: Settings) -> None:
         MetricsServer.__init__(self, settings)
-        self.port, self.seconds = settings.metrics_port, 1
+        self.port, self.stop_seconds = settings.metrics_port, 1
 
     def application(self) -> Any:
-        """Take MLServer's."""
+        """Return MLServer's application."""
         return self._app
 
+    def create_connection(self, *arguments: Any, **named: Any) -> Connection:
+        """Create the protocol of one connection, without admission control."""
+        return Connection(
+            *arguments,
+            on_malformed=partial(logger.warning, "malformed HTTP on the metrics port: %s"),
+            on_shed=partial(logger.warning, "too many connections to the metrics port"),
+            controller=None,
+            limit=_METRICS_CONNECTIONS,
+            **named,
+        )
 
-class Grpc(GRPCServer):  # type: ignore[misc]
+
+class GrpcServer(GRPCServer):  # type: ignore[misc]
     """MLServer's gRPC server with our servicer."""
 
     def __init__(
-        self, serving: ServingSettings, plane: DataPlane, admission: Admission, *behind: Any
+        self,
+        serving: ServingSettings,
+        plane: DataPlane,
+        admission: Admission,
+        *mlserver_arguments: Any,
     ) -> None:
-        super().__init__(*behind)
+        super().__init__(*mlserver_arguments)
         self._serving, self._plane, self._admission = serving, plane, admission
-        self._backlog = Backlog(serving.queue_seconds)
+        self._queue_probe = GrpcQueueProbe(serving.queue_seconds)
+        self._address = f"{self._settings.host}:{self._settings.grpc_port}"
 
     def bind(self) -> None:
-        """Listen; without SO_REUSEPORT, by which a second process would share the port unseen."""
+        """Bind the port. Without SO_REUSEPORT, a second process cannot share it unnoticed.
+
+        Raises:
+            PortError: The port is in use or not allowed.
+        """
         options = [
             *self._get_options(),
             ("grpc.so_reuseport", 0),
             ("grpc.max_allowed_incoming_connections", self._serving.connections),
-            ("grpc.max_concurrent_streams", _STREAMS),
-            # Over this bound gRPC's core would cancel, and that asks for another try.
-            ("grpc.server.max_pending_requests", _NEVER),
-            ("grpc.server.max_pending_requests_hard_limit", _NEVER),
+            ("grpc.max_concurrent_streams", _MAX_STREAMS),
+            # Beyond this limit gRPC cancels calls, and clients retry cancelled calls.
+            ("grpc.server.max_pending_requests", _UNLIMITED),
+            ("grpc.server.max_pending_requests_hard_limit", _UNLIMITED),
         ]
         self._server = aio.server(options=options)
-        methods = Methods(self._backlog)
+        handlers = MethodHandlers(self._queue_probe)
         servicer = Servicer(
             self._data_plane,
             self._model_repository_handlers,
             self._plane,
             self._admission,
-            self._backlog,
-            limit=self._serving.body_bytes,
-            seconds=self._serving.body_seconds,
+            self._queue_probe,
+            max_message_bytes=self._serving.body_bytes,
+            message_seconds=self._serving.body_seconds,
         )
-        add_GRPCInferenceServiceServicer_to_server(servicer, methods)
+        add_GRPCInferenceServiceServicer_to_server(servicer, handlers)
         add_ModelRepositoryServiceServicer_to_server(
-            ModelRepositoryServicer(self._model_repository_handlers), methods
+            ModelRepositoryServicer(self._model_repository_handlers), handlers
         )
-        self._server.add_generic_rpc_handlers((methods,))
-        address = f"{self._settings.host}:{self._settings.grpc_port}"
+        add_HealthServicer_to_server(Health(self._plane), handlers)
+        add_ServerReflectionServicer_to_server(create_reflection(handlers.services), handlers)
+        self._server.add_generic_rpc_handlers((handlers,))
         try:
-            self._server.add_insecure_port(address)
+            self._server.add_insecure_port(self._address)
         except RuntimeError as error:
-            raise PortError(f"{address}: {error}") from error
+            raise PortError(f"{self._address}: {error}") from error
 
     async def start(self) -> None:
         """Serve until :meth:`stop`."""
         await self._server.start()
-        self._backlog.open(f"{self._settings.host}:{self._settings.grpc_port}")
+        self._queue_probe.start(self._address)
         await self._server.wait_for_termination()
 
     async def stop(self, sig: int | None = None) -> None:  # noqa: ARG002
-        """Refuse new calls, finish the accepted ones."""
-        await self._backlog.close()
+        """Refuse new calls and finish the accepted ones."""
+        await self._queue_probe.stop()
         await self._server.stop(grace=self._serving.stop_seconds)
+
+
+async def _error_response(request: Any, error: Exception) -> JSONResponse:
+    """Give FastAPI's errors the body that all errors of the V2 protocol have."""
+    status, text = 400, f"{request.url.path}: {error}"
+    if isinstance(error, HTTPException):
+        status, text = error.status_code, f"{request.url.path}: {error.detail}"
+    return JSONResponse({"error": text}, status)

@@ -1,11 +1,11 @@
-"""The settings of a serving process, from the environment."""
+"""The settings of a serving process, from environment variables ``WATCHKEEPER_*``."""
 
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from watchkeeper.contracts.names import check_model_name
+from watchkeeper.core.names import check_model_name
 
 MEBIBYTE = 1024 * 1024
 
@@ -13,12 +13,26 @@ MEBIBYTE = 1024 * 1024
 class ServingSettings(msgspec.Struct, frozen=True):
     """What the process serves, where its files are and where it listens.
 
-    ``body_bytes`` limits one request, ``spool_bytes`` all records that are not shipped yet.
-    ``queue_seconds`` is how long requests may queue when there is more than can be answered; the
-    rest is turned away. Beyond ``connections`` only health is answered.
-    After SIGTERM the process says for ``drain_seconds`` that it is not ready, while it still
-    answers everything, and then takes up to ``stop_seconds`` to finish what it has accepted.
-    ``answer_policy`` replaces single values of the version's own policy.
+    Attributes:
+        model: Name of the model.
+        version: Number of the version.
+        model_folder: Folder of the version's files.
+        spool: Folder of the spool.
+        signing_key: Secret that signs prediction ids.
+        feedback_token: Bearer token that clients need to send labels.
+        host: Address to listen on.
+        http_port, grpc_port, metrics_port: Ports to listen on.
+        spool_bytes: Limit for all records that are not shipped yet.
+        body_bytes: Limit for the body of one request.
+        body_seconds: How long a body may take to arrive.
+        queue_seconds: How long requests may queue while more arrive than can be answered. The
+            server refuses the others.
+        connections: Limit for open connections. Further connections get only health answered.
+        drain_seconds: How long the process reports that it is not ready after SIGTERM, while it
+            still answers everything.
+        stop_seconds: How long the process may take afterwards to finish accepted requests.
+        synthetic_clients: Names of clients whose requests are synthetic, such as load tests.
+        answer_policy: Replaces single values of the version's answer policy.
     """
 
     model: str
@@ -38,6 +52,7 @@ class ServingSettings(msgspec.Struct, frozen=True):
     connections: int = 4096
     drain_seconds: float = 2.0
     stop_seconds: float = 10.0
+    synthetic_clients: tuple[str, ...] = ()
     answer_policy: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
@@ -49,4 +64,4 @@ class ServingSettings(msgspec.Struct, frozen=True):
             raise ValueError("WATCHKEEPER_QUEUE_SECONDS must be more than 0")
         for name in ("signing_key", "feedback_token"):
             if not getattr(self, name):
-                raise ValueError(f"WATCHKEEPER_{name.upper()} is empty; give it a secret")
+                raise ValueError(f"WATCHKEEPER_{name.upper()} is empty; set it to a secret")

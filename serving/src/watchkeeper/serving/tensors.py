@@ -1,38 +1,48 @@
-"""Tensors as the V2 protocol carries them, and how each encoding becomes a flat array.
+"""Tensors of the V2 protocol: from each encoding to a flat array, and back to bytes.
 
-A tensor keeps its contents as they came until the contract has checked name, datatype and
-shape; only then are they read, for exactly the number of rows that the shape claims.
+A tensor keeps its contents encoded until the contract has checked name, datatype and shape. Then
+the contents are read for exactly the number of rows in the shape, [rows] or [rows, 1].
 """
 
+import re
 import struct
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, Protocol
 
+import ml_dtypes
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-# A few values stay the list that they came as: NumPy takes longer to begin than they do.
+# A few values stay a list, because creating an array takes longer than using the list.
 Values = list[Any] | Array
-FEW = 4
+_MAX_LIST = 4
 
+FLOATS = ("FP64", "FP32", "FP16", "BF16")
 INTEGERS = ("INT64", "INT32", "INT16", "INT8", "UINT64", "UINT32", "UINT16", "UINT8")
-DTYPES: dict[str, np.dtype[Any]] = {
+WIRE_DTYPES: dict[str, np.dtype[Any]] = {
     "FP64": np.dtype("<f8"),
     "FP32": np.dtype("<f4"),
+    "FP16": np.dtype("<f2"),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
     **{name: np.dtype(name.lower()).newbyteorder("<") for name in INTEGERS},
 }
-DATATYPES = {*DTYPES, "BYTES", "BOOL", "FP16", "BF16"}  # all that the protocol knows
+DATATYPES = {*WIRE_DTYPES, "BYTES", "BOOL"}  # of the protocol
 
 _LENGTH = struct.Struct("<I")
-_FLOATS = msgspec.json.Decoder(list[float])
-_DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
-    "FP64": _FLOATS,
-    "FP32": _FLOATS,
-    "BYTES": msgspec.json.Decoder(list[str]),
+_FLAT: dict[str, msgspec.json.Decoder[Any]] = {
+    **dict.fromkeys(FLOATS, msgspec.json.Decoder(list[float])),
     **dict.fromkeys(INTEGERS, msgspec.json.Decoder(list[int])),
+    "BYTES": msgspec.json.Decoder(list[str]),
 }
+_NESTED: dict[str, msgspec.json.Decoder[Any]] = {
+    **dict.fromkeys(FLOATS, msgspec.json.Decoder(list[tuple[float]])),
+    **dict.fromkeys(INTEGERS, msgspec.json.Decoder(list[tuple[int]])),
+    "BYTES": msgspec.json.Decoder(list[tuple[str]]),
+}
+_NESTED_START = re.compile(rb"\[\s*\[")
 _FIELDS = {
     "FP64": "fp64_contents",
     "FP32": "fp32_contents",
@@ -45,24 +55,30 @@ _FIELDS = {
 
 
 class ContentsError(ValueError):
-    """The contents are not what datatype and shape claim; says the rule, not the column."""
+    """The contents do not fit datatype or shape. The message names the rule, not the column."""
 
 
 class Contents(Protocol):
-    """The contents of a tensor in one of the encodings."""
+    """The encoded contents of a tensor."""
 
-    def read(self, datatype: str, rows: int) -> Values:
-        """Return the values, of shape (rows,): numbers by their datatype, text as str objects.
+    def read(self, datatype: str, shape: Sequence[int]) -> Values:
+        """Decode the contents.
 
-        Up to FEW values that are FP64 or text may be a list.
+        Args:
+            datatype: The datatype of the tensor.
+            shape: [rows] or [rows, 1].
+
+        Returns:
+            The values, of shape (rows,): numbers in their datatype, text as ``str``. A few
+            values of FP64 or text may be a list.
 
         Raises:
-            ContentsError: they are of another type or number.
+            ContentsError: Type or number of the values is wrong.
         """
 
 
 class Tensor(msgspec.Struct, frozen=True, gc=False):
-    """One named tensor of a request; the shape is as the client gave it."""
+    """One tensor of a request. Nothing is checked yet."""
 
     name: str
     datatype: str
@@ -70,41 +86,44 @@ class Tensor(msgspec.Struct, frozen=True, gc=False):
     contents: Contents
 
 
-class Missing:
-    """No contents at all."""
+class NoContents:
+    """A tensor without contents."""
 
-    def read(self, datatype: str, rows: int) -> Values:
-        """Refuse."""
-        raise ContentsError(f"has no data, where {rows} values of {datatype} are expected")
+    def read(self, datatype: str, shape: Sequence[int]) -> Values:
+        """Raise ContentsError."""
+        raise ContentsError(f"has no data; {shape[0]} values of {datatype} are expected")
 
 
 class JsonContents(msgspec.Struct, frozen=True, gc=False):
-    """A flat JSON list."""
+    """A JSON list: flat, or nested as the shape [rows, 1] says."""
 
     raw: msgspec.Raw
 
-    def read(self, datatype: str, rows: int) -> Values:
-        """Decode strictly: no text for a number, no number for text, no null, bool or nesting."""
+    def read(self, datatype: str, shape: Sequence[int]) -> Values:
+        """Decode strictly: no conversion between text and number, no null or bool."""
+        nested = len(shape) == 2 and _NESTED_START.match(self.raw)
         try:
-            values = _DECODERS[datatype].decode(self.raw)
+            values = (_NESTED if nested else _FLAT)[datatype].decode(self.raw)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise ContentsError(f"data is no flat list of {datatype}: {error}") from error
-        return _array(values, datatype, rows)
+            form = f"{list(shape)} list" if nested else "flat list"
+            raise ContentsError(f"data is not a {form} of {datatype}: {error}") from error
+        return _to_values(list(chain(*values)) if nested else values, datatype, shape[0])
 
 
 class RawContents(msgspec.Struct, frozen=True, gc=False):
-    """Little-endian bytes, row by row; text with a length of four bytes before each value."""
+    """Little-endian bytes, row by row. Four bytes before each text contain its length."""
 
     raw: bytes | memoryview
 
-    def read(self, datatype: str, rows: int) -> Values:
-        """Take the bytes as they are, if they are exactly as many as they must be."""
+    def read(self, datatype: str, shape: Sequence[int]) -> Values:
+        """View the bytes as an array, if their number is right; split texts."""
+        rows = shape[0]
         if datatype == "BYTES":
-            return _array(_split(bytes(self.raw), rows), datatype, rows)
-        dtype = DTYPES[datatype]
+            return _to_values(_split_texts(bytes(self.raw), rows), datatype, rows)
+        dtype = WIRE_DTYPES[datatype]
         if len(self.raw) != rows * dtype.itemsize:
             raise ContentsError(
-                f"binary data has {len(self.raw)} bytes, where {rows} values of {datatype} have "
+                f"binary data has {len(self.raw)} bytes, but {rows} values of {datatype} have "
                 f"{rows * dtype.itemsize}"
             )
         return np.frombuffer(self.raw, dtype)
@@ -115,46 +134,52 @@ class TypedContents(msgspec.Struct, frozen=True, gc=False):
 
     contents: Any
 
-    def read(self, datatype: str, rows: int) -> Values:
-        """Take the one field that belongs to the datatype."""
-        field = _FIELDS[datatype]
+    def read(self, datatype: str, shape: Sequence[int]) -> Values:
+        """Read the field of the datatype, which must be the only one with contents."""
+        field = _FIELDS.get(datatype)
+        if field is None:
+            raise ContentsError(f"{datatype} has no typed contents; send raw contents")
         filled = self.contents.ListFields()
         if len(filled) != 1 or filled[0][0].name != field:
             found = " and ".join(descriptor.name for descriptor, _ in filled) or "nothing"
             raise ContentsError(f"{datatype} belongs in {field} alone, found {found}")
         values = filled[0][1]
         if datatype == "BYTES":
-            return _array([_text(value) for value in values], datatype, rows)
-        return _array(values[:], datatype, rows)  # a list: NumPy is slow with other sequences
+            return _to_values([_text(value) for value in values], datatype, shape[0])
+        return _to_values(
+            values[:], datatype, shape[0]
+        )  # a list: NumPy is slow with other sequences
 
 
 def to_bytes(values: Array, datatype: str) -> bytes:
-    """Encode values of shape (rows,) for the binary extension and for raw gRPC contents."""
+    """Encode values of shape (rows,) for binary data over HTTP and for raw contents in gRPC."""
     if datatype != "BYTES":
-        return values.astype(DTYPES[datatype], copy=False).tobytes()
+        return values.astype(WIRE_DTYPES[datatype], copy=False).tobytes()
     encoded = [text.encode() for text in values.tolist()]
     return b"".join(part for text in encoded for part in (_LENGTH.pack(len(text)), text))
 
 
-def _array(values: list[Any], datatype: str, rows: int) -> Values:
+def _to_values(values: list[Any], datatype: str, rows: int) -> Values:
     if len(values) != rows:
         raise ContentsError(f"has {len(values)} values, but its shape says {rows}")
-    if rows <= FEW and datatype in ("FP64", "BYTES"):
+    if rows <= _MAX_LIST and datatype in ("FP64", "BYTES"):
         return values
     if datatype == "BYTES":
         return np.array(values, dtype=object)
     try:
         if datatype == "FP64":
             return np.array(values, dtype=np.float64)
-        if datatype != "FP32":
-            return np.array(values, dtype=DTYPES[datatype])
-        with np.errstate(over="ignore"):  # what FP32 cannot hold becomes infinite: refused later
-            return np.array(values, dtype=DTYPES[datatype])
+        if datatype in INTEGERS:
+            return np.array(values, dtype=WIRE_DTYPES[datatype])
+        with np.errstate(over="ignore"):  # becomes infinite; the contract refuses it
+            return np.array(values, dtype=WIRE_DTYPES[datatype])
     except (OverflowError, ValueError) as error:
-        raise ContentsError(f"holds a value that {datatype} cannot: {error}") from error
+        raise ContentsError(
+            f"contains a value that {datatype} cannot represent: {error}"
+        ) from error
 
 
-def _split(raw: bytes, rows: int) -> list[str]:
+def _split_texts(raw: bytes, rows: int) -> list[str]:
     values: list[str] = []
     at = 0
     while at < len(raw) and len(values) < rows:
@@ -163,7 +188,7 @@ def _split(raw: bytes, rows: int) -> list[str]:
         values.append(_text(raw[at + 4 : at + 4 + length]))
         at += 4 + length
     if at < len(raw):
-        raise ContentsError(f"binary data goes on after the {rows} values of the shape")
+        raise ContentsError(f"binary data continues after the {rows} values of the shape")
     return values
 
 
@@ -171,4 +196,4 @@ def _text(value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError as error:
-        raise ContentsError(f"holds text that is no UTF-8: {error}") from error
+        raise ContentsError(f"contains text that is not UTF-8: {error}") from error

@@ -1,4 +1,4 @@
-"""A version as it is served: verified, loaded, and proven on its own example."""
+"""A version that is verified, loaded, and checked with its own example."""
 
 from pathlib import Path
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from watchkeeper.contracts.answer import AnswerPolicy, Columns, answer
-from watchkeeper.contracts.policies import override
-from watchkeeper.contracts.version import (
+from watchkeeper.core.answer import AnswerPolicy, Columns, answer
+from watchkeeper.core.policies import override
+from watchkeeper.core.version import (
     BrokenVersionError,
     Example,
     Manifest,
@@ -16,13 +16,13 @@ from watchkeeper.contracts.version import (
     read_manifest,
 )
 from watchkeeper.serving.contract import Contract
-from watchkeeper.serving.engine import Engine, load_engines, scores
-from watchkeeper.serving.refusals import Refused
+from watchkeeper.serving.engine import Engine, load_engines
+from watchkeeper.serving.errors import RequestError
 from watchkeeper.serving.tensors import JsonContents, Tensor
 
 
 class Version:
-    """Contract, engines and answer policy of the version in a folder."""
+    """Contract, engines and answer policy of a loaded version."""
 
     def __init__(
         self, manifest: Manifest, engines: dict[str, Engine], policy: AnswerPolicy
@@ -33,61 +33,74 @@ class Version:
         self._engines = engines
 
     def answer(self, columns: Columns) -> Columns:
-        """Answer checked columns; all outputs, each of shape (rows,).
+        """Answer checked rows.
+
+        Args:
+            columns: The input columns, each of shape (rows,).
+
+        Returns:
+            All outputs and hidden scores, each of shape (rows,).
 
         Raises:
-            Refused: the model has no finite score for a row.
+            RequestError: The model does not accept a value, or has no finite score for a row.
         """
+        scores: Columns = {}
         try:
-            made = scores(self._engines, columns)
+            for name, engine in self._engines.items():
+                scores[name] = engine.score(columns)
         except ValueError as error:
-            raise Refused(f"the model does not take these values: {error}") from error
-        for name, values in made.items():
+            raise RequestError(f"the model does not accept these values: {error}") from error
+        for name, values in scores.items():
             if not np.isfinite(values).all():
                 row = int(np.flatnonzero(~np.isfinite(values))[0])
-                raise Refused(f"row {row}: the model has no finite {name} for these values")
-        return answer(made, self.policy)
+                raise RequestError(f"row {row}: the model has no finite {name} for these values")
+        return answer(scores, self.policy)
 
 
-def load_version(folder: Path, model: str, changes: dict[str, Any]) -> Version:
-    """Verify the files, load them, and have the version answer its own example.
+def load_version(folder: Path, model: str, policy_changes: dict[str, Any]) -> Version:
+    """Verify the files of a version, load it, and check that it answers its own example.
 
-    ``changes`` replace values of the version's answer policy.
+    Args:
+        folder: The folder of the version.
+        model: The expected name of the model.
+        policy_changes: Values that replace those of the version's answer policy.
 
     Raises:
-        BrokenVersionError: it is another model, a file is not as sealed or cannot be loaded, or
-            the example is not answered as in training.
+        BrokenVersionError: The folder contains another model, a file is altered or cannot be
+            loaded, the version does not answer its example as in training, or the changed policy
+            is not valid.
     """
     manifest = read_manifest(folder)
     if manifest.model != model:
-        raise BrokenVersionError(f"{folder}: holds model {manifest.model!r}, not {model!r}")
+        raise BrokenVersionError(f"{folder}: contains model {manifest.model!r}, not {model!r}")
     engines = load_engines(folder, manifest)
-    _prove(Version(manifest, engines, manifest.answer), folder)
+    _check_example(Version(manifest, engines, manifest.answer), folder)
     try:
-        policy = override(manifest.answer, changes)
+        policy = override(manifest.answer, policy_changes)
     except msgspec.ValidationError as error:
         raise BrokenVersionError(f"WATCHKEEPER_ANSWER_POLICY: {error}") from error
     return Version(manifest, engines, policy)
 
 
-def _prove(version: Version, folder: Path) -> None:
+def _check_example(version: Version, folder: Path) -> None:
     try:
         example = read_example(folder)
         rows = len(next(iter(example.outputs.values())))
-        checked = version.contract.check(_tensors(version, example))
-        answered = version.answer(version.contract.together(version.contract.columns([checked])))
-    except (OSError, msgspec.MsgspecError, StopIteration, Refused) as error:
-        why = f"{type(error).__name__}: {error}"
-        raise BrokenVersionError(f"{folder}: its own example fails: {why}") from error
+        contract = version.contract
+        checked = contract.check(_tensors(version, example))
+        answered = version.answer(contract.concatenate(contract.columns([checked])))
+    except (OSError, msgspec.MsgspecError, StopIteration, RequestError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise BrokenVersionError(f"{folder}: cannot answer its own example: {reason}") from error
     tolerance = version.manifest.rollout.score_tolerance
     if answered.keys() != example.outputs.keys():
         raise BrokenVersionError(
             f"{folder}: answers its own example with {', '.join(answered)}; in training it was "
             f"{', '.join(example.outputs)}"
         )
-    for name, expected in example.outputs.items():  # the scores that are no outputs, too
+    for name, expected in example.outputs.items():  # includes scores that are not outputs
         got = answered[name].tolist()
-        if not _same(expected, got, tolerance, exact=name not in version.manifest.scores):
+        if not _equal(expected, got, tolerance, exact=name not in version.manifest.scores):
             raise BrokenVersionError(
                 f"{folder}: answers its own example's {name} with {got[:5]}, in training it was "
                 f"{expected[:5]} ({rows} rows, tolerance {tolerance:g})"
@@ -107,7 +120,7 @@ def _tensors(version: Version, example: Example) -> list[Tensor]:
     ]
 
 
-def _same(expected: list[Any], got: list[Any], tolerance: float, *, exact: bool) -> bool:
+def _equal(expected: list[Any], got: list[Any], tolerance: float, *, exact: bool) -> bool:
     if exact:
         return expected == got
     return len(expected) == len(got) and bool(np.allclose(expected, got, rtol=0, atol=tolerance))

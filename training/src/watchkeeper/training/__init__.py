@@ -1,9 +1,13 @@
-"""The training run: read, split, fit, measure, judge, write down, register."""
+"""The training run: read, split, search, fit, export, judge, seal, register.
+
+:mod:`watchkeeper.training.run` shows these stages in order. A model's package describes the model
+with the types of :mod:`watchkeeper.training.declaration`.
+"""
 
 
 class CannotTrainError(Exception):
-    """What was asked for cannot be trained; the message says what is wrong and what to do."""
+    """The request, the declaration or the data must change first; the message says how."""
 
 
 class SourceUnavailableError(Exception):
-    """The operational database did not answer, or not in time; the same run may start again."""
+    """The operational database did not answer in time; the same run can start again."""

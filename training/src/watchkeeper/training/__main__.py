@@ -1,7 +1,8 @@
 """``python -m watchkeeper.training MODEL --run NAME --trigger TEXT``: one training run.
 
-Exit code 0: a version is registered, whatever the gate said of it. 2: this cannot be trained,
-the message says why. 1: something did not answer; the same run may be started again.
+Exit code 0: a version is registered, whether the gate passed or rejected it. 2: this request
+cannot be trained, and the message says why. 1: a server did not answer; the same run can start
+again.
 """
 
 import argparse
@@ -10,84 +11,94 @@ import os
 import re
 import sys
 import time
+from typing import Annotated
 
 import msgspec
-from sqlalchemy.exc import SQLAlchemyError
+from msgspec import Meta
 
-from watchkeeper.contracts.exits import DONE, GIVE_UP, TRY_AGAIN, end_at_sigterm
-from watchkeeper.contracts.logs import set_up_log
-from watchkeeper.contracts.names import MAX_NAME
-from watchkeeper.contracts.settings import SettingsError, read_settings
+from watchkeeper.core.exit_codes import EXIT_FATAL, EXIT_RETRY, EXIT_SUCCESS, exit_on_sigterm
+from watchkeeper.core.logs import configure_logging
+from watchkeeper.core.names import MAX_NAME
+from watchkeeper.core.settings import SettingsError, read_settings
+from watchkeeper.core.version import BrokenVersionError
 from watchkeeper.ledger import Ledger
+from watchkeeper.ledger.errors import LedgerError
 from watchkeeper.registry import Registry, RegistryError
 from watchkeeper.training import CannotTrainError, SourceUnavailableError
 from watchkeeper.training.models import find, parameters_of
-from watchkeeper.training.run import Order, train
+from watchkeeper.training.run import TrainingRequest, train
 
 log = logging.getLogger("watchkeeper.training")
 
 
-class Settings(msgspec.Struct, frozen=True):
-    """From the environment: URLs of the operational database and of the ledger."""
+class TrainingSettings(msgspec.Struct, frozen=True):
+    """Settings of a training run."""
 
-    source_url: str
-    ledger_url: str
-    code_version: str = ""
+    source_url: Annotated[str, Meta(description="SQLAlchemy URL of the operational database.")]
+    ledger_url: Annotated[str, Meta(description="SQLAlchemy URL of the ledger.")]
+    code_version: Annotated[
+        str,
+        Meta(
+            description="Version of the code, for the lineage. Empty: the commit of the checkout, "
+            "or the version of the installed package."
+        ),
+    ] = ""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one training; return the exit code."""
-    end_at_sigterm()
+    exit_on_sigterm()
     started = time.perf_counter()
-    given = _parser().parse_args(arguments)
-    set_up_log()
-    logging.getLogger("mlflow").setLevel(logging.ERROR)  # it warns of a pip that nobody needs
+    options = _parser().parse_args(arguments)
+    configure_logging()
+    logging.getLogger("mlflow").setLevel(logging.ERROR)  # it warns about pip, which is not used
     try:
         settings = _settings()
-        order = _order(given, settings)
+        request = _request(options, settings)
         ledger = Ledger(settings.ledger_url)
-        version = train(order, settings.source_url, Registry(), ledger)
+        version = train(request, settings.source_url, Registry(), ledger)
     except (CannotTrainError, SettingsError) as error:
-        log.error("%s", error)  # noqa: TRY400 - the message is for a user, not for a developer
-        return GIVE_UP
-    except (RegistryError, SourceUnavailableError) as error:
+        log.error("%s", error)  # noqa: TRY400 - the message is for users, without a traceback
+        return EXIT_FATAL
+    except (RegistryError, BrokenVersionError, SourceUnavailableError) as error:
         log.error("%s", error)  # noqa: TRY400
-        return TRY_AGAIN
-    except SQLAlchemyError as error:
+        return EXIT_RETRY
+    except LedgerError as error:
         log.error("ledger: %s", getattr(error, "orig", None) or error)  # noqa: TRY400
-        return TRY_AGAIN
+        return EXIT_RETRY
     log.info(
         "%s version %d: run %s took %.1f s after its imports",
-        order.model.name,
+        request.model.name,
         version.version,
-        order.run,
+        request.run,
         time.perf_counter() - started,
     )
-    return DONE
+    return EXIT_SUCCESS
 
 
-def _settings() -> Settings:
+def _settings() -> TrainingSettings:
     if not os.environ.get("MLFLOW_TRACKING_URI"):
-        # MLflow would make a database in the working directory instead.
+        # MLflow would create a database in the working directory instead.
         raise SettingsError("MLFLOW_TRACKING_URI is not set; it names the MLflow server")
-    return read_settings(Settings)
+    return read_settings(TrainingSettings)
 
 
-def _order(given: argparse.Namespace, settings: Settings) -> Order:
-    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", given.run) or len(given.run) > MAX_NAME:
+def _request(options: argparse.Namespace, settings: TrainingSettings) -> TrainingRequest:
+    name = options.run
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", name) or len(name) > MAX_NAME:
         raise CannotTrainError(
-            f"--run {given.run!r}: must be lower-case letters, digits and '-', at most {MAX_NAME}"
+            f"--run {name!r}: must be lower-case letters, digits and '-', at most {MAX_NAME}"
         )
-    model = find(given.model)
-    parameters, chosen = parameters_of(model, given.set)
-    return Order(
+    model = find(options.model)
+    parameters, chosen = parameters_of(model, options.set)
+    return TrainingRequest(
         model=model,
-        run=given.run,
-        trigger=given.trigger,
+        run=name,
+        trigger=options.trigger,
         parameters=parameters,
         chosen=frozenset(chosen),
-        episode=given.episode,
-        replaces=given.replaces,
+        episode=options.episode,
+        replaces=options.replaces,
         code_version=settings.code_version,
     )
 
@@ -96,10 +107,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="watchkeeper.training", description="Train, judge and register one version."
     )
-    parser.add_argument("model", help="name of a declared model, for example ai4i-failure")
-    parser.add_argument("--run", required=True, help="name of the run; makes it happen once")
-    parser.add_argument("--trigger", required=True, help="why, in words")
-    parser.add_argument("--episode", help="the episode of drift that asks for this version")
+    parser.add_argument("model", help="name of a declared model, for example pump-failure")
+    parser.add_argument(
+        "--run", required=True, help="name of the run; a run registers one version only"
+    )
+    parser.add_argument("--trigger", required=True, help="the reason, in words")
+    parser.add_argument("--episode", help="the episode of drift that the version answers")
     parser.add_argument("--replaces", type=int, help="the version that it is to replace")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="change a parameter"

@@ -1,4 +1,4 @@
-"""SMOTE on raw request rows: of training folds only, and of one regime at a time."""
+"""SMOTE on raw request rows, of training folds only and of one regime at a time."""
 
 from typing import Any
 
@@ -13,29 +13,34 @@ from watchkeeper.training.declaration import Balance, Model
 def balanced(
     columns: pd.DataFrame, target: NDArray[np.float64], model: Model, seed: int
 ) -> tuple[pd.DataFrame, NDArray[np.float64]]:
-    """Return the rows followed by made-up positives, until there are as many as declared.
+    """Append synthetic positives until the declared ratio is reached.
 
-    SMOTENC where there are categories: between an L and an H machine there is none. Made-up
-    rows are raw rows, so that products of columns are products in them too. Fewer than two
-    positives leave everything as it is.
+    SMOTENC where there are categories: it takes the most frequent one of the neighbours. Synthetic
+    rows are raw rows, so features that are products of columns stay products of columns.
+
+    Args:
+        columns: the request columns of the real rows.
+        target: their truth, of shape (rows,).
+        model: its ``balance`` is the rule; None, or fewer than two positives, changes nothing.
+        seed: starts the random choice.
     """
-    how = model.balance
+    rule = model.balance
     positives = int(target.sum())
-    if how is None or positives < 2 or positives >= how.ratio * (len(target) - positives):
+    if rule is None or positives < 2 or positives >= rule.ratio * (len(target) - positives):
         return columns, target
     numeric = [name for name in model.names if name not in model.categories]
-    # Neighbours must be near in every column, not just in the one with the largest unit.
+    # Distances between neighbours must not depend on the units of the columns.
     centre, spread = columns[numeric].mean(), columns[numeric].std().replace(0.0, 1.0)
     scaled = columns.copy()
     scaled[numeric] = (columns[numeric] - centre) / spread
-    sampler = _sampler(how, model.categories, min(how.neighbours, positives - 1), seed)
+    sampler = _sampler(rule, model.categories, min(rule.neighbours, positives - 1), seed)
     frame, outcome = sampler.fit_resample(scaled, target.astype(np.int64))
-    made = frame.iloc[len(target) :].copy()
-    made[numeric] = made[numeric] * spread + centre
-    together = pd.concat([columns, made[model.names]], ignore_index=True)
-    return together, np.asarray(outcome, dtype=np.float64)
+    synthetic = frame.iloc[len(target) :].copy()
+    synthetic[numeric] = synthetic[numeric] * spread + centre
+    all_rows = pd.concat([columns, synthetic[model.names]], ignore_index=True)
+    return all_rows, np.asarray(outcome, dtype=np.float64)
 
 
-def _sampler(how: Balance, categories: list[str], neighbours: int, seed: int) -> Any:
-    common = {"sampling_strategy": how.ratio, "k_neighbors": neighbours, "random_state": seed}
+def _sampler(rule: Balance, categories: list[str], neighbours: int, seed: int) -> Any:
+    common = {"sampling_strategy": rule.ratio, "k_neighbors": neighbours, "random_state": seed}
     return SMOTENC(categorical_features=categories, **common) if categories else SMOTE(**common)

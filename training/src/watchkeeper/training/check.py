@@ -1,28 +1,32 @@
 """Check a run's parameters before it starts: ``python -m watchkeeper.training.check MODEL``.
 
-Exit code 0: a run would take them. 2: it would not, the message says which there are.
+Exit code 0: a run accepts them. 2: it does not, and the message lists the known parameters.
 """
 
 import argparse
 import sys
 
-from watchkeeper.contracts.exits import DONE, GIVE_UP
+from watchkeeper.core.exit_codes import EXIT_FATAL, EXIT_SUCCESS
 from watchkeeper.training import CannotTrainError
 from watchkeeper.training.models import find, parameters_of
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Check what the command line sets; return the exit code."""
-    parser = argparse.ArgumentParser(prog="watchkeeper.training.check")
-    parser.add_argument("model")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
-    given = parser.parse_args(arguments)
+    """Check the model's declaration and the parameters; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="watchkeeper.training.check", description="Check a run's parameters."
+    )
+    parser.add_argument("model", help="name of a declared model, for example pump-failure")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="change a parameter"
+    )
+    options = parser.parse_args(arguments)
     try:
-        parameters_of(find(given.model), given.set)
+        parameters_of(find(options.model), options.set)
     except CannotTrainError as error:
         print(error, file=sys.stderr)
-        return GIVE_UP
-    return DONE
+        return EXIT_FATAL
+    return EXIT_SUCCESS
 
 
 if __name__ == "__main__":

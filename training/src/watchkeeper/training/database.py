@@ -1,4 +1,4 @@
-"""The operational database: opened when it is needed, its errors told in words."""
+"""Transactions on the operational database, with errors that users understand."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,23 +12,27 @@ from watchkeeper.training import CannotTrainError, SourceUnavailableError
 
 _CONNECT_SECONDS = 10
 _LOCK_SECONDS = 30
-ANSWER_SECONDS = 1800  # for one statement; the first aggregation of a long past takes a while
-_UNKNOWN_COLUMN = 1054  # of MySQL and MariaDB, whose driver calls it operational
+ANSWER_SECONDS = 1800  # for one statement; the first aggregation of a long history is slow
+_UNKNOWN_COLUMN = 1054  # MySQL and MariaDB; the driver raises an OperationalError for it
 
 
-class DisturbedError(SourceUnavailableError):
-    """Another transaction came first; this one was rolled back and may be tried again."""
+class ConflictError(SourceUnavailableError):
+    """Another transaction came first; this one was rolled back and can be tried again."""
 
 
 @contextmanager
 def transaction(url: str, purpose: str) -> Iterator[Connection]:
-    """Open a connection and a transaction on it, committed when the block ends without an error.
+    """Open a connection with a transaction, and commit when the block ends without an error.
+
+    Args:
+        url: SQLAlchemy URL of the database.
+        purpose: for error messages, which read "<url without password>: cannot <purpose>: …".
 
     Raises:
-        CannotTrainError: the URL is none, there is no such file, or the database refuses what it
-            is asked; the message begins with the URL, without its password, and ``purpose``.
-        SourceUnavailableError: it does not answer.
-        DisturbedError: the transaction collided with another one, or waited too long for it.
+        CannotTrainError: the URL is invalid, the file does not exist, or the database refuses the
+            statement.
+        SourceUnavailableError: the database does not answer.
+        ConflictError: the transaction collided with another one, or waited too long for a lock.
     """
     parsed = _parse(url)
     where = f"{parsed.render_as_string(hide_password=True)}: cannot {purpose}"
@@ -41,8 +45,8 @@ def transaction(url: str, purpose: str) -> Iterator[Connection]:
         with connection, connection.begin():
             yield connection
     except DBAPIError as error:
-        if _collided(error):
-            raise DisturbedError(f"{where}: {_cause(error)}") from error
+        if _is_conflict(error):
+            raise ConflictError(f"{where}: {_cause(error)}") from error
         kind = SourceUnavailableError if _did_not_answer(error) else CannotTrainError
         raise kind(f"{where}: {_cause(error)}") from error
     except SQLAlchemyError as error:
@@ -56,11 +60,13 @@ def _parse(url: str) -> URL:
         parsed = make_url(url)
         parsed.get_dialect()
     except (SQLAlchemyError, ImportError) as error:
-        raise CannotTrainError(f"WATCHKEEPER_SOURCE_URL is no SQLAlchemy URL: {error}") from error
+        raise CannotTrainError(
+            f"WATCHKEEPER_SOURCE_URL is not a SQLAlchemy URL: {error}"
+        ) from error
     if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
-        # SQLite would make an empty database of that name.
-        shown = parsed.render_as_string(hide_password=True)
-        raise CannotTrainError(f"{shown}: there is no such database; see WATCHKEEPER_SOURCE_URL")
+        # SQLite would create an empty database.
+        where = parsed.render_as_string(hide_password=True)
+        raise CannotTrainError(f"{where}: there is no such database; see WATCHKEEPER_SOURCE_URL")
     return parsed
 
 
@@ -72,39 +78,44 @@ def _engine(parsed: URL) -> Engine:
         "postgresql": {"connect_timeout": _CONNECT_SECONDS},
         "mysql": {"connect_timeout": _CONNECT_SECONDS, "read_timeout": ANSWER_SECONDS},
     }
-    # The rows that a statement reads stay free for those who write them: in MySQL's default
-    # isolation an INSERT … SELECT would lock them.
+    # In MySQL's default isolation level an INSERT … SELECT locks the rows that it reads, and
+    # would block whoever writes them.
     connect_args = limits.get(backend, {})
     engine = create_engine(parsed, isolation_level="READ COMMITTED", connect_args=connect_args)
     if parsed.get_driver_name() == "psycopg":
 
         @event.listens_for(engine, "do_connect")
         def on_connect(_dialect: object, _record: object, given: Any, named: Any) -> Any:
-            from watchkeeper.ledger.bounded import bounded_connection  # noqa: PLC0415 - a driver
+            # It imports the driver, which is only needed here.
+            from watchkeeper.ledger import postgresql_timeout  # noqa: PLC0415
 
-            return bounded_connection(ANSWER_SECONDS).connect(*given, **named)
+            timeout = postgresql_timeout.connection_with_timeout(ANSWER_SECONDS)
+            return timeout.connect(*given, **named)
 
     return engine
 
 
-def _collided(error: DBAPIError) -> bool:
-    """Tell a duplicate key (SQLSTATE 23…), a serialization failure or a deadlock (40…)."""
+def _is_conflict(error: DBAPIError) -> bool:
+    """Whether the error is a duplicate key, a serialization failure, a deadlock or a lock wait.
+
+    Or two transactions created the same table: PostgreSQL checks IF NOT EXISTS before it creates.
+    """
     original: Any = error.orig
     code = original.args[0] if original and original.args else None
     state = str(getattr(original, "sqlstate", "") or "")
     name = str(getattr(original, "sqlite_errorname", ""))
     return (
-        state in ("23505", "40001", "40P01")
+        state in ("23505", "40001", "40P01", "42710", "42P07")
         or code in (1062, 1205, 1213)
         or name.startswith(("SQLITE_BUSY", "SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_UNI"))
     )
 
 
 def _did_not_answer(error: DBAPIError) -> bool:
-    """Tell a database that is at fault from a statement that is."""
+    """Whether the database is at fault, rather than the statement."""
     original: Any = error.orig
     if getattr(original, "sqlite_errorname", "") == "SQLITE_ERROR":
-        return False  # SQLite calls a missing table operational, too
+        return False  # SQLite raises an OperationalError for a missing table, too
     if original and original.args and original.args[0] == _UNKNOWN_COLUMN:
         return False
     return error.connection_invalidated or isinstance(error, OperationalError)

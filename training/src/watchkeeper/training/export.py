@@ -1,192 +1,59 @@
-"""The ONNX form of a pipeline, and how far it differs.
-
-One input tensor [rows, 1] a request column, named like it; one output [rows], the score.
-"""
+"""Stage 5, export: the ONNX form of each pipeline, kept where it agrees with the pipeline."""
 
 import logging
-from typing import Any
 
 import msgspec
-import numpy as np
-import onnxruntime
-from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
-from skl2onnx import convert_sklearn
-from skl2onnx.common.data_types import DoubleTensorType, Int64TensorType, StringTensorType
-from skl2onnx.helpers.onnx_helper import select_model_inputs_outputs
-from skl2onnx.shape_calculators.isolation_forest import calculate_isolation_forest_output_shapes
-from skl2onnx.sklapi import CastTransformer
-from sklearn.ensemble import IsolationForest
-from sklearn.pipeline import Pipeline
 
-from watchkeeper.contracts import version
-from watchkeeper.contracts.signature import Column
-from watchkeeper.pipeline import score
-from watchkeeper.training import isolation
-from watchkeeper.training.declaration import Head, Model
-from watchkeeper.training.fit import described
-from watchkeeper.training.rows import Rows
+from watchkeeper.core import version
+from watchkeeper.training.declaration import Model, Parameters
+from watchkeeper.training.fit import Fitted, described
+from watchkeeper.training.onnx_form import difference, to_onnx
+from watchkeeper.training.rows import joined_scored
 
 log = logging.getLogger(__name__)
 
-_TENSORS = {"FP64": DoubleTensorType, "INT64": Int64TensorType, "BYTES": StringTensorType}
-_OPSETS = {"": 18, "ai.onnx.ml": 3}
+
+class Exported(msgspec.Struct, frozen=True):
+    """The heads as the manifest describes them, and the ONNX files by name."""
+
+    heads: tuple[version.Head, ...]
+    files: dict[str, bytes]
 
 
-def forms(
-    model: Model, pipelines: dict[str, Pipeline], rows: Rows
-) -> tuple[tuple[version.Head, ...], dict[str, bytes]]:
-    """Convert every head, measure on ``rows`` and keep what agrees.
+def export(model: Model, parameters: Parameters, fitted: Fitted) -> Exported:
+    """Convert every head, and keep the forms that agree with their pipelines.
 
-    Returns the heads as the manifest describes them, and the ONNX files by name.
+    The comparison is on all rows, fitted ones too: the two forms differ near a tree's threshold,
+    which is rare.
     """
+    if parameters.onnx == "off":
+        return Exported(tuple(described(head) for head in model.heads), {})
     heads, files = [], {}
+    scored = joined_scored(fitted.train, fitted.held, fitted.recent_train, fitted.unseen)
     for head in model.heads:
-        pipeline, kept = pipelines[head.score], described(head)
-        form = to_onnx(pipeline, head, model.columns)
-        apart = difference(form, head, rows, score(pipeline, kept, rows.columns))
+        exported = described(head)
+        try:
+            form = to_onnx(fitted.pipelines[head.score], head, model.columns)
+            apart = difference(form, head, scored.rows, scored.scores[head.score])
+        except Exception as error:  # noqa: BLE001 - skl2onnx and ONNX Runtime can raise anything
+            log.warning(
+                "%s: no ONNX form, so answers are slower: %s: %s",
+                head.score,
+                type(error).__name__,
+                error,
+            )
+            heads.append(exported)
+            continue
         if apart <= head.tolerance:
             name = f"{head.score}.onnx"
             files[name] = form
-            kept = msgspec.structs.replace(kept, onnx=name, onnx_difference=apart)
+            exported = msgspec.structs.replace(exported, onnx=name, onnx_difference=apart)
         else:
             log.warning(
-                "%s: the ONNX form differs by %.1e, more than %.1e: left out",
+                "%s: the ONNX form differs by %.1e, more than the tolerance of %.1e: left out",
                 head.score,
                 apart,
                 head.tolerance,
             )
-        heads.append(kept)
-    return tuple(heads), files
-
-
-def to_onnx(pipeline: Pipeline, head: Head, columns: tuple[Column, ...]) -> bytes:
-    """Convert a fitted pipeline.
-
-    Raises whatever skl2onnx raises for estimators that it does not know.
-    """
-    estimator = pipeline.named_steps["estimator"]
-    steps: list[tuple[str, Any]] = [("features", pipeline.named_steps["features"])]
-    if hasattr(estimator, "estimators_"):
-        # Trees of scikit-learn compare float32 values with double thresholds. Cast likewise,
-        # skl2onnx finds float32 thresholds that decide exactly the same.
-        steps.append(("cast", CastTransformer(dtype=np.float32)))
-    options = {id(estimator): {"zipmap": False}} if head.method == "predict_proba" else None
-    if head.method == "score_samples":
-        options = {id(estimator): {"score_samples": True}}
-    model = convert_sklearn(
-        Pipeline([*steps, ("estimator", estimator)]),
-        initial_types=[(c.name, _TENSORS[c.datatype]([None, 1])) for c in columns],
-        options=options,
-        target_opset=_OPSETS,
-        custom_conversion_functions={IsolationForest: isolation.convert},
-        custom_shape_calculators={IsolationForest: calculate_isolation_forest_output_shapes},
-    )
-    # skl2onnx makes identifiers of the columns' names. All of them are inputs, in order, and get
-    # their own names back at the end; till then such that nothing else in the graph has.
-    places = [f"column {number}" for number in range(len(columns))]
-    _rename(model, dict(zip((each.name for each in model.graph.input), places, strict=True)))
-    _stay_in_double(model)
-    model = _one_score(model, head)
-    _rename(model, dict(zip(places, (column.name for column in columns), strict=True)))
-    return bytes(model.SerializeToString())
-
-
-def _rename(model: ModelProto, names: dict[str, str]) -> None:
-    """Give tensors other names, and others to those that have such a name already."""
-    graph = model.graph
-    known = {name for node in graph.node for name in (*node.input, *node.output)}
-    taken = {*names.values()}
-    names = {**{name: f"column {name}" for name in known & taken}, **names}
-    for node in graph.node:
-        for tensors in (node.input, node.output):
-            tensors[:] = [names.get(name, name) for name in tensors]
-    for told in (*graph.input, *graph.value_info, *graph.initializer):
-        told.name = names.get(told.name, told.name)
-
-
-def difference(form: bytes, head: Head, rows: Rows, expected: NDArray[Any]) -> float:
-    """Return the largest absolute difference from ``expected`` (rows,) on these rows."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(form, options, providers=["CPUExecutionProvider"])
-    inputs = {name: values.reshape(-1, 1) for name, values in rows.as_columns().items()}
-    (scores,) = session.run([head.score], inputs)
-    return float(np.abs(scores - expected).max(initial=0.0))
-
-
-def _stay_in_double(model: ModelProto) -> None:
-    """Undo two places where skl2onnx or an operator falls back to float32.
-
-    FeatureVectorizer, which joins request columns, puts out float32 whatever comes in. And the
-    votes of trees are added up in the type of their input, while scikit-learn adds doubles.
-    """
-    nodes: list[NodeProto] = []
-    for node in model.graph.node:
-        if node.op_type in ("FeatureVectorizer", "TreeEnsembleClassifier"):
-            for place, name in enumerate(node.input):
-                wide = f"{name}_in_double"
-                if wide not in [known.name for known in nodes]:
-                    to = TensorProto.DOUBLE
-                    nodes.append(helper.make_node("Cast", [name], [wide], name=wide, to=to))
-                node.input[place] = wide
-        if node.op_type == "FeatureVectorizer":
-            joined = [*node.input], [*node.output]
-            nodes.append(helper.make_node("Concat", *joined, name=node.name, axis=1))
-        else:
-            nodes.append(node)
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-
-
-def _one_score(model: ModelProto, head: Head) -> ModelProto:
-    """Keep of the outputs only the score, of shape [rows], in double precision."""
-    names = [output.name for output in model.graph.output]
-    wanted = {"predict_proba": 1, "decision_function": 1, "score_samples": 2, "predict": 0}
-    raw = names[wanted[head.method]]
-    model = select_model_inputs_outputs(model, outputs=[raw])
-    if head.method == "predict_proba" and not _add_one_class(model):
-        how, argument = "Gather", numpy_helper.from_array(np.array(1), "positive")
-        shaping = helper.make_node(how, [raw, "positive"], ["shaped"], axis=1)
-    else:
-        argument = numpy_helper.from_array(np.array([-1]), "flat")
-        shaping = helper.make_node("Reshape", [raw, "flat"], ["shaped"])
-    model.graph.initializer.append(argument)
-    cast = helper.make_node("Cast", ["shaped"], [head.score], to=TensorProto.DOUBLE)
-    model.graph.node.extend([shaping, cast])
-    used = {name for each in model.graph.node for name in each.input}
-    kept = [constant for constant in model.graph.initializer if constant.name in used]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
-    del model.graph.output[:]
-    model.graph.output.append(helper.make_tensor_value_info(head.score, TensorProto.DOUBLE, [None]))
-    return model
-
-
-def _add_one_class(model: ModelProto) -> bool:
-    """Have trees that vote on two classes add up the positive one alone, as a regressor does.
-
-    It is a tenth faster than to keep the other class and the label, too. False if nothing in
-    the model is of that form.
-    """
-    for node in model.graph.node:
-        given = {each.name: each for each in node.attribute}
-        if (
-            node.op_type != "TreeEnsembleClassifier"
-            or not {"classlabels_int64s", "class_weights"} <= given.keys()
-            or len(given["classlabels_int64s"].ints) != 2
-            or len({*given["class_ids"].ints}) != 1
-            or min(given["class_weights"].floats) < 0  # then a sum is no probability
-            or given["post_transform"].s != b"NONE"
-            or "base_values" in given
-        ):
-            continue
-        kept = [each for name, each in given.items() if name != "classlabels_int64s"]
-        for each in kept:
-            each.name = each.name.replace("class_", "target_")
-        del node.attribute[:]
-        node.attribute.extend([*kept, helper.make_attribute("n_targets", 1)])
-        del node.output[0]
-        node.op_type = "TreeEnsembleRegressor"
-        return True
-    return False
+        heads.append(exported)
+    return Exported(tuple(heads), files)

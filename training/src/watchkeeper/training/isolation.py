@@ -1,9 +1,9 @@
-"""The ONNX form of an isolation forest as one ensemble of trees.
+"""The ONNX form of an isolation forest as one ensemble of regression trees.
 
-skl2onnx writes each of the trees as a graph of fifteen nodes, which for a hundred trees takes
-seconds to convert and over a millisecond a row. But how deep a row comes to lie is a sum of one
-constant a leaf, which is what an ensemble of regression trees adds up (Liu, Ting and Zhou,
-"Isolation Forest", ICDM 2008, equations 1 and 2).
+skl2onnx writes each tree as a graph of fifteen nodes: a hundred trees take seconds to convert and
+over a millisecond per row. The depth of a row is a sum of one constant per leaf, which is what an
+ensemble of regression trees computes (Liu, Ting and Zhou, "Isolation Forest", ICDM 2008, equations
+1 and 2).
 """
 
 from typing import Any
@@ -18,10 +18,10 @@ _MISSING_GOES_LEFT = 0  # a request has no missing values
 
 
 def convert(_: Any, operator: Any, container: Any) -> None:
-    """Convert a fitted isolation forest: the converter that ``skl2onnx`` calls.
+    """Convert a fitted isolation forest; skl2onnx calls this converter.
 
-    Makes the label (1, or -1 where the decision function is below 0), the decision function
-    and, if it was asked for, the score of the samples.
+    The outputs are the label (1, or -1 where the decision function is below 0), the decision
+    function and, where requested, the score of the samples.
     """
     forest: IsolationForest = operator.raw_operator
     label, decision, *samples = (output.full_name for output in operator.outputs)
@@ -41,10 +41,11 @@ def convert(_: Any, operator: Any, container: Any) -> None:
         kind = TensorProto.INT64 if value.dtype == np.int64 else TensorProto.DOUBLE
         container.add_initializer(names[name], kind, list(value.shape), value.tolist())
 
-    def node(how: str, inputs: list[str], output: str, **attributes: Any) -> None:
-        container.add_node(how, inputs, output, name=f"{output}_{how}", **attributes)
+    def node(operator_type: str, inputs: list[str], output: str, **attributes: Any) -> None:
+        name = f"{output}_{operator_type}"
+        container.add_node(operator_type, inputs, output, name=name, **attributes)
 
-    # The trees compare doubles: the features come as float32, as scikit-learn compares them.
+    # The features come as float32, as scikit-learn compares them; the trees compare doubles.
     node("Cast", [operator.inputs[0].full_name], names["in_double"], to=TensorProto.DOUBLE)
     node(
         "TreeEnsembleRegressor",
@@ -65,7 +66,7 @@ def convert(_: Any, operator: Any, container: Any) -> None:
 
 
 def _trees(forest: IsolationForest) -> dict[str, Any]:
-    """Return the attributes of the ensemble; its sum is the mean depth over the expected one."""
+    """Return the ensemble's attributes; its sum is the mean depth over the expected depth."""
     found: dict[str, list[NDArray[Any]]] = {}
     expected = len(forest.estimators_) * float(_expected_depth(np.array([forest.max_samples_]))[0])
     members = zip(forest.estimators_, forest.estimators_features_, strict=True)
@@ -116,7 +117,7 @@ def _depths(tree: Any) -> NDArray[np.float64]:
 
 
 def _expected_depth(rows: NDArray[Any]) -> NDArray[np.float64]:
-    """Return how deep a row comes to lie on average in a tree of so many rows, likewise shaped."""
+    """Return the average depth of a row in trees of ``rows`` rows, in the same shape."""
     many = np.maximum(rows, 3).astype(np.float64)
     deep = 2.0 * (np.log(many - 1.0) + np.euler_gamma) - 2.0 * (many - 1.0) / many
     return np.where(rows <= 1, 0.0, np.where(rows == 2, 1.0, deep))

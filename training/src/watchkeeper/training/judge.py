@@ -1,117 +1,176 @@
-"""Judging a fitted version: measure it, hold it against production, let the gate decide."""
+"""Stage 6, judge: measure on held-out rows, compare with production, and let the gate decide."""
 
-from typing import Any
+import logging
 
 import msgspec
+import numpy as np
 
-from watchkeeper.contracts.answer import RISK_LEVELS, Columns, answer
-from watchkeeper.pipeline import OfflineModel
+from watchkeeper.core.answer import RISK_LEVELS, Columns, answer
+from watchkeeper.core.gate_report import (
+    HISTORY,
+    RECENT,
+    Duplicates,
+    Estimate,
+    GateReport,
+    RowsKind,
+    Shift,
+    Trial,
+)
 from watchkeeper.training import gate
 from watchkeeper.training.declaration import Model
-from watchkeeper.training.fit import scores
-from watchkeeper.training.judged import GateReport
-from watchkeeper.training.measure import Estimate, metrics, share
-from watchkeeper.training.rows import Rows
-from watchkeeper.training.split import Parts
+from watchkeeper.training.fit import Fitted
+from watchkeeper.training.leakage import leakage
+from watchkeeper.training.metrics import score_metrics, share
+from watchkeeper.training.read import Production
+from watchkeeper.training.rows import ScoredRows
+
+log = logging.getLogger(__name__)
 
 
-class Production(msgspec.Struct, frozen=True):
-    """The version that holds the traffic now."""
+class HeldOut(msgspec.Struct, frozen=True):
+    """Held-out rows with this version's scores and, where it can be compared, production's.
 
-    version: int
-    model: OfflineModel
+    ``shared`` are the rows that production knows the categories of, with this version's scores;
+    ``theirs`` are the same rows with production's.
+    """
 
+    ours: ScoredRows
+    shared: ScoredRows
+    theirs: ScoredRows | None
 
-class _Scored(msgspec.Struct, frozen=True):
-    """Rows with this version's scores and, if they can be compared, production's."""
+    def labelled(self) -> "HeldOut":
+        """Return the rows whose truth is known."""
+        return HeldOut(
+            self.ours.labelled(), self.shared.labelled(), self.theirs and self.theirs.labelled()
+        )
 
-    rows: Rows
-    ours: Columns
-    theirs: Columns | None
+    def typical(self) -> "HeldOut":
+        """Return the rows that describe the traffic."""
+        return HeldOut(
+            self.ours.typical(), self.shared.typical(), self.theirs and self.theirs.typical()
+        )
 
     def comparison(self, score: str) -> gate.Comparison | None:
-        if self.theirs is None:
+        """Return both versions' scores of the shared rows, or None without production."""
+        if self.theirs is None or not len(self.shared):
             return None
-        return gate.Comparison(self.rows.target, self.ours[score], self.theirs[score])
+        return gate.Comparison(
+            self.shared.rows.target, self.shared.scores[score], self.theirs.scores[score]
+        )
 
 
 def judge(
     model: Model,
-    parts: Parts,
-    pipelines: dict[str, Any],
+    fitted: Fitted,
     production: Production | None,
+    trials: list[Trial],
     *,
+    duplicates: dict[str, Duplicates],
     must_improve: bool,
     seed: int,
 ) -> GateReport:
-    """Measure on held-out rows and decide; ``must_improve`` if a drift asked for this version."""
-    name = model.gate.score
-    signature = production and gate.accepts(model.signature, production.model.manifest.signature)
+    """Judge a fitted version.
+
+    Args:
+        model: the declaration; its gate has the limits.
+        fitted: the scores of the held-out rows.
+        production: what serves now; it scores each held-out row once.
+        trials: of the search, for the report.
+        duplicates: equal rows, for the report.
+        must_improve: whether a drift caused this run; then recent rows decide.
+        seed: starts the bootstrap.
+    """
+    score = model.judged_head.score
+    signature = production and gate.signature(model.signature, production.model.manifest.signature)
     comparable = production if signature and signature.passed else None
+    history = _held_out(fitted.held, comparable)
+    unseen = _held_out(fitted.unseen, comparable)
+    recent = unseen.labelled()
+    labelled = {HISTORY: history} | ({RECENT: recent} if len(recent.ours) else {})
 
-    def scored(rows: Rows) -> _Scored:
-        theirs = comparable.model.scores(rows.as_columns()) if comparable else None
-        return _Scored(rows, scores(model.heads, pipelines, rows), theirs)
-
-    held = {"history": scored(parts.held)}
-    if len(parts.recent_held):
-        held["recent"] = scored(parts.recent_held)
-
-    def measured(which: str) -> dict[str, Any]:
-        all_scores = {where: getattr(x, which) for where, x in held.items()}
-        return {
-            where: metrics(held[where].rows.target, found[name], model.threshold, seed)
-            for where, found in all_scores.items()
-            if found is not None
-        }
-
-    ours = measured("ours")
-    answers = {where: _answers(model, x.ours, seed) for where, x in held.items()}
+    leaks, suspicions = leakage(model, fitted.train.rows, fitted.held.rows)
+    for suspicion in suspicions:
+        log.warning("%s: %s", model.name, suspicion)
+    metrics = {on: _metrics(model, rows.ours, seed) for on, rows in labelled.items()}
+    answers = {on: _answers(model, rows.ours.scores, seed) for on, rows in labelled.items()}
     checks = [
-        *gate.floors(model.gate, ours["history"]),
-        *gate.most(model.gate, answers["history"]),
+        *gate.floors(model.gate, metrics[HISTORY]),
+        *gate.max_label_rate(model.gate, answers[HISTORY]),
+        leaks,
         *([signature] if signature else []),
     ]
-    if old := held["history"].comparison(name):
-        checks.append(gate.no_worse(model.gate, old, "the history", seed))
-        new = held["recent"].comparison(name) if "recent" in held else None
-        checks += gate.on_recent(model.gate, new, must_improve=must_improve, seed=seed)
+    if compared := history.comparison(score):
+        checks.append(gate.noninferior(model.gate, compared, "the history"))
+        on_recent = recent.comparison(score) if RECENT in labelled else None
+        checks += gate.on_recent(model.gate, on_recent, must_improve=must_improve)
     passed, reason = gate.verdict(checks)
     return GateReport(
         passed=passed,
         reason=reason,
         threshold=model.threshold,
         checks=checks,
-        metrics=ours,
+        metrics=metrics,
         rows={
-            where: {"rows": len(x.rows), "positives": int(x.rows.target.sum())}
-            for where, x in held.items()
+            on: {"rows": len(rows.ours), "positives": int(rows.ours.rows.target.sum())}
+            for on, rows in labelled.items()
         },
-        score=name,
+        score=score,
         answers=answers,
         production=production.version if production else None,
-        production_metrics=measured("theirs"),
-        score_shift=_shifts(model, parts, scored, seed),
+        production_metrics={
+            on: _metrics(model, rows.theirs, seed)
+            for on, rows in labelled.items()
+            if rows.theirs is not None and len(rows.theirs)
+        },
+        score_shift=_shifts(model, history, unseen.typical(), seed),
+        search=trials,
+        duplicates=duplicates,
+        suspicions=suspicions,
     )
 
 
-def _answers(model: Model, made: Columns, seed: int) -> dict[str, Estimate]:
+def _held_out(ours: ScoredRows, production: Production | None) -> HeldOut:
+    if production is None:
+        return HeldOut(ours, ours, None)
+    known = np.ones(len(ours), dtype=bool)
+    for column in production.model.manifest.signature.inputs:
+        if column.datatype == "BYTES":
+            known &= ours.rows.columns[column.name].isin(column.categories).to_numpy()
+    shared = ours.where(known)
+    if not len(shared):
+        return HeldOut(ours, shared, shared)
+    scores = production.model.scores(shared.rows.as_columns())
+    return HeldOut(ours, shared, ScoredRows(shared.rows, scores))
+
+
+def _metrics(model: Model, scored: ScoredRows, seed: int) -> dict[str, Estimate]:
+    score = scored.scores[model.judged_head.score]
+    return score_metrics(scored.rows.target, score, model.threshold, seed)
+
+
+def _answers(model: Model, scores: Columns, seed: int) -> dict[str, Estimate]:
     """Measure how often each label is 1, and how often each risk level is given."""
-    answered, risk = answer(made, model.answer), model.answer.risk.name
+    answered, risk = answer(scores, model.answer), model.answer.risk.name
     labels = {x.name: share(answered[x.name] == 1, seed) for x in model.answer.labels}
     levels = {f"{risk} {x}": share(answered[risk] == x, seed) for x in RISK_LEVELS}
     return labels | levels
 
 
-def _shifts(model: Model, parts: Parts, scored: Any, seed: int) -> dict[str, gate.Shift]:
-    """Measure how scores move, on all recent rows that neither knows, labelled or not."""
-    enough = len(parts.unseen) >= model.gate.minimum_recent
-    found = scored(parts.unseen if enough else parts.held)
-    if found.theirs is None:
+def _shifts(model: Model, history: HeldOut, unseen: HeldOut, seed: int) -> dict[str, Shift]:
+    """Measure how scores move from production to this version.
+
+    On all unseen recent rows that describe the traffic, with labels or without, where there are
+    enough of them.
+    """
+    enough = len(unseen.shared) >= model.gate.minimum_recent
+    on: RowsKind = RECENT if enough else HISTORY
+    rows = unseen if enough else history
+    if rows.theirs is None or not len(rows.theirs):
         return {}
-    on = "recent" if enough else "history"
     return {
-        head.score: gate.shift(found.ours[head.score], found.theirs[head.score], on, seed)
+        head.score: gate.shift(
+            rows.shared.scores[head.score], rows.theirs.scores[head.score], on, seed
+        )
         for head in model.heads
-        if head.score in found.theirs
+        if head.score in rows.theirs.scores
     }

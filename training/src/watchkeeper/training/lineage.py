@@ -1,12 +1,16 @@
-"""Where a version comes from: the versions of code and libraries that made it."""
+"""Where a version comes from: the versions of the code and of the libraries that made it."""
 
+import importlib.util
 import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
+from typing import Final
 
-# What decides how a pipeline computes and how its files are read.
-LIBRARIES = (
+from watchkeeper.training.models import entry_point
+
+# These libraries decide what a pipeline computes and how its files are read.
+LIBRARIES: Final = (
     "scikit-learn",
     "numpy",
     "pandas",
@@ -18,32 +22,49 @@ LIBRARIES = (
     "mlflow-skinny",
 )
 
-CODE = (":/training", ":/core")  # what a training run executes, from the top of the checkout
-GIT_SECONDS = 10.0
+# The folders at the top of the checkout whose code a training run executes.
+CODE: Final = (":/training", ":/core", ":/ledger", ":/registry", ":/pipeline")
+GIT_SECONDS: Final = 10.0
 
 
-def dependencies() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that matter."""
-    return {"python": platform.python_version()} | {n: metadata.version(n) for n in LIBRARIES}
+def dependencies(model: str) -> dict[str, str]:
+    """Return the versions of Python, of :data:`LIBRARIES`, and of the model's own package."""
+    versions = {"python": platform.python_version()}
+    versions |= {name: metadata.version(name) for name in LIBRARIES}
+    entry = entry_point(model)
+    if entry is not None and entry.dist is not None:
+        versions[entry.dist.name] = entry.dist.version
+    return versions
 
 
-def code_version() -> str:
-    """Return the commit of the checkout that this code lies in, with ``-dirty`` where it differs.
+def package_folder(model: str) -> Path | None:
+    """Return the folder of the Python package that declares a model; None without one."""
+    entry = entry_point(model)
+    spec = importlib.util.find_spec(entry.module.partition(".")[0]) if entry else None
+    return Path(spec.origin).resolve().parent if spec and spec.origin else None
 
-    Looked at in the run itself: code may change while the system is up. Where it is installed, the
-    version of this package; the caller may know better.
+
+def code_version(package: Path | None = None) -> str:
+    """Return the commit of the checkout that this code is in, with ``-dirty`` where it differs.
+
+    The difference is looked for in :data:`CODE` and in ``package``, the folder of the model's
+    package, if that is in the same checkout. A run looks for itself, because code can change while
+    the system is up. Installed code has no checkout and returns the version of this package.
     """
-    mine = Path(__file__)
-    if _git(mine.parent, "ls-files", "--error-unmatch", mine.name):
-        commit = _git(mine.parent, "rev-parse", "--short=12", "HEAD")
-        changed = _git(mine.parent, "status", "--porcelain", "--", *CODE)
+    here = Path(__file__).resolve()
+    top = _git(here.parent, "rev-parse", "--show-toplevel")
+    if top and _git(here.parent, "ls-files", "--error-unmatch", here.name):
+        ours = package is not None and package.is_relative_to(top)
+        folders = [*CODE, str(package)] if ours else [*CODE]
+        commit = _git(here.parent, "rev-parse", "--short=12", "HEAD")
+        changed = _git(here.parent, "status", "--porcelain", "--", *folders)
         if commit and changed is not None:
             return f"{commit}-dirty" if changed else commit
     return metadata.version("watchkeeper-training")
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """Return what git says; None where it does not know."""
+    """Return git's output; None where git fails, is missing, or takes too long."""
     try:
         done = subprocess.run(
             ["git", "--no-optional-locks", *arguments],

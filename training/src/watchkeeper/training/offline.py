@@ -1,7 +1,7 @@
-"""What versions should answer: ``python -m watchkeeper.training.offline MODEL IN OUT``.
+"""Offline predictions of versions: ``python -m watchkeeper.training.offline MODEL IN OUT``.
 
 IN and OUT are JSON files of columns by version, ``{"version": {"column": [value, ...]}, ...}``. The
-answers come from each version's sklearn pipelines, as fetched from MLflow, and from nothing else.
+answers come from each version's scikit-learn pipelines in MLflow, without a server.
 """
 
 import argparse
@@ -13,26 +13,25 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from watchkeeper.contracts.names import InvalidNameError, check_model_name, model_uri
-from watchkeeper.contracts.signature import Signature
-from watchkeeper.contracts.version import BrokenVersionError
+from watchkeeper.core.exit_codes import EXIT_FATAL, EXIT_RETRY, EXIT_SUCCESS
+from watchkeeper.core.names import InvalidNameError, check_model_name, model_uri
+from watchkeeper.core.signature import DTYPES, Signature
+from watchkeeper.core.version import BrokenVersionError
 from watchkeeper.pipeline import load
 from watchkeeper.registry import Registry, RegistryError
 
 Columns = dict[str, list[Any]]
 
-_TYPES: dict[str, Any] = {"FP64": np.float64, "INT64": np.int64, "BYTES": object}
-
 
 class BadInputError(ValueError):
-    """The input file is not what a version asks for."""
+    """The input file does not fit the version's signature."""
 
 
-def read(source: Path) -> dict[int, Columns]:
+def read_columns(source: Path) -> dict[int, Columns]:
     """Read the columns for each version.
 
     Raises:
-        BadInputError: the file cannot be read, or is not columns by version.
+        BadInputError: the file cannot be read, or does not hold columns by version.
     """
     try:
         return msgspec.json.decode(source.read_bytes(), type=dict[int, Columns])
@@ -41,60 +40,63 @@ def read(source: Path) -> dict[int, Columns]:
 
 
 def answer(folder: Path, given: Columns) -> Columns:
-    """Return what the version in ``folder`` answers to the rows of some columns.
+    """Return the answer of the version in ``folder`` to rows of request columns.
 
     Raises:
-        BadInputError: they are not the columns of its signature.
+        BadInputError: the columns are not those of its signature.
     """
     model = load(folder)
     signature = model.manifest.signature
-    made = model.answer(_arrays(given, signature))  # with the scores that no client sees
-    return {output.name: made[output.name].tolist() for output in signature.outputs}
+    answered = model.answer(_arrays(given, signature))  # includes hidden scores
+    return {output.name: answered[output.name].tolist() for output in signature.outputs}
 
 
 def _arrays(given: Columns, signature: Signature) -> dict[str, Any]:
-    wanted = {column.name for column in signature.inputs}
-    if wanted != set(given):
-        raise BadInputError(f"has columns {sorted(given)}, needed are {sorted(wanted)}")
+    needed = {column.name for column in signature.inputs}
+    if needed != set(given):
+        raise BadInputError(f"has columns {sorted(given)}, needed are {sorted(needed)}")
     if len({len(values) for values in given.values()}) != 1:
         raise BadInputError("its columns differ in length")
     try:
-        return {c.name: np.array(given[c.name], dtype=_TYPES[c.datatype]) for c in signature.inputs}
+        return {c.name: np.array(given[c.name], dtype=DTYPES[c.datatype]) for c in signature.inputs}
     except (TypeError, ValueError) as error:
         raise BadInputError(str(error)) from error
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command."""
-    parser = argparse.ArgumentParser(prog="watchkeeper.training.offline", description=__doc__)
-    parser.add_argument("model")
-    parser.add_argument("input", type=Path)
-    parser.add_argument("output", type=Path)
-    given = parser.parse_args(arguments)
+    """Run the command; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="watchkeeper.training.offline",
+        description="Answer rows as each version answers them, without a server.",
+    )
+    parser.add_argument("model", help="name of the model")
+    parser.add_argument("input", type=Path, help="JSON file of columns by version")
+    parser.add_argument("output", type=Path, help="JSON file for the answers by version")
+    options = parser.parse_args(arguments)
     answers: dict[int, Columns] = {}
     try:
-        model = check_model_name(given.model)
-        for version, columns in read(given.input).items():
+        model = check_model_name(options.model)
+        for version, columns in read_columns(options.input).items():
             try:
                 answers[version] = _answer_of(model_uri(model, version), columns)
             except BadInputError as error:
-                raise BadInputError(f"{given.input}: version {version}: {error}") from error
+                raise BadInputError(f"{options.input}: version {version}: {error}") from error
     except (BadInputError, InvalidNameError) as error:
-        return _complain(error, 2)
+        return _fail(error, EXIT_FATAL)
     except (BrokenVersionError, RegistryError) as error:
-        return _complain(error, 1)
-    given.output.write_bytes(msgspec.json.encode(answers))
-    return 0
+        return _fail(error, EXIT_RETRY)
+    options.output.write_bytes(msgspec.json.encode(answers))
+    return EXIT_SUCCESS
 
 
 def _answer_of(uri: str, columns: Columns) -> Columns:
-    with tempfile.TemporaryDirectory() as draft:
-        folder = Path(draft) / "version"
+    with tempfile.TemporaryDirectory() as workspace:
+        folder = Path(workspace) / "version"
         Registry().download(uri, folder)
         return answer(folder, columns)
 
 
-def _complain(error: Exception, code: int) -> int:
+def _fail(error: Exception, code: int) -> int:
     print(f"watchkeeper.training.offline: {error}", file=sys.stderr)
     return code
 

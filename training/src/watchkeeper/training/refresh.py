@@ -1,90 +1,92 @@
 """Bring the rows that a model reads up to date: ``python -m watchkeeper.training.refresh MODEL``.
 
-A model whose rows are aggregates of other tables declares how to make them, see
-``declaration.Refresh``. Rows that are there stay as they are; only what is missing is added, in
-one transaction, so that a run that is killed has added all of it or nothing, and two runs at
-once add each row once.
+A model whose rows are aggregates of other tables declares how they are made, see
+:class:`watchkeeper.training.declaration.Refresh`. Existing rows stay as they are; missing rows are
+added in one transaction. So a killed run has added all of them or none, and two runs at the same
+time add each row once.
 
-With ``--each-line`` the process stays, and refreshes once for each line on its standard input
-until that ends; it answers each with the number of rows added, on a line of its own.
+With ``--each-line`` the process stays. It refreshes once for each line on its standard input, until
+the input ends, and answers each line with the number of rows added.
 """
 
 import argparse
 import logging
 import sys
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 from sqlalchemy import inspect, text
 
-from watchkeeper.contracts.exits import DONE, GIVE_UP, TRY_AGAIN, end_at_sigterm
-from watchkeeper.contracts.logs import set_up_log
-from watchkeeper.contracts.settings import SettingsError, read_settings
+from watchkeeper.core.exit_codes import EXIT_FATAL, EXIT_RETRY, EXIT_SUCCESS, exit_on_sigterm
+from watchkeeper.core.logs import configure_logging
+from watchkeeper.core.settings import SettingsError, read_settings
 from watchkeeper.training import CannotTrainError, SourceUnavailableError
-from watchkeeper.training.database import DisturbedError, transaction
+from watchkeeper.training.database import ConflictError, transaction
 from watchkeeper.training.declaration import Model
 from watchkeeper.training.models import find
 
 log = logging.getLogger("watchkeeper.training.refresh")
 
-TRIES = 5  # what another run adds meanwhile leaves less to add
+ATTEMPTS = 5  # after a conflict fewer rows are missing, because the other run has added some
 
 
-class Settings(msgspec.Struct, frozen=True):
-    """From the environment: the URL of the operational database."""
+class RefreshSettings(msgspec.Struct, frozen=True):
+    """Settings of a refresh."""
 
-    source_url: str
+    source_url: Annotated[str, Meta(description="SQLAlchemy URL of the operational database.")]
 
 
 def refresh(url: str, model: Model) -> int:
-    """Add the rows that are missing and return how many; 0 for a model that declares no refresh.
+    """Add the missing rows and return their number; 0 for a model that declares no refresh.
 
     Raises:
         CannotTrainError: the database refuses the statement; the message says why.
-        SourceUnavailableError: the database does not answer, or other runs always came first.
+        SourceUnavailableError: the database does not answer, or every attempt had a conflict.
     """
-    if model.source.refresh is None:
+    rule = model.source.refresh
+    if rule is None:
         return 0
-    how, purpose = model.source.refresh, f"refresh the rows of {model.name}"
-    for _ in range(TRIES):
+    for _ in range(ATTEMPTS):
         try:
-            with transaction(url, purpose) as connection:
-                if not inspect(connection).has_table(how.table):
-                    connection.execute(text(how.create))
-                added = connection.execute(text(how.statement)).rowcount
-        except DisturbedError as error:
-            disturbed = error
-            log.info("%s; once more", error)
+            with transaction(url, f"refresh the rows of {model.name}") as connection:
+                if not inspect(connection).has_table(rule.table):
+                    connection.execute(text(rule.create))
+                added = connection.execute(text(rule.statement)).rowcount
+        except ConflictError as error:
+            conflict = error
+            log.info("%s; trying again", error)
         else:
-            log.info("%s: %d rows added to %s", model.name, added, how.table)
+            log.info("%s: %d rows added to %s", model.name, added, rule.table)
             return int(added)
-    raise SourceUnavailableError(f"disturbed {TRIES} times: {disturbed}") from disturbed
+    raise SourceUnavailableError(f"{ATTEMPTS} conflicts in a row: {conflict}") from conflict
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit code."""
-    end_at_sigterm()
+    exit_on_sigterm()
     parser = argparse.ArgumentParser(
         prog="watchkeeper.training.refresh", description="Bring a model's source rows up to date."
     )
-    parser.add_argument("model", help="name of a declared model, for example warranty-risk")
+    parser.add_argument("model", help="name of a declared model, for example pump-failure")
     parser.add_argument(
         "--each-line", action="store_true", help="refresh once for each line of the input"
     )
-    given = parser.parse_args(arguments)
-    set_up_log()
+    options = parser.parse_args(arguments)
+    configure_logging()
     try:
-        model, url = find(given.model), read_settings(Settings).source_url
-        for _ in sys.stdin if given.each_line else [""]:
+        model, url = find(options.model), read_settings(RefreshSettings).source_url
+        for _ in sys.stdin if options.each_line else [""]:
             print(refresh(url, model), flush=True)
     except (CannotTrainError, SettingsError) as error:
-        log.error("%s", error)  # noqa: TRY400 - the message is for a user, not for a developer
-        return GIVE_UP
+        log.error("%s", error)  # noqa: TRY400 - the message is for users, without a traceback
+        return EXIT_FATAL
     except SourceUnavailableError as error:
         log.error("%s", error)  # noqa: TRY400
-        return TRY_AGAIN
+        return EXIT_RETRY
     if model.source.refresh is None:
-        log.info("%s reads its rows as they are: there is nothing to refresh", model.name)
-    return DONE
+        log.info("%s declares no refresh: there is nothing to do", model.name)
+    return EXIT_SUCCESS
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Rows as training sees them: request columns, target and a key that never changes."""
 
 import hashlib
-import logging
 from typing import Any
 
 import msgspec
@@ -9,24 +8,24 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from watchkeeper.contracts.answer import Columns
-from watchkeeper.contracts.signature import Column
-from watchkeeper.training import CannotTrainError
-from watchkeeper.training.declaration import Model
-
-log = logging.getLogger(__name__)
+from watchkeeper.core.answer import Columns
 
 
 class Rows(msgspec.Struct, frozen=True):
     """Rows in time order.
 
-    ``columns`` has the request columns in order, ``target`` (rows,) holds NaN where it is not
-    known yet, ``key`` (rows,) the row's id in the source, or the id of its prediction.
+    ``columns`` has the request columns in order. ``target`` (rows,) is NaN where the truth is not
+    known yet. ``key`` (rows,) is the row's id in the source, or the id of its prediction.
+    ``group`` (rows,) names what the row is about, as text; it is empty without a declared group.
+    ``typical`` (rows, columns) says which values describe the traffic, see
+    :mod:`watchkeeper.training.representative`; all of the history do.
     """
 
     columns: pd.DataFrame
     target: NDArray[np.float64]
     key: NDArray[Any]
+    group: NDArray[Any]
+    typical: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.target)
@@ -34,86 +33,65 @@ class Rows(msgspec.Struct, frozen=True):
     def where(self, mask: NDArray[np.bool_]) -> "Rows":
         """Return the rows where ``mask`` (rows,) holds."""
         return Rows(
-            self.columns.loc[mask].reset_index(drop=True), self.target[mask], self.key[mask]
+            self.columns.loc[mask].reset_index(drop=True),
+            self.target[mask],
+            self.key[mask],
+            self.group[mask],
+            self.typical[mask],
         )
-
-    def newest(self, count: int) -> "Rows":
-        """Return the last ``count`` rows."""
-        return self.where(np.arange(len(self)) >= len(self) - count)
 
     def as_columns(self) -> Columns:
         """Return the request columns as arrays of shape (rows,)."""
         return {name: self.columns[name].to_numpy() for name in self.columns}
 
     def digest(self) -> str:
-        """Return the SHA-256 of what the rows hold, in hex."""
+        """Return the SHA-256 of the rows' content, in hex."""
         frame = self.columns.assign(target=self.target, key=self.key)
         return hashlib.sha256(pd.util.hash_pandas_object(frame).to_numpy().tobytes()).hexdigest()
 
 
-def joined(first: Rows, second: Rows) -> Rows:
-    """Return the rows of both, one after the other."""
-    if not len(second):
+class ScoredRows(msgspec.Struct, frozen=True):
+    """Rows with a version's scores of them, one array of shape (rows,) per score."""
+
+    rows: Rows
+    scores: Columns
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def where(self, mask: NDArray[np.bool_]) -> "ScoredRows":
+        """Return the rows where ``mask`` (rows,) holds."""
+        return ScoredRows(self.rows.where(mask), {n: x[mask] for n, x in self.scores.items()})
+
+    def labelled(self) -> "ScoredRows":
+        """Return the rows whose truth is known."""
+        return self.where(~np.isnan(self.rows.target))
+
+    def typical(self) -> "ScoredRows":
+        """Return the rows of which some value describes the traffic."""
+        return self.where(np.asarray(self.rows.typical.any(axis=1)))
+
+
+def joined(first: Rows, *others: Rows) -> Rows:
+    """Return the rows of all, one after the other."""
+    present = [first, *(rows for rows in others if len(rows))]
+    if len(present) == 1:
         return first
     return Rows(
-        pd.concat([first.columns, second.columns], ignore_index=True),
-        np.concatenate([first.target, second.target]),
-        np.concatenate([first.key.astype(object), second.key.astype(object)]),
+        pd.concat([rows.columns for rows in present], ignore_index=True),
+        np.concatenate([rows.target for rows in present]),
+        np.concatenate([rows.key.astype(object) for rows in present]),
+        np.concatenate([rows.group for rows in present]),
+        np.concatenate([rows.typical for rows in present]),
     )
 
 
-def usable(frame: pd.DataFrame, model: Model, where: str) -> Rows:
-    """Turn a frame with the request columns, the target and ``key`` into rows.
-
-    Rows that a request could not have (nothing there, out of range) are left out and counted.
-
-    Raises:
-        CannotTrainError: a value of another kind, or a category that is not declared.
-    """
-    good = np.ones(len(frame), dtype=bool)
-    columns: dict[str, Any] = {}
-    for column in model.columns:
-        present = frame[column.name].notna().to_numpy()
-        if column.datatype == "BYTES":
-            columns[column.name] = _categories(frame.loc[present, column.name], column, where)
-        else:
-            values = _numbers(frame[column.name], where)
-            low, high = _or(column.minimum, -np.inf), _or(column.maximum, np.inf)
-            present = present & (values >= low) & (values <= high)
-            columns[column.name] = pd.Series(values, index=frame.index)
-        good &= present
-    target = _numbers(frame[model.target], where)
-    if dropped := int((~good).sum()):
-        log.warning(
-            "%s: %d of %d rows are empty or out of range, left out", where, dropped, len(good)
-        )
-    table = pd.DataFrame(columns, index=frame.index)[model.names].loc[good].reset_index(drop=True)
-    whole = {column.name: np.int64 for column in model.columns if column.datatype == "INT64"}
-    for name in whole:
-        if (table[name] % 1 != 0).any():
-            raise CannotTrainError(f"{where}: column {name!r} holds fractions, but is INT64")
-    table = table.astype(whole)
-    return Rows(table, target[good], frame["key"].to_numpy()[good])
-
-
-def _categories(values: "pd.Series[Any]", column: Column, where: str) -> "pd.Series[Any]":
-    strange = sorted(set(values.unique()) - set(column.categories), key=str)
-    if strange:
-        raise CannotTrainError(
-            f"{where}: column {column.name!r} holds {strange[0]!r}; the declaration lists "
-            f"{', '.join(column.categories)}"
-        )
-    return values.astype(object)
-
-
-def _numbers(values: "pd.Series[Any]", where: str) -> NDArray[np.float64]:
-    try:
-        return np.asarray(pd.to_numeric(values), dtype=np.float64)
-    except (ValueError, TypeError) as error:
-        raise CannotTrainError(
-            f"{where}: column {values.name!r} is not numeric: {error}"
-        ) from error
-
-
-def _or(value: float | None, otherwise: float) -> float:
-    return otherwise if value is None else value
+def joined_scored(first: ScoredRows, *others: ScoredRows) -> ScoredRows:
+    """Return the rows of all with their scores, one after the other."""
+    return ScoredRows(
+        joined(first.rows, *(other.rows for other in others)),
+        {
+            name: np.concatenate([first.scores[name], *(other.scores[name] for other in others)])
+            for name in first.scores
+        },
+    )

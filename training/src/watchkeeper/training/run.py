@@ -1,33 +1,52 @@
-"""The training run, top to bottom."""
+"""The training run: its stages, from top to bottom.
+
+==========  =========================================================================
+read        history, recent rows and the version in production
+split       which rows are fitted and which are held out
+search      the parameters, by cross-validation
+fit         one pipeline per head, and the scores of all rows
+export      the ONNX form of each pipeline
+judge       the gate's report from the held-out rows
+seal        the version's folder, with manifest and digests
+register    the version in MLflow, its event, and the alias of a candidate
+==========  =========================================================================
+"""
 
 import logging
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import msgspec
-from sklearn.pipeline import Pipeline
 
-from watchkeeper.contracts.names import PRODUCTION, model_uri
-from watchkeeper.contracts.version import METRICS_REPORT, REFERENCE, Lineage, Manifest, seal
+from watchkeeper.core.names import model_uri
+from watchkeeper.core.version import Lineage
 from watchkeeper.ledger import Ledger
-from watchkeeper.pipeline import load
 from watchkeeper.registry import RegisteredVersion, Registry
-from watchkeeper.training import export, fit, folder, judged, lineage, reference, register, report
+from watchkeeper.training import lineage
 from watchkeeper.training.declaration import Model, Parameters
-from watchkeeper.training.judge import Production, judge
-from watchkeeper.training.recent import read_recent
-from watchkeeper.training.refresh import refresh
+from watchkeeper.training.export import export
+from watchkeeper.training.fit import Fitted, fit
+from watchkeeper.training.judge import judge
+from watchkeeper.training.read import TrainingInput, read
+from watchkeeper.training.reference import choose_reference, dependencies
+from watchkeeper.training.register import find_version, finish, register
 from watchkeeper.training.rows import joined
-from watchkeeper.training.source import read_history
-from watchkeeper.training.split import Parts, split
+from watchkeeper.training.seal import seal
+from watchkeeper.training.search import search
+from watchkeeper.training.split import split
 
 log = logging.getLogger(__name__)
 
 
-class Order(msgspec.Struct, frozen=True):
-    """What to train, see ``platforms.Run``; ``chosen`` are the parameters that the user gave."""
+class TrainingRequest(msgspec.Struct, frozen=True):
+    """What to train, see :class:`watchkeeper.platforms.TrainingRun`.
+
+    ``run`` names the run, and a run registers one version only. ``trigger`` is the reason in
+    words. ``chosen`` are the names of the parameters that the user has set. ``episode`` is the
+    episode of drift that the run answers, ``replaces`` the version that it is to replace.
+    ``code_version`` is empty where the run has to find it out.
+    """
 
     model: Model
     run: str
@@ -39,131 +58,116 @@ class Order(msgspec.Struct, frozen=True):
     code_version: str = ""
 
 
-def train(order: Order, source: str, registry: Registry, ledger: Ledger) -> RegisteredVersion:
+def train(
+    request: TrainingRequest, source_url: str, registry: Registry, ledger: Ledger
+) -> RegisteredVersion:
     """Train, judge and register one version; the same run again finishes what is missing.
 
-    ``source`` is the SQLAlchemy URL of the operational database.
+    Args:
+        request: what to train.
+        source_url: SQLAlchemy URL of the operational database.
+        registry: where the version is registered.
+        ledger: where recent rows come from and the event goes to.
 
     Raises:
-        CannotTrainError: with this data, ledger or order there is nothing to train.
-        RegistryError, SourceUnavailableError, sqlalchemy.exc.SQLAlchemyError: try the same run
-            again.
+        CannotTrainError: request, declaration or data must change first.
+        RegistryError, SourceUnavailableError, sqlalchemy.exc.SQLAlchemyError: a server did not
+            answer; the same run can start again.
     """
-    with tempfile.TemporaryDirectory(prefix="watchkeeper-training-") as draft:
-        made = Path(draft) / "version"
-        version = register.find(registry, order.model.name, order.run)
+    with tempfile.TemporaryDirectory(prefix="watchkeeper-training-") as workspace:
+        folder = Path(workspace) / "version"
+        version = find_version(registry, request.model.name, request.run)
         if version is None:
-            parameters = _make(order, source, registry, ledger, made)
-            version = register.register(registry, made, parameters)
+            parameters = _make_version(request, source_url, registry, ledger, folder)
+            version = register(registry, ledger, folder, msgspec.to_builtins(parameters))
         else:
-            log.info("run %s has registered version %d before", order.run, version.version)
-            registry.download(model_uri(order.model.name, version.version), made)
-        register.finish(registry, ledger, version, made)
+            log.info("run %s has already registered version %d", request.run, version.version)
+            registry.download(model_uri(request.model.name, version.version), folder)
+        finish(registry, ledger, version, folder)
     return version
 
 
-def _make(
-    order: Order, source: str, registry: Registry, ledger: Ledger, made: Path
-) -> dict[str, Any]:
-    """Make the sealed folder of the version; return the parameters it was made with."""
-    model, clock = order.model, _Clock()
-    refresh(source, model)
-    history = read_history(source, model)
-    versions = [version.version for version in registry.versions(model.name)]
-    recent = read_recent(ledger, model, versions, order.episode)
-    production = _production(registry, model.name, made.with_name("production"))
-    known_rows = production.model.manifest.lineage.rows if production else 0
-    parts = split(history, recent.rows, model, known_rows)
-    clock.lap(f"read {len(history)} rows of history and {len(recent.rows)} recent ones")
+def _make_version(
+    request: TrainingRequest, source_url: str, registry: Registry, ledger: Ledger, folder: Path
+) -> Parameters:
+    """Make the sealed folder of the version; return the parameters it was trained with."""
+    model, episode, timer = request.model, request.episode, _StageTimer()
 
-    parameters, tried = _search(order, parts)
-    clock.lap("searched")
-    pipelines: dict[str, Pipeline] = {
-        head.score: fit.fit_head(head, model, parameters, parts.train, parts.recent_train)
-        for head in model.heads
-    }
-    clock.lap(f"fitted {len(parts.train)} old and {len(parts.recent_train)} recent rows")
+    fetched = folder.with_name("production")
+    inputs = read(model, source_url, registry, ledger, episode=episode, folder=fetched)
+    timer.log(f"read: {len(inputs.history)} rows of history, {len(inputs.recent.rows)} recent rows")
 
-    heads = tuple(fit.described(head) for head in model.heads)
-    forms: dict[str, bytes] = {}
-    if parameters.onnx == "on":
-        # On all rows there are: the two forms would part near a tree's threshold, which is rare.
-        heads, forms = export.forms(model, pipelines, joined(history, recent.rows))
-        clock.lap("converted to ONNX")
+    parts = split(inputs.history, inputs.recent.rows, model, inputs.rows_known_to_production)
+    equal = sum(found.repeated for found in parts.duplicates.values())
+    timer.log(
+        f"split: {len(parts.held)} rows of history and {len(parts.unseen)} recent held out, "
+        f"{equal} rows equal an earlier row"
+    )
 
-    verdict = judge(
+    searched = search(model, request.parameters, request.chosen, parts)
+    parameters = searched.parameters
+    timer.log(f"search: {len(searched.trials)} sets of parameters tried")
+
+    fitted = fit(model, parameters, parts)
+    timer.log(f"fit: {len(parts.train)} rows of history and {len(parts.recent_train)} recent rows")
+
+    exported = export(model, parameters, fitted)
+    timer.log(f"export: {len(exported.files)} of {len(model.heads)} heads have an ONNX form")
+
+    depends = dependencies(fitted, model)
+    reference = choose_reference(fitted, inputs.recent, model, depends)
+    report = judge(
         model,
-        parts,
-        pipelines,
-        production,
-        must_improve=order.episode is not None,
+        fitted,
+        inputs.production,
+        searched.trials,
+        duplicates=parts.duplicates,
+        must_improve=episode is not None,
         seed=parameters.seed,
     )
-    verdict = msgspec.structs.replace(verdict, search=tried)
-    clock.lap(f"gate {'passed' if verdict.passed else 'rejected'}: {verdict.reason}")
-
-    watched, describes = reference.choose(parts, recent.regime, model)
-    manifest = Manifest(
-        model=model.name,
-        signature=model.signature,
-        heads=heads,
-        answer=model.answer,
-        drift=model.drift,
-        rollout=model.rollout,
-        lineage=Lineage(
-            run=order.run,
-            data_hash=joined(history, recent.rows).digest(),
-            rows=len(history),
-            labelled_rows=len(parts.recent_train) + len(parts.recent_held),
-            code_version=order.code_version or lineage.code_version(),
-            dependencies=lineage.dependencies(),
-            trigger=order.trigger,
-            trained_at=time.time(),
-            episode=order.episode,
-            replaces=order.replaces,
-            reference=describes,
-        ),
+    report = msgspec.structs.replace(
+        report, left_out=inputs.recent.left_out, reference_refused=reference.refused
     )
-    example = folder.example_rows(
-        parts.held, fit.scores(model.heads, pipelines, parts.held)[model.gate.score]
+    timer.log(f"judge: gate {'passed' if report.passed else 'rejected'}: {report.reason}")
+
+    manifest = seal(
+        folder,
+        model,
+        parameters=parameters,
+        fitted=fitted,
+        exported=exported,
+        report=report,
+        lineage=_lineage(request, inputs, fitted),
+        reference=reference,
+        depends=depends,
     )
-    example_scores = fit.scores(model.heads, pipelines, example)
-    watched_scores = fit.scores(model.heads, pipelines, watched)
-    used = dict(msgspec.to_builtins(parameters))
-    folder.write_pipelines(made, pipelines, manifest, example)
-    for name, form in forms.items():
-        (made / name).write_bytes(form)
-    folder.write_example(made, example, example_scores, model.answer)
-    (made / REFERENCE).write_bytes(reference.to_parquet(watched, watched_scores, describes))
-    folder.write_baseline(made, reference.baseline(watched, watched_scores, model))
-    judged.write(made, verdict)
-    (made / METRICS_REPORT).write_text(report.text(manifest, verdict, used))
-    seal(made, manifest)
-    clock.lap(f"sealed the version; its reference is {describes}, {len(watched)} rows")
-    return used
+    timer.log(f"seal: {len(manifest.files)} files, the reference is {manifest.lineage.reference}")
+    return parameters
 
 
-def _search(order: Order, parts: Parts) -> tuple[Parameters, list[judged.Tried]]:
-    head = next(head for head in order.model.heads if head.score == order.model.gate.score)
-    return fit.search(head, order.model, order.parameters, order.chosen, parts)
+def _lineage(request: TrainingRequest, inputs: TrainingInput, fitted: Fitted) -> Lineage:
+    package = lineage.package_folder(request.model.name)
+    return Lineage(
+        run=request.run,
+        data_hash=joined(inputs.history, inputs.recent.rows).digest(),
+        rows=len(inputs.history),
+        labelled_rows=len(fitted.recent_train) + len(fitted.unseen.labelled()),
+        code_version=request.code_version or lineage.code_version(package),
+        dependencies=lineage.dependencies(request.model.name),
+        trigger=request.trigger,
+        trained_at=time.time(),
+        episode=request.episode,
+        replaces=request.replaces,
+    )
 
 
-def _production(registry: Registry, model: str, place: Path) -> Production | None:
-    """Fetch what serves now, which the new version has to stand up to."""
-    version = registry.aliases(model).get(PRODUCTION)
-    if version is None:
-        return None
-    registry.download(model_uri(model, version), place)
-    return Production(version, load(place))
-
-
-class _Clock:
-    """Says what has been done and how long it took."""
+class _StageTimer:
+    """Logs the result of each stage with the time that it took."""
 
     def __init__(self) -> None:
         self._since = time.perf_counter()
 
-    def lap(self, what: str) -> None:
+    def log(self, result: str) -> None:
         now = time.perf_counter()
-        log.info("%s (%.1f s)", what, now - self._since)
+        log.info("%s (%.1f s)", result, now - self._since)
         self._since = now

@@ -1,93 +1,136 @@
-"""Which rows are held out. Decided by ids alone, so that more rows change nothing for old ones."""
+"""Stage 2, split: which rows are fitted and which are held out.
+
+Only a row's id decides, or the id of the oldest row that must be on the same side. So new rows
+never move an old row to the other side.
+"""
 
 import hashlib
+from typing import Any
 
 import msgspec
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from watchkeeper.core.gate_report import Duplicates
+from watchkeeper.core.labels import LABELS
 from watchkeeper.training import CannotTrainError
 from watchkeeper.training.declaration import Model, Split
+from watchkeeper.training.duplicates import find_duplicates, first_rows
 from watchkeeper.training.rows import Rows
 
 # Fibonacci hashing (Knuth, The Art of Computer Programming 3, 6.4): multiples of the golden
-# ratio's fraction spread evenly, so that the share is kept even over few blocks.
+# ratio's fraction spread evenly, so that the share is right even with few blocks.
 _GOLDEN = 0.6180339887498949
 _OFFSET = 0.37
 
 
 class Parts(msgspec.Struct, frozen=True):
-    """The rows by what they are for; no row is in two of them.
+    """The rows by their use; no row is in two parts, and no two equal rows are on both sides.
 
-    ``train`` and ``recent_train`` are fitted, ``held`` and ``recent_held`` (labelled) are what
-    the gate asks; ``unseen`` are all recent rows that are not fitted, in time order, labelled
-    or not. ``blocks`` (rows of ``train``) number the stretches that folds must not cut.
+    ``train`` and ``recent_train`` are fitted. ``held`` is the held-out history. ``unseen`` are
+    all recent rows that are not fitted, in time order, with a label or without. ``blocks``
+    (rows of ``train``,) numbers the blocks that the folds of the search must not cut.
+    ``duplicates`` counts equal rows.
     """
 
     train: Rows
     held: Rows
     recent_train: Rows
-    recent_held: Rows
     unseen: Rows
     blocks: NDArray[np.int64]
+    duplicates: dict[str, Duplicates]
 
 
 def split(history: Rows, recent: Rows, model: Model, known_rows: int = 0) -> Parts:
-    """Split both sources.
+    """Split history and recent rows.
 
-    A prediction's row that is also in the history is used once, as a recent one. If it is among
-    the history's first ``known_rows``, those that production was trained on, it is not asked.
+    Rows that belong together, because they are equal or of one declared group, are on the side of
+    the oldest of them.
+
+    A prediction whose row is also in the history is used once, as a recent row. If that row is
+    among the oldest ``known_rows`` of the history, production was trained on it, and it is not
+    held out: the comparison with production would be unfair.
 
     Raises:
-        CannotTrainError: the history is too small to have both outcomes in both of its parts.
+        CannotTrainError: the history has too many duplicates, or is too small to have both
+            outcomes in both of its parts.
     """
-    twin = _twins(history, recent)
-    copied = np.zeros(len(history), dtype=bool)
-    copied[twin[twin >= 0]] = True
-    history_left = history.where(~copied)
-    blocks = block_numbers(history_left.key, model.split)
+    rows, repeats = len(history), find_duplicates(history, recent, model)
+    equal = first_rows([repeats.codes])
+    copied = np.isin(equal[:rows], equal[rows:])
+    fair = (equal[rows:] >= rows) | (equal[rows:] >= known_rows)
+    names, groups = _names(recent), [repeats.codes]
+    blocks = block_numbers(history.key, model.split)
+    if model.split.group:
+        groups.append(_codes(np.concatenate([_names(history), names])))
+        blocks = _codes(history.group)
+    together = first_rows(groups)
+    blocks = blocks[together[:rows]]
     out = held_blocks(blocks, model.split)
-    recent_out = held_predictions(recent.key, model.split)
-    labelled = ~np.isnan(recent.target)
-    fair = (twin < 0) | (twin >= known_rows)
-    train, held = history_left.where(~out), history_left.where(out)
-    for rows, share in ((train, "for training"), (held, "held out")):
-        if len(np.unique(rows.target)) < 2:
-            raise CannotTrainError(
-                f"history of {model.name}: {len(history)} rows in blocks of "
-                f"{model.split.block_rows} are too few: the {len(rows)} rows {share} do not "
-                "have both outcomes"
-            )
-    return Parts(
-        train=train,
-        held=held,
-        recent_train=recent.where(labelled & ~recent_out),
-        recent_held=recent.where(labelled & recent_out & fair),
-        unseen=recent.where((recent_out | ~labelled) & fair),
-        blocks=blocks[~out],
+    recent_out = held_predictions(names[first_rows([together[rows:]])], model.split)
+    if model.split.group:
+        with_history = together[rows:] < rows
+        recent_out[with_history] = out[together[rows:][with_history]]
+    parts = Parts(
+        train=history.where(~out & ~copied),
+        held=history.where(out & ~copied),
+        recent_train=recent.where(~np.isnan(recent.target) & ~recent_out),
+        unseen=recent.where((recent_out | np.isnan(recent.target)) & fair),
+        blocks=blocks[~out & ~copied],
+        duplicates=repeats.counted,
     )
+    _check_outcomes(parts, blocks, model)
+    return parts
 
 
-def block_numbers(ids: NDArray[np.int64], how: Split) -> NDArray[np.int64]:
-    """Number the contiguous blocks of row ids, which begin at 1."""
-    return (ids.astype(np.int64) - 1) // how.block_rows
+def _check_outcomes(parts: Parts, blocks: NDArray[np.int64], model: Model) -> None:
+    """Refuse a history of which one side lacks an outcome."""
+    where = f"history of {model.name}"
+    count = len(np.unique(blocks))
+    what = f"{count} block(s) of {model.split.block_rows} consecutive ids"
+    advice = "load more, or declare a smaller split.block_rows"
+    if model.split.group:
+        what, advice = f"{count} group(s) of {model.split.group!r}", "load more groups"
+    for rows, others, side, use in (
+        (parts.train, parts.held, "fitted", "training"),
+        (parts.held, parts.train, "held out", "the gate"),
+    ):
+        if not len(rows):
+            raise CannotTrainError(
+                f"{where}: {len(others)} rows are too few: they are in {what}, none of which is "
+                f"{side}, and {use} needs some; {advice}"
+            )
+        for outcome in LABELS:
+            if not (rows.target == outcome).any():
+                there = int((others.target == outcome).sum())
+                raise CannotTrainError(
+                    f"{where}: no row with {model.target!r} = {outcome:g} is {side}, and {use} "
+                    f"needs some: the {there} of them are clustered in few of the {what}; {advice}"
+                )
 
 
-def held_blocks(blocks: NDArray[np.int64], how: Split) -> NDArray[np.bool_]:
-    """Tell which rows, by the numbers of their blocks, are held out."""
-    return np.asarray((blocks * _GOLDEN + _OFFSET) % 1.0 < how.held_out)
+def block_numbers(ids: NDArray[np.int64], rule: Split) -> NDArray[np.int64]:
+    """Return the block number of each row id (rows,); ids begin at 1."""
+    return (ids.astype(np.int64) - 1) // rule.block_rows
 
 
-def held_predictions(ids: NDArray[np.str_], how: Split) -> NDArray[np.bool_]:
-    """Tell which predictions are held out: all rows of a request or none."""
+def held_blocks(blocks: NDArray[np.int64], rule: Split) -> NDArray[np.bool_]:
+    """Return which rows of the history (rows,) are held out, by their block numbers."""
+    return np.asarray((blocks * _GOLDEN + _OFFSET) % 1.0 < rule.held_out)
+
+
+def held_predictions(ids: NDArray[np.str_], rule: Split) -> NDArray[np.bool_]:
+    """Return which rows (rows,) are held out, by prediction id: all rows of a request or none."""
     share = (int(hashlib.sha256(str(x).encode()).hexdigest()[:8], 16) / 2**32 for x in ids)
-    return np.fromiter(share, dtype=np.float64, count=len(ids)) < how.recent_held_out
+    return np.fromiter(share, dtype=np.float64, count=len(ids)) < rule.recent_held_out
 
 
-def _twins(history: Rows, recent: Rows) -> NDArray[np.int64]:
-    """Return for each recent row the position of an equal one in the history, or -1."""
-    ours, theirs = (pd.util.hash_pandas_object(x.columns, index=False) for x in (recent, history))
-    where = pd.Series(np.arange(len(theirs)), index=theirs.to_numpy())
-    where = where[~where.index.duplicated()]
-    return np.asarray(where.reindex(ours.to_numpy(), fill_value=-1), dtype=np.int64)
+def _names(rows: Rows) -> NDArray[Any]:
+    """Return what decides the side of each recent row (rows,): its group, or else its own key."""
+    return np.where(rows.group == "", rows.key.astype(object), rows.group)
+
+
+def _codes(names: NDArray[Any]) -> NDArray[np.int64]:
+    """Number names (rows,) by their first appearance, so that new rows change no number."""
+    return np.asarray(pd.factorize(names)[0], dtype=np.int64)

@@ -1,1 +1,1 @@
-"""Comparing a window with the reference: pure functions, no clock and no database."""
+"""Drift statistics: pure functions of columns and reports. Nothing here reads a clock or a file."""

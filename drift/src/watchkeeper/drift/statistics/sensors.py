@@ -1,7 +1,10 @@
-"""Broken sensors: values that are missing, out of range or stuck.
+"""Broken sensors: request columns whose values are missing or stuck.
 
-They are an alert of their own. A feature in this state says nothing about the machines, so it
-is left out of the decision about drift, together with the scores that depend on it.
+A broken sensor is an alert of its own. Its values say nothing about the operating conditions, so
+its column, and the scores that depend on it, are left out of the verdict about drift.
+
+Values that are only unusual are no fault: a new category, a value beyond the declared range, or
+zeros, which a machine sends while it stands still. They count as drift if there are enough of them.
 """
 
 import re
@@ -9,54 +12,48 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from watchkeeper.contracts.record import OK
-from watchkeeper.drift.statistics.columns import Columns, Feature, Values
-from watchkeeper.drift.statistics.effects import commonest_share
+from watchkeeper.core.record import OK
+from watchkeeper.core.stuck import most_common_share, stuck_value
+from watchkeeper.drift.statistics.columns import Columns, Feature
 from watchkeeper.ledger.observations import Observation
 
-BAD_SHARE = 0.01  # of a window missing or out of range; fewer are noise of the wire
-# A stuck share moves the Kolmogorov-Smirnov statistic by at most itself: caught here at half
-# the smallest effect that counts as drift, a sensor is called broken before it looks drifted.
-STUCK_PART_OF_EFFECT = 0.5
+BAD_SHARE = 0.01  # of the rows missing; fewer are transmission errors
+MINIMUM_BAD_ROWS = 3
 
 
-def broken(
+def broken_sensors(
     features: Sequence[Feature],
     window: Columns,
     requests: Sequence[Observation],
-    stuck: dict[str, float],
+    most_common_shares: dict[str, float],
     minimum_effect: float,
 ) -> dict[str, str]:
-    """Return the broken columns with what is wrong with each, in words.
+    """Return the broken columns, each with a description of the fault.
 
-    ``window`` holds the answered rows, ``requests`` all of the same time, of which the refused
-    ones count against the columns that their error names.
+    Args:
+        features: the features of the version; scores are skipped.
+        window: the answered rows, by column.
+        requests: all requests of the same time. A refused request counts against each column that
+            its error names.
+        most_common_shares: the share of the most common value in the reference, by column.
+        minimum_effect: the smallest effect that counts as drift.
     """
     refused = [request for request in requests if request.status != OK]
-    found: dict[str, str] = {}
+    faults: dict[str, str] = {}
     for feature in features:
         if feature.kind == "score":
             continue
         values = window[feature.name]
         rows = len(values) + sum(max(request.rows, 1) for request in refused)
-        word = re.compile(rf"\b{re.escape(feature.name)}\b")
-        named = sum(max(r.rows, 1) for r in refused if r.error and word.search(r.error))
-        limit = max(BAD_SHARE * rows, 3)
-        missing, outside = int(np.isnan(values).sum()), _outside(feature, values)
-        allowed = stuck[feature.name] + STUCK_PART_OF_EFFECT * minimum_effect
-        share = commonest_share(values) if len(values) else 0.0
-        if missing + named >= limit:
-            found[feature.name] = f"missing or refused in {missing + named} of {rows} rows"
-        elif outside >= limit:
-            found[feature.name] = f"out of range in {outside} of {rows} rows"
-        elif feature.kind == "numeric" and share > allowed:
-            found[feature.name] = f"stuck: one value in {share:.0%} of the rows"
-    return found
-
-
-def _outside(feature: Feature, values: Values) -> int:
-    if feature.kind == "categorical":
-        return int((values >= len(feature.categories)).sum())
-    low = -np.inf if feature.minimum is None else feature.minimum
-    high = np.inf if feature.maximum is None else feature.maximum
-    return int(((values < low) | (values > high)).sum())
+        name = re.compile(rf"\b{re.escape(feature.name)}\b")
+        refused_rows = sum(max(r.rows, 1) for r in refused if r.error and name.search(r.error))
+        limit = max(BAD_SHARE * rows, MINIMUM_BAD_ROWS)
+        missing = int(np.isnan(values).sum())
+        if missing + refused_rows >= limit:
+            faults[feature.name] = f"missing or refused in {missing + refused_rows} of {rows} rows"
+            continue
+        usual, categorical = most_common_shares[feature.name], feature.kind == "categorical"
+        if stuck_value(values, usual, minimum_effect, categorical=categorical) is not None:
+            share = most_common_share(values)
+            faults[feature.name] = f"stuck: one value in {share:.0%} of the rows"
+    return faults

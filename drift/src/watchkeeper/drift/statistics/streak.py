@@ -1,17 +1,19 @@
-"""What the last windows in a row say together."""
+"""Streaks: consecutive windows with the same verdict."""
 
 from collections.abc import Sequence
 
 import msgspec
 
-from watchkeeper.ledger.reports import DriftReport
+from watchkeeper.core.drift_report import DriftReport
 
 
 class Streak(msgspec.Struct, frozen=True):
-    """How many of the newest decided windows were ``drifted``, or ``clean``, in a row.
+    """What the newest windows in a row show: ``drifted`` or ``clean``; the other one is 0.
 
-    One of the two is 0. ``onset`` is the end of the last window before the drifted ones: drift
-    began after it. ``features`` are those that drifted in the newest drifted window.
+    ``drifted`` is how often the drift of a feature was seen, each time in rows that no earlier one
+    has; the drifted windows in a row may be more. ``clean`` is the number of windows. ``onset`` is
+    the record time after which the drift began: the end of the last window before the drifted ones,
+    in seconds since 1970. ``features`` have drifted in the newest window.
     """
 
     drifted: int = 0
@@ -20,18 +22,25 @@ class Streak(msgspec.Struct, frozen=True):
     features: tuple[str, ...] = ()
 
 
-def streak(reports: Sequence[DriftReport]) -> Streak:
-    """Read reports, oldest first; undecided windows break no streak and make none longer."""
-    decided = [report for report in reports if report.report["verdict"] != "undecided"]
+def newest_streak(reports: Sequence[DriftReport]) -> Streak:
+    """Return the streak that ends with the newest window.
+
+    Args:
+        reports: the reports of a version, oldest first. Undecided windows are skipped: they neither
+            end a streak nor make it longer.
+    """
+    decided = [report for report in reports if report.verdict != "undecided"]
     if not decided:
         return Streak()
     newest = decided[-1]
-    run = 0
-    while run < len(decided) and decided[-1 - run].drifted == newest.drifted:
-        run += 1
-    if not newest.drifted:
-        return Streak(clean=run)
-    first = decided[-run]
-    before = decided[-1 - run].window_end if run < len(decided) else first.window_start
-    features = tuple(f["name"] for f in newest.report["features"] if f["drifted"])
-    return Streak(drifted=run, onset=max(before, first.window_start), features=features)
+    length = 0
+    while length < len(decided) and decided[-1 - length].verdict == newest.verdict:
+        length += 1
+    if newest.verdict == "clean":
+        return Streak(clean=length)
+    first = decided[-length].window
+    before = decided[-1 - length].window.end if length < len(decided) else first.start
+    onset = max(before, first.start)
+    seen = max((f.confirmations for f in newest.features if f.drifted), default=1)
+    # A report of an earlier release has no confirmations: it counts as a first drifted window.
+    return Streak(drifted=max(seen, 1), onset=onset, features=newest.drifted_features)

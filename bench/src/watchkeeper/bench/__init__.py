@@ -1,1 +1,0 @@
-"""The benchmark: Watchkeeper and its peers, one core each, in one run."""

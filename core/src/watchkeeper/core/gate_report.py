@@ -1,0 +1,123 @@
+"""The gate's report about a version, as it is in the version's ``gate.json`` and in its event.
+
+Training writes it; rollout reads how much scores may move.
+"""
+
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+
+from watchkeeper.core.version import GATE_REPORT
+
+FORMAT: Final = 1  # raised when a field changes its meaning
+HISTORY: Final = "history"
+RECENT: Final = "recent"
+RowsKind = Literal["history", "recent"]
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """A metric with its 95 % confidence interval; None where the metric is not defined."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One check and its outcome; ``estimate`` was compared with ``limit``."""
+
+    name: str
+    passed: bool
+    reason: str
+    estimate: Estimate | None = None
+    limit: float | None = None
+
+
+class Shift(msgspec.Struct, frozen=True):
+    """How a score changes from production to this version on the same rows.
+
+    ``on`` says which rows ("history" or "recent"), ``rows`` how many. ``mean`` and ``quantiles``
+    are those of the differences row by row. ``production`` and ``candidate`` are quantiles of the
+    scores.
+    """
+
+    on: RowsKind
+    rows: int
+    mean: Estimate
+    quantiles: dict[str, float] = {}
+    production: dict[str, float] = {}
+    candidate: dict[str, float] = {}
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """One set of parameters that the search tried, and its average precision over the folds."""
+
+    parameters: dict[str, Any]
+    average_precision: float
+
+
+class Duplicates(msgspec.Struct, frozen=True):
+    """Rows with the same features, found before the split.
+
+    ``repeated`` of the ``rows`` have the features of an earlier row. ``by_chance`` is the share
+    that the features allow by chance. ``limit`` is the largest share beyond it that a training run
+    accepts; None if there is no limit.
+    """
+
+    rows: int
+    repeated: int
+    by_chance: float = 0.0
+    limit: float | None = None
+
+    @property
+    def share(self) -> float:
+        """The share of rows that have the features of an earlier row, from 0 to 1."""
+        return self.repeated / self.rows if self.rows else 0.0
+
+
+class GateReport(msgspec.Struct, frozen=True):
+    """The gate's report.
+
+    ``metrics`` and ``production_metrics`` are those of ``score``, by the rows they were measured
+    on ("history", "recent") and by the metric; rows with a score of at least ``threshold`` count as
+    positive. ``rows`` counts these rows and their positives. ``answers``, by the same rows, is the
+    share of rows that each label marks and that each risk level is given to. ``score_shift`` is by
+    score. ``search`` lists the trials of the search; events do not contain it. ``duplicates``
+    counts equal rows, by the rows. ``suspicions`` are sentences about columns that may know the
+    truth; they do not decide. ``left_out`` counts recent rows that do not describe the traffic, by
+    the reason. ``reference_refused`` says why the recent rows are not the reference, although they
+    should be; empty if they are.
+    """
+
+    passed: bool
+    reason: str
+    threshold: float
+    checks: list[Check]
+    metrics: dict[str, dict[str, Estimate]]
+    rows: dict[str, dict[str, int]]
+    score: str = ""
+    answers: dict[str, dict[str, Estimate]] = {}
+    production: int | None = None
+    production_metrics: dict[str, dict[str, Estimate]] = {}
+    score_shift: dict[str, Shift] = {}
+    search: list[Trial] = []
+    duplicates: dict[str, Duplicates] = {}
+    suspicions: list[str] = []
+    left_out: dict[str, int] = {}
+    reference_refused: str = ""
+    format: int = FORMAT
+
+
+def write_report(folder: Path, report: GateReport) -> None:
+    """Write the report into a version's folder."""
+    (folder / GATE_REPORT).write_bytes(msgspec.json.format(msgspec.json.encode(report)))
+
+
+def read_report(folder: Path) -> GateReport:
+    """Read the report of a version from its folder.
+
+    Raises:
+        OSError, msgspec.MsgspecError: the file is missing or is not a report.
+    """
+    return msgspec.json.decode((folder / GATE_REPORT).read_bytes(), type=GateReport)

@@ -1,5 +1,0 @@
-"""The cluster: KServe serves, the Gateway API routes, Jobs train."""
-
-from watchkeeper.platforms.kube.platform import KubePlatform
-
-__all__ = ["KubePlatform"]

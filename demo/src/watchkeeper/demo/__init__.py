@@ -1,1 +1,0 @@
-"""A factory to watch: its machines and their data, their clients, and the story of the loop."""

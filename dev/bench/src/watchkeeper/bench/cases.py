@@ -1,0 +1,133 @@
+"""The requests: for each server in the form that is cheapest for it, and a check of its answer."""
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import msgspec
+import numpy as np
+from mlserver.grpc import dataplane_pb2 as pb
+from numpy.typing import NDArray
+
+from watchkeeper.bench import model
+from watchkeeper.bench.servers import Server
+
+METHOD = "/inference.GRPCInferenceService/ModelInfer"
+_TOLERANCE = 1e-6
+Numbers = NDArray[np.float64]
+
+
+class Case(msgspec.Struct, frozen=True):
+    """One request for one server. Its body is in a file."""
+
+    server: str
+    protocol: str
+    path: str
+    headers: dict[str, str]
+    file: Path
+
+    @property
+    def body(self) -> bytes:
+        """The body as it goes over the wire."""
+        return self.file.read_bytes()
+
+
+def create_case(server: Server, encoding: str, rows: Numbers, folder: Path) -> Case:
+    """Write the body for a server.
+
+    Args:
+        server: The server.
+        encoding: "json" or "binary" over HTTP, "typed" or "raw" over gRPC.
+        rows: The input, of shape (rows, features).
+        folder: Where the file is written.
+    """
+    peer = server.name in ("mlserver-sklearn", "fastapi")
+    protocol = "http" if encoding in ("json", "binary") else "grpc"
+    path = f"/v2/models/{model.MODEL}/infer" if protocol == "http" else METHOD
+    headers = {"content-type": "application/json"}
+    if server.name == "fastapi":
+        path, body = "/predict", msgspec.json.encode({"rows": rows.tolist()})
+    elif protocol == "grpc":
+        headers = {"content-type": "application/grpc", "te": "trailers"}
+        message = _message(_tensors(rows, peer), encoding == "raw", peer).SerializeToString()
+        body = b"\0" + struct.pack(">I", len(message)) + message
+    elif encoding == "binary":
+        body, length = _binary(rows)
+        headers = {"content-type": "application/octet-stream"}
+        headers["inference-header-content-length"] = str(length)
+    else:
+        inputs = [
+            {"name": name, "shape": list(v.shape), "datatype": "FP64", "data": v.ravel().tolist()}
+            for name, v in _tensors(rows, peer)
+        ]
+        outputs = {"outputs": [{"name": "predict_proba"}]} if peer else {}
+        body = msgspec.json.encode({"inputs": inputs, **outputs})
+    file = folder / f"{server.name}.{encoding}.{len(rows)}"
+    file.write_bytes(body)
+    return Case(server.name, protocol, path, headers, file)
+
+
+def check(server: Server, case: Case, expected: Numbers) -> None:
+    """Send a request once and check the answer.
+
+    Raises:
+        RuntimeError: The answer differs from the scikit-learn pipeline's.
+    """
+    if case.protocol == "grpc":
+        with grpc.insecure_channel(f"127.0.0.1:{server.grpc}") as channel:
+            answered = channel.unary_unary(METHOD)(case.body[5:], timeout=30)
+        got = _scores_of_message(pb.ModelInferResponse.FromString(answered))
+    else:
+        url = f"http://127.0.0.1:{server.http}{case.path}"
+        answer = httpx.post(url, content=case.body, headers=case.headers, timeout=30)
+        answer.raise_for_status()
+        got = _scores(answer.json())
+    if server.name.endswith("constant"):
+        expected = np.array([0.5])
+    if server.name == "mlserver-sklearn":
+        got = got.reshape(-1, 2)[:, 1]
+    if got.shape != expected.shape or np.abs(got - expected).max() > _TOLERANCE:
+        raise RuntimeError(f"{case.file.name}: {got[:3]} instead of {expected[:3]}")
+
+
+def _tensors(rows: Numbers, peer: bool) -> list[tuple[str, Numbers]]:
+    if peer:
+        return [("predict", rows)]
+    return [(name, rows[:, place]) for place, name in enumerate(model.NAMES)]
+
+
+def _message(tensors: list[tuple[str, Numbers]], raw: bool, peer: bool) -> Any:
+    message = pb.ModelInferRequest(model_name=model.MODEL)
+    for name, values in tensors:
+        tensor = message.inputs.add(name=name, datatype="FP64", shape=values.shape)
+        if raw:
+            message.raw_input_contents.append(values.tobytes())
+        else:
+            tensor.contents.fp64_contents.extend(values.ravel().tolist())
+    if peer:
+        message.outputs.add(name="predict_proba")
+    return message
+
+
+def _binary(rows: Numbers) -> tuple[bytes, int]:
+    size = {"binary_data_size": 8 * len(rows)}
+    inputs = [
+        {"name": name, "shape": [len(rows)], "datatype": "FP64", "parameters": size}
+        for name in model.NAMES
+    ]
+    head = msgspec.json.encode({"inputs": inputs})
+    return head + b"".join(rows[:, n].tobytes() for n in range(model.FEATURES)), len(head)
+
+
+def _scores(answer: dict[str, Any]) -> Numbers:
+    if "outputs" not in answer:
+        return np.array(answer[model.SCORE])
+    return np.array(answer["outputs"][0]["data"])
+
+
+def _scores_of_message(answer: Any) -> Numbers:
+    if answer.raw_output_contents:
+        return np.frombuffer(answer.raw_output_contents[0], np.float64)
+    return np.array(answer.outputs[0].contents.fp64_contents)

@@ -1,0 +1,25 @@
+"""The ledger: predictions, labels, drift reports, episodes and events in one SQL database.
+
+Only this package imports :mod:`watchkeeper.ledger.tables`. Each module answers the questions of
+others with typed results:
+
+===================  ==============================================================
+``records``          stores what a sidecar has shipped
+``observations``     reads predictions and labelled rows
+``counts``           counts requests, labels and reports
+``lookup``           finds one prediction with its labels and attempts
+``events``           stores and reads decisions
+``episodes``         stores and reads episodes and training attempts
+``reports``          stores and reads drift reports
+``spools``           says how far spools are shipped
+``gaps``             stores and counts requests without a record
+``errors``             the errors of a ledger that does not answer or refuses a value
+``deletions``        deletes everything about a subject on request
+``retention``        removes old rows
+``errors``           the errors of a database that does not answer or refuses a value
+===================  ==============================================================
+"""
+
+from watchkeeper.ledger.database import Ledger, migrate
+
+__all__ = ["Ledger", "migrate"]

@@ -1,0 +1,1 @@
+"""Machine failures in milling: the model and a simulated plant."""

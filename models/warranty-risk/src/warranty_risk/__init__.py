@@ -1,0 +1,1 @@
+"""Warranty claims of vehicles: the model and a simulated plant."""

@@ -1,0 +1,303 @@
+"""An installation on a real API server.
+
+The ``as_...`` methods write what the chart and the controllers would write, which do not run here.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from api_server import POLICY, POLICY_BINDING, ApiServer
+
+from watchkeeper.core.names import serving_name
+from watchkeeper.platforms.kube import KubePlatform, api, platform
+from watchkeeper.platforms.kube.labels import MODEL as MODEL_LABEL
+from watchkeeper.platforms.kube.labels import PART_OF, VERSION, WATCHKEEPER
+
+Json = dict[str, Any]
+MODEL = "pump-failure"
+OTHER = "paint-quality"
+ROLES = Path(platform.__file__).with_name("roles.yaml")
+POLICY_FILE, LEASES_FILE = ROLES.with_name("policy.yaml"), ROLES.with_name("leases.yaml")
+KINDS = (
+    api.CONFIG_MAP,
+    api.POD,
+    api.DEPLOYMENT,
+    api.CRON_JOB,
+    api.JOB,
+    api.LEASE,
+    api.INFERENCE_SERVICE,
+    api.HTTP_ROUTE,
+    api.BACKEND_TRAFFIC_POLICY,
+)
+GATEWAY = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gateway"}
+
+
+class KubeSystem:
+    """One installation, in two namespaces of its own."""
+
+    def __init__(self, server: ApiServer) -> None:
+        self.server = server
+        self.namespace, self.training = server.make_namespace(), server.make_namespace()
+        self.here = server.client("admin", self.namespace)
+        self.there = server.client("admin", self.training)
+        self._opened: list[KubePlatform] = []
+        self.as_helm()
+        self.allow()
+
+    def open(self, user: str = "admin") -> KubePlatform:
+        with self.server.environment(user):
+            opened = KubePlatform(self.namespace, self.training)
+        self._opened.append(opened)
+        return opened
+
+    def snapshot(self) -> dict[str, object]:
+        """Return the resourceVersion of each object in the namespaces."""
+        return {
+            f"{kind.name} {found['metadata']['name']}": found["metadata"]["resourceVersion"]
+            for client in (self.here, self.there)
+            for kind in KINDS
+            for found in client.list(kind)
+        }
+
+    def close(self) -> None:
+        for opened in self._opened:
+            opened.close()
+
+    def allow(self) -> None:
+        """Give each user the permissions of its component, and no others."""
+        for role in yaml.safe_load_all(
+            ROLES.read_text().replace("${MODEL}", MODEL).replace("${INSTALLATION}", "watchkeeper")
+        ):
+            place = {"system": self.namespace, "training": self.training}[role["namespace"]]
+            self.server.allow(role["kind"], place, role["rules"])
+
+    @contextlib.contextmanager
+    def pinned(self) -> Iterator[None]:
+        """Apply the admission policies for sidecars during a block."""
+        with contextlib.ExitStack() as stack:
+            for name, file in ((self.training, POLICY_FILE), (self.namespace, LEASES_FILE)):
+                text = file.read_text().replace("${NAME}", name).replace("${MODEL}", MODEL)
+                text = text.replace("${TRAINING}", self.training)
+                text = text.replace("${NAMESPACE}", self.namespace).replace("${SIDECAR}", "sidecar")
+                text = text.replace("${JOB}", cel(job_template(MODEL)["spec"]))
+                policy, binding = yaml.safe_load_all(text)
+                for kind, value in ((POLICY, policy), (POLICY_BINDING, binding)):
+                    self.here.create(kind, value)
+                    stack.callback(self.here.delete, kind, name)
+            yield
+
+    def as_helm(self) -> None:
+        installation = {
+            "models": {
+                name: {"inferenceService": template(), "hostnames": [name, f"{name}.example.com"]}
+                for name in (MODEL, OTHER)
+            },
+            "gateway": GATEWAY,
+            "retries": True,
+            "endpoints": {
+                "v2": "http://gateway",
+                "mlflow": "http://mlflow:5000",
+                "drift": "",
+                "metrics": "",
+                "ledger": "sqlite://",
+                "hosts": {MODEL: MODEL, OTHER: OTHER},
+            },
+        }
+        for name, data in (
+            ("watchkeeper", {"installation.json": json.dumps(installation)}),
+            ("watchkeeper-commands", {}),
+        ):
+            self.here.create(api.CONFIG_MAP, {"metadata": {"name": name}, "data": data})
+        for name in (MODEL, OTHER):
+            spec = {"schedule": "0 0 1 1 *", "suspend": True, "jobTemplate": job_template(name)}
+            metadata = {"name": f"{name}-training", "labels": {MODEL_LABEL: name}}
+            self.there.create(api.CRON_JOB, {"metadata": metadata, "spec": spec})
+
+    def as_kserve(
+        self, model: str, version: int, *, replicas: int = 1, available: int = 1, **status: Any
+    ) -> None:
+        """Write the Deployment of a version, and its status."""
+        name = serving_name(model, version)
+        service = self.here.get(api.INFERENCE_SERVICE, name)
+        owner = {
+            "apiVersion": "serving.kserve.io/v1beta1",
+            "kind": "InferenceService",
+            "name": name,
+            "uid": service["metadata"]["uid"],
+            "controller": True,
+        }
+        labels = {**service["metadata"]["labels"], "app": name}
+        self.here.apply(
+            api.DEPLOYMENT,
+            {
+                "metadata": {
+                    "name": f"{name}-predictor",
+                    "labels": labels,
+                    "ownerReferences": [owner],
+                },
+                "spec": {
+                    "replicas": replicas,
+                    "selector": {"matchLabels": {"app": name}},
+                    "template": {"metadata": {"labels": labels}, "spec": pod_spec()},
+                },
+            },
+        )
+        made = self.here.get(api.DEPLOYMENT, f"{name}-predictor")
+        said = {
+            "observedGeneration": made["metadata"]["generation"],
+            "replicas": replicas,
+            "readyReplicas": available,
+            "availableReplicas": available,
+            **status,
+        }
+        self.here.patch(
+            api.DEPLOYMENT, f"{name}-predictor", {"status": said}, subresource="/status"
+        )
+
+    def write_status(self, kind: api.Kind, name: str, status: Json, **changes: Any) -> None:
+        """Replace the status of an object."""
+        client = self.there if kind is api.JOB else self.here
+        found = client.get(kind, name)
+        client.replace(kind, {**found, "status": status, **changes}, subresource="/status")
+
+    def as_gateway(self, model: str, **changes: Any) -> None:
+        """Accept a model's route as it is now, in its status."""
+        generation = self.here.get(api.HTTP_ROUTE, model)["metadata"]["generation"]
+        conditions = [
+            {
+                "type": kind,
+                "status": "True",
+                "observedGeneration": generation,
+                "reason": kind,
+                "message": "",
+                "lastTransitionTime": "2026-11-21T00:00:00Z",
+                **changes,
+            }
+            for kind in ("Accepted", "ResolvedRefs")
+        ]
+        parent = {
+            "parentRef": GATEWAY,
+            "controllerName": "example.com/gateway",
+            "conditions": conditions,
+        }
+        self.write_status(api.HTTP_ROUTE, model, {"parents": [parent]})
+
+    def as_kubelet(self, model: str, version: int, **status: Any) -> None:
+        """Write the pod of a version, and its status."""
+        name = f"{serving_name(model, version)}-predictor-0"
+        labels = {MODEL_LABEL: model, VERSION: str(version), PART_OF: WATCHKEEPER}
+        self.here.apply(api.POD, {"metadata": {"name": name, "labels": labels}, "spec": pod_spec()})
+        self.write_status(api.POD, name, {"phase": "Pending", **status})
+
+    def as_garbage_collector(self, model: str, version: int) -> None:
+        """Finish the deletion of a version: delete what it owns."""
+        name = serving_name(model, version)
+        with contextlib.suppress(Exception):
+            self.here.delete(api.DEPLOYMENT, f"{name}-predictor")
+        self.here.patch(
+            api.INFERENCE_SERVICE,
+            name,
+            {"metadata": {"finalizers": None}},
+        )
+
+    def settle(self, model: str) -> None:
+        """Write what all controllers would write for a model."""
+        for service in self.here.list(api.INFERENCE_SERVICE, labels={MODEL_LABEL: model}):
+            version = int(service["metadata"]["labels"][VERSION])
+            if "deletionTimestamp" in service["metadata"]:
+                self.as_garbage_collector(model, version)
+            else:
+                self.as_kserve(model, version)
+        for route in self.here.list(api.HTTP_ROUTE):
+            if route["metadata"]["name"] == model:
+                self.as_gateway(model)
+
+
+@contextlib.contextmanager
+def installed(server: ApiServer) -> Iterator[KubeSystem]:
+    """Return an installation for a block."""
+    system = KubeSystem(server)
+    try:
+        yield system
+    finally:
+        system.close()
+
+
+def template() -> Json:
+    """The template of a model's InferenceServices in the values of the chart."""
+    container = {"name": "drift", "image": "drift:1", "restartPolicy": "Always"}
+    return {
+        "metadata": {"annotations": {"example.com/team": "pumps"}},
+        "spec": {
+            "predictor": {
+                "minReplicas": 1,
+                "maxReplicas": 3,
+                "serviceAccountName": "serving",
+                "model": {
+                    "modelFormat": {"name": "watchkeeper"},
+                    "protocolVersion": "v2",
+                    "runtime": "watchkeeper",
+                    "env": [
+                        {"name": "WATCHKEEPER_MODEL", "value": "${MODEL}"},
+                        {"name": "WATCHKEEPER_VERSION", "value": "${VERSION}"},
+                    ],
+                },
+                "initContainers": [
+                    {**container, "env": [{"name": "NAME", "value": "${NAME} ${OTHER} $(X)"}]}
+                ],
+            }
+        },
+    }
+
+
+def job_template(model: str) -> Json:
+    """The template of a model's training Jobs, with all defaults of the API server."""
+    container = {
+        "name": "training",
+        "image": "training:1",
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python", "-m", "watchkeeper.training"],
+        "env": [{"name": "MLFLOW_TRACKING_URI", "value": "http://mlflow"}],
+        "resources": {"requests": {"cpu": 0.5, "memory": "1024Mi"}, "limits": {}},
+        "terminationMessagePath": "/dev/termination-log",
+        "terminationMessagePolicy": "File",
+    }
+    pod = {
+        "restartPolicy": "Never",
+        "serviceAccountName": "training",
+        "dnsPolicy": "ClusterFirst",
+        "schedulerName": "default-scheduler",
+        "securityContext": {},
+        "terminationGracePeriodSeconds": 30,
+        "containers": [container],
+    }
+    labels = {"tier": "batch", PART_OF: WATCHKEEPER, MODEL_LABEL: model}
+    return {
+        "metadata": {"labels": labels},
+        "spec": {
+            "parallelism": 1,
+            "completions": 1,
+            "suspend": False,
+            "backoffLimit": 3,
+            "ttlSecondsAfterFinished": 86400,
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    }
+
+
+def cel(value: object) -> str:
+    """Return a value as a CEL literal; ``dyn`` allows members of different types."""
+    if isinstance(value, dict):
+        members = (f"{json.dumps(key)}: {cel(member)}" for key, member in value.items())
+        return f"dyn({{{', '.join(members)}}})"
+    if isinstance(value, list):
+        return f"dyn([{', '.join(map(cel, value))}])"
+    return f"dyn({json.dumps(value, ensure_ascii=False)})"
+
+
+def pod_spec() -> Json:
+    return {"containers": [{"name": "kserve-container", "image": "serving:1"}]}

@@ -1,0 +1,87 @@
+"""Writing the files of a version, in the layout of :mod:`watchkeeper.core.version`."""
+
+from pathlib import Path
+from typing import Any
+
+import mlflow.sklearn
+import msgspec
+import numpy as np
+import skops.io
+from mlflow.models import Model as MlflowModel
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, Schema
+from sklearn.pipeline import Pipeline
+
+from watchkeeper.core.answer import AnswerPolicy, Columns, answer
+from watchkeeper.core.version import BASELINE, EXAMPLE, Example, Manifest, Statistics
+from watchkeeper.pipeline import TRUSTED_TYPES
+from watchkeeper.training.rows import Rows, ScoredRows
+
+_MLFLOW_TYPES = {"FP64": DataType.double, "INT64": DataType.long, "BYTES": DataType.string}
+EXAMPLE_QUANTILES = (0.0, 0.5, 0.95, 1.0)
+
+
+def write_pipelines(
+    folder: Path, pipelines: dict[str, Pipeline], manifest: Manifest, example: Rows
+) -> None:
+    """Write one skops file per head, and MLflow's description of the first head.
+
+    A user of MLflow can load the first head by ``mlflow.pyfunc`` or ``mlflow.sklearn``.
+
+    Args:
+        folder: must be empty or missing.
+        pipelines: the fitted pipelines by score.
+        manifest: names the files of the heads.
+        example: rows for MLflow's input example.
+    """
+    main, *others = manifest.heads
+    versions = manifest.lineage.dependencies
+    mlflow.sklearn.save_model(
+        pipelines[main.score],
+        str(folder),
+        serialization_format=mlflow.sklearn.SERIALIZATION_FORMAT_SKOPS,
+        skops_trusted_types=list(TRUSTED_TYPES),
+        pip_requirements=[
+            f"{name}=={versions[name]}" for name in ("scikit-learn", "skops", "numpy", "pandas")
+        ],
+        signature=ModelSignature(
+            inputs=Schema(
+                [ColSpec(_MLFLOW_TYPES[c.datatype], c.name) for c in manifest.signature.inputs]
+            )
+        ),
+        input_example=example.columns,
+        pyfunc_predict_fn="predict_proba" if main.method == "predict_proba" else "predict",
+    )
+    # MLflow chooses the file's name; the manifest has another one.
+    description = MlflowModel.load(str(folder))
+    flavour = description.flavors["sklearn"]
+    (folder / flavour["pickled_model"]).rename(folder / main.pipeline)
+    flavour["pickled_model"] = main.pipeline
+    description.flavors["python_function"]["model_path"] = main.pipeline
+    description.save(str(folder / "MLmodel"))
+    for head in others:
+        skops.io.dump(pipelines[head.score], folder / head.pipeline)
+
+
+def write_baseline(folder: Path, baseline: dict[str, Statistics]) -> None:
+    """Write the baseline statistics."""
+    (folder / BASELINE).write_bytes(msgspec.json.format(msgspec.json.encode(baseline)))
+
+
+def write_example(folder: Path, example: ScoredRows, policy: AnswerPolicy) -> None:
+    """Write example rows and the version's answer to them."""
+    inputs = _lists(example.rows.as_columns())
+    outputs = _lists(answer(example.scores, policy))
+    (folder / EXAMPLE).write_bytes(msgspec.json.encode(Example(inputs, outputs)))
+
+
+def choose_example(rows: ScoredRows, score: str) -> ScoredRows:
+    """Choose a few rows from the lowest to the highest score, so that answers differ."""
+    order = np.argsort(rows.scores[score], kind="stable")
+    chosen = np.zeros(len(rows), dtype=bool)
+    chosen[order[[int(q * (len(rows) - 1)) for q in EXAMPLE_QUANTILES]]] = True
+    return rows.where(chosen)
+
+
+def _lists(columns: Columns) -> dict[str, list[Any]]:
+    return {name: values.tolist() for name, values in columns.items()}

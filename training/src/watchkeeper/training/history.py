@@ -1,0 +1,86 @@
+"""The history: the labelled rows that one query on the operational database returns."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sqlalchemy import text
+
+from watchkeeper.training import CannotTrainError
+from watchkeeper.training.database import transaction
+from watchkeeper.training.declaration import Model
+from watchkeeper.training.rows import Rows
+from watchkeeper.training.usable import Table, usable
+
+log = logging.getLogger(__name__)
+
+_INT64 = np.iinfo(np.int64)
+
+
+def read_history(url: str, model: Model) -> Rows:
+    """Read all labelled rows of the model's source, oldest first.
+
+    Raises:
+        CannotTrainError: the database or table does not exist, or is empty; a column is missing
+            or holds values that it must not; or all rows have the same outcome.
+        SourceUnavailableError: the database does not answer.
+    """
+    frame, where = _query(url, model), f"history of {model.name}"
+    names = list(frame.columns)
+    group = [model.split.group] if model.split.group else []
+    for name in (model.source.id, *model.names, model.target, *group):
+        if names.count(name) != 1:
+            found = "twice" if name in names else f"not; it returns {', '.join(map(str, names))}"
+            raise CannotTrainError(
+                f"{where}: the source's query must return column {name!r} once, and returns it "
+                f"{found}"
+            )
+    if frame.empty:
+        raise CannotTrainError(f"{where}: the source's query returns no rows; load some first")
+    for name in (model.source.id, *group):
+        if count := int(frame[name].isna().sum()):
+            raise CannotTrainError(
+                f"{where}: column {name!r} is empty in {count} rows; each row needs a value"
+            )
+    frame.index = pd.Index(_ids(frame, model.source.id, where))
+    labelled = frame[frame[model.target].notna() & (frame[model.target] != "")]
+    log.info("%s: %d of %d rows have a label", where, len(labelled), len(frame))
+    if labelled.empty:
+        raise CannotTrainError(
+            f"{where}: {model.target!r} is empty in all {len(frame)} rows; a training run needs "
+            "rows whose truth is known"
+        )
+    rows = usable(labelled.sort_index(), model, where, required=True)
+    outcomes = np.unique(rows.target)
+    if len(outcomes) < 2:
+        raise CannotTrainError(
+            f"{where}: {model.target!r} is {outcomes[0]:g} in all {len(rows)} rows that can be "
+            "used; a training run needs rows with 0 and rows with 1"
+        )
+    return rows
+
+
+def _query(url: str, model: Model) -> pd.DataFrame:
+    with transaction(url, f"read the history of {model.name}") as connection:
+        result = connection.execute(text(model.source.query))
+        # Without a type pandas would turn integers beside empty values into rounded floats.
+        return pd.DataFrame(result.fetchall(), columns=list(result.keys()), dtype=object)
+
+
+def _ids(frame: pd.DataFrame, name: str, where: str) -> NDArray[np.int64]:
+    """Return the ids of the rows, of shape (rows,)."""
+    values = frame[name]
+    table = Table(frame.set_axis(values, axis=0), where)
+    whole = [
+        not isinstance(value, str)
+        and pd.api.types.is_number(value)
+        and _INT64.min <= value <= _INT64.max
+        and value == int(value)
+        for value in values
+    ]
+    rule = "an id must be an integer of 64 bits that rises in time"
+    table.refuse(name, ~np.array(whole), rule)
+    ids = np.array([int(value) for value in values], dtype=np.int64)
+    table.refuse(name, pd.Series(ids).duplicated().to_numpy(), "another row has the same id")
+    return ids

@@ -1,0 +1,81 @@
+"""The metrics report: the content of ``gate.json`` as text for people."""
+
+from watchkeeper.core.gate_report import Duplicates, Estimate, GateReport
+from watchkeeper.core.version import Manifest
+
+Measured = dict[str, dict[str, Estimate]]  # by the rows, then by what is measured
+
+
+def metrics_report(manifest: Manifest, report: GateReport, parameters: dict[str, object]) -> str:
+    """Return the report about a version that was trained with ``parameters``."""
+    lineage = manifest.lineage
+    lines = [
+        f"{manifest.model}: training run {lineage.run}",
+        "",
+        f"Gate       {'passed' if report.passed else 'rejected'}",
+        f"Trigger    {lineage.trigger}",
+        *([f"Episode    {lineage.episode}"] if lineage.episode else []),
+        f"Data       {lineage.rows} rows of history, {lineage.labelled_rows} labelled predictions,"
+        f" SHA-256 {lineage.data_hash[:16]}",
+        f"Reference  {lineage.reference}{_reference(report)}",
+        f"Parameters {', '.join(f'{name}={value}' for name, value in parameters.items())}",
+        *(f"Duplicates {_duplicates(where, x)}" for where, x in report.duplicates.items()),
+        *(f"ONNX       {head.score}: {_onnx(head.onnx_difference)}" for head in manifest.heads),
+        "",
+        *_metrics("This version", report.metrics, report),
+        "",
+        "Answers: share of the rows that a label marks or a risk level is given to",
+        *_by_rows(report.answers, report),
+    ]
+    if report.production is not None:
+        title = f"Production, version {report.production}, on the same rows"
+        lines += ["", *_metrics(title, report.production_metrics, report)]
+    lines += ["", "Checks"]
+    lines += [f"  {'pass' if c.passed else 'FAIL'}  {c.name}: {c.reason}" for c in report.checks]
+    if report.suspicions:
+        lines += ["", "Suspicions: they do not decide, look at these columns"]
+        lines += [f"  {suspicion}" for suspicion in report.suspicions]
+    return "\n".join(lines) + "\n"
+
+
+def _reference(report: GateReport) -> str:
+    parts = [f"recent rows are refused: {report.reference_refused}"] * bool(
+        report.reference_refused
+    )
+    if report.left_out:
+        counts = ", ".join(f"{kind}: {count}" for kind, count in report.left_out.items())
+        parts.append(f"recent rows that do not describe the traffic are left out: {counts}")
+    return "".join(f"; {part}" for part in parts)
+
+
+def _duplicates(where: str, found: Duplicates) -> str:
+    text = (
+        f"{where}: {found.repeated} of {found.rows} rows ({found.share:.1%}) equal an earlier row"
+    )
+    if found.limit is None:
+        return text
+    return f"{text}, {found.by_chance:.1%} by chance, {found.limit:.1%} more are allowed"
+
+
+def _metrics(title: str, measured: Measured, report: GateReport) -> list[str]:
+    about = f"estimate and 95 % confidence interval, positive from {report.threshold:g} on"
+    return [f"{title}, {report.score}: {about}", *_by_rows(measured, report)]
+
+
+def _by_rows(measured: Measured, report: GateReport) -> list[str]:
+    lines = []
+    for where, values in measured.items():
+        rows = report.rows[where]
+        lines.append(f"  held-out {where}, {rows['rows']} rows, {rows['positives']} positives")
+        lines += [f"    {name:<18} {_estimate(value)}" for name, value in values.items()]
+    return lines
+
+
+def _estimate(estimate: Estimate) -> str:
+    if estimate.value is None:
+        return "not defined on these rows"
+    return f"{estimate.value:.4f}  [{estimate.low:.4f}, {estimate.high:.4f}]"
+
+
+def _onnx(difference: float | None) -> str:
+    return "none" if difference is None else f"differs by at most {difference:.1e} on all rows"

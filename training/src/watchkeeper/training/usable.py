@@ -1,0 +1,166 @@
+"""From a table of values to rows that a version can be trained on.
+
+Nothing is guessed. A value of the wrong type refuses the table, because the table or the
+declaration must change. A row that no request can have, with an empty value or one out of range, is
+left out and counted.
+"""
+
+import logging
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from watchkeeper.core.labels import LABELS
+from watchkeeper.core.signature import Column
+from watchkeeper.training import CannotTrainError
+from watchkeeper.training.declaration import Model
+from watchkeeper.training.rows import Rows
+
+log = logging.getLogger(__name__)
+
+Mask = NDArray[np.bool_]
+MAX_FLOAT: Final = float(np.finfo(np.float32).max)  # trees compute in FP32, and servers refuse more
+EXACT: Final = 2**53  # models compute in FP64, which rounds integers from here on
+
+
+class Table(msgspec.Struct, frozen=True):
+    """Values as a database returns them, by the ids of the rows; ``where`` names the table."""
+
+    frame: pd.DataFrame
+    where: str
+
+    def refuse(self, name: str, wrong: Mask, rule: str) -> None:
+        """Refuse the table if a value of a column is wrong.
+
+        Args:
+            name: the column.
+            wrong: which rows (rows,) have a wrong value.
+            rule: what is right, and what the reader can do.
+
+        Raises:
+            CannotTrainError: the message has the first wrong value and the id of its row.
+        """
+        if not wrong.any():
+            return
+        value, key = self.frame[name].to_numpy()[wrong][0], self.frame.index[wrong][0]
+        more = f" and {wrong.sum() - 1} more" if wrong.sum() > 1 else ""
+        raise CannotTrainError(
+            f"{self.where}: column {name!r} holds {_shown(value)} (row with id {key}{more}); {rule}"
+        )
+
+
+def usable(frame: pd.DataFrame, model: Model, where: str, *, required: bool = False) -> Rows:
+    """Turn a frame with the request columns, the target and the declared group into rows.
+
+    Args:
+        frame: the values; its index has the ids of the rows.
+        model: the declaration.
+        where: names the rows in messages.
+        required: whether a table without any usable row is refused.
+
+    Raises:
+        CannotTrainError: a value has the wrong type, a category is not declared, or no row can be
+            used although one is required.
+    """
+    table = Table(frame, where)
+    target = _numbers(table, model.target, "the truth must be 0 or 1")
+    table.refuse(
+        model.target,
+        ~np.isnan(target) & ~np.isin(target, LABELS),
+        "the truth must be 0 or 1; convert it in the source's query",
+    )
+    columns: dict[str, Any] = {}
+    left_out: list[str] = []
+    good = np.ones(len(frame), dtype=bool)
+    for column in model.columns:
+        columns[column.name], problems = _read(table, column)
+        for problem, rows in problems.items():
+            good &= ~rows
+            if rows.any():
+                left_out.append(f"column {column.name!r} is {problem} ({rows.sum()})")
+    reasons = ", ".join(left_out)
+    if required and not good.any():
+        raise CannotTrainError(f"{where}: none of the {len(frame)} rows can be used: {reasons}")
+    if left_out:
+        log.warning("%s: %d of %d rows left out: %s", where, (~good).sum(), len(good), reasons)
+    types = {c.name: np.int64 for c in model.columns if c.datatype == "INT64"}
+    kept = pd.DataFrame(columns).loc[good].reset_index(drop=True).astype(types)
+    group = np.full(len(frame), "", dtype=object)
+    if model.split.group:
+        group = frame[model.split.group].map(str).to_numpy(dtype=object)
+    typical = np.ones((len(kept), len(model.names)), dtype=bool)
+    return Rows(kept, target[good], frame.index.to_numpy()[good], group[good], typical)
+
+
+def _read(table: Table, column: Column) -> tuple[NDArray[Any], dict[str, Mask]]:
+    """Return the values of a column, and the rows that are left out, by the reason."""
+    if column.datatype == "BYTES":
+        values = table.frame[column.name]
+        empty = values.isna().to_numpy()
+        _check_categories(table, column, empty)
+        return values.to_numpy(dtype=object), {"empty": empty}
+    numbers = _numbers(table, column.name, "the declaration says that it is a number")
+    low = -np.inf if column.minimum is None else column.minimum
+    high = np.inf if column.maximum is None else column.maximum
+    empty, infinite = np.isnan(numbers), np.abs(numbers) > MAX_FLOAT
+    outside = (numbers < low) | (numbers > high)
+    if column.datatype == "INT64":
+        in_range = ~(empty | infinite | outside)
+        table.refuse(
+            column.name,
+            in_range & (np.abs(numbers) >= EXACT),
+            "a model computes in FP64, which rounds integers from 2^53 on; leave identifiers out, "
+            "and scale times in the source's query",
+        )
+        table.refuse(
+            column.name,
+            in_range & (numbers != np.floor(numbers)),
+            "INT64 has no fractions; declare FP64, or round in the source's query",
+        )
+    return numbers, {
+        "empty": empty,
+        "infinite or too large for FP32": infinite,
+        "out of range": outside & ~infinite,
+    }
+
+
+def _check_categories(table: Table, column: Column, empty: Mask) -> None:
+    values = table.frame[column.name]
+    listed = f"the declaration lists {_listed(column.categories)}"
+    text = values.map(lambda value: isinstance(value, str)).to_numpy(dtype=bool)
+    table.refuse(
+        column.name,
+        ~empty & ~text,
+        f"a BYTES column holds text, and {listed}; convert it with CAST in the source's query",
+    )
+    table.refuse(
+        column.name,
+        ~empty & ~values.isin(column.categories).to_numpy(),
+        f"{listed}; add the category there, or correct it in the source's query",
+    )
+
+
+def _numbers(table: Table, name: str, rule: str) -> NDArray[np.float64]:
+    """Return a column as numbers of shape (rows,), NaN where it is empty."""
+    values = table.frame[name]
+    numbers = np.asarray(pd.to_numeric(values, errors="coerce"), dtype=np.float64)
+    empty = (values.isna() | (values == "")).to_numpy()
+    table.refuse(name, np.isnan(numbers) & ~empty, f"{rule}; convert it in the source's query")
+    return numbers
+
+
+def _shown(value: object) -> str:
+    """Return a value for a message: text in quotation marks, numbers plain, others with a type."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= 40 else f"{value[:40]}…")
+    if isinstance(value, (bool, int, float, np.number, np.bool_)):
+        return f"the number {value}"
+    return f"{str(value)[:40]} ({type(value).__name__})"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in names)

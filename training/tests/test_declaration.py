@@ -1,0 +1,113 @@
+"""Declarations: contradictions are refused, with the names that may be used."""
+
+from typing import Any
+
+import msgspec
+import pump_failure
+import pytest
+from pump_risk import MODEL as TWO_HEADS
+from sklearn.preprocessing import StandardScaler
+
+from watchkeeper.core.answer import Label, Risk
+from watchkeeper.training import CannotTrainError, models
+from watchkeeper.training.declaration import DeclarationError, Gate, Head, Search
+
+ANSWER = TWO_HEADS.answer
+SUPERVISED, UNSUPERVISED = TWO_HEADS.heads
+
+
+def replaced(value: Any, **changes: Any) -> Any:
+    return msgspec.structs.replace(value, **changes)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            {"answer": replaced(ANSWER, hidden=("oddity",))},
+            "answer.hidden names 'oddity'; scores are 'failure_probability', 'anomaly'",
+        ),
+        (
+            {"answer": replaced(ANSWER, risk=Risk("risk", 0.1, 0.2))},
+            "answer.risk.score names 'risk'",
+        ),
+        (
+            {"answer": replaced(ANSWER, labels=(Label("flag", "normality"),))},
+            "label 'flag' names 'normality'; scores are",
+        ),
+        (
+            {"gate": replaced(TWO_HEADS.gate, max_label_rate={"odd": 0.1})},
+            "gate.max_label_rate names 'odd'; labels are 'anomaly_flag'",
+        ),
+        ({"heads": (UNSUPERVISED,)}, "exactly one head must have a label.*none has one"),
+        (
+            {"heads": (SUPERVISED, replaced(UNSUPERVISED, label="failed"))},
+            "'failure_probability', 'anomaly' have one",
+        ),
+        (
+            {"heads": (replaced(SUPERVISED, label="load"), UNSUPERVISED)},
+            "its label 'load' is also a request column",
+        ),
+        (
+            {"heads": (SUPERVISED, replaced(UNSUPERVISED, score="wear"))},
+            "'wear': columns, scores and outputs must have different names",
+        ),
+        (
+            {"search": Search(candidates=({"tree": 5},))},
+            "search names 'tree'; parameters are 'onnx', 'search', 'seed'",
+        ),
+        ({"search": Search(cheaper={"seed": "many"})}, "search: .*Expected `int`"),
+    ],
+)
+def test_a_contradiction_is_refused_with_the_known_names(
+    wrong: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DeclarationError, match=message):
+        replaced(TWO_HEADS, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"floors": {"auc": 0.9}}, "floors name 'auc'; metrics are 'accuracy', .*'roc_auc'"),
+        ({"floors": {"roc_auc": 90.0}}, "floor of 'roc_auc' is 90; it must be from 0 to 1"),
+        ({"floors": {}, "max_label_rate": {"flag": -0.1}}, "max_label_rate of 'flag' is -0.1"),
+        ({"floors": {}, "margin": -0.1}, "margin is -0.1"),
+    ],
+)
+def test_the_gate_refuses_unknown_metrics_and_impossible_limits(
+    wrong: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DeclarationError, match=message):
+        Gate(**wrong)
+
+
+def test_a_wrong_declaration_cannot_be_trained() -> None:
+    """No later attempt would succeed, so the error must not be one that is tried again."""
+    with pytest.raises(CannotTrainError, match="'contradiction', declared as contradiction:MODEL"):
+        models.find("contradiction")
+
+
+def test_an_entry_point_must_name_a_model_of_the_same_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = msgspec.structs.replace(pump_failure.MODEL, name="other")
+    monkeypatch.setattr(pump_failure, "MODEL", other)
+    with pytest.raises(CannotTrainError, match=r"not a declaration\.Model with that name"):
+        models.find("pump-failure")
+
+
+def test_the_head_with_a_label_is_judged() -> None:
+    assert TWO_HEADS.judged_head.score == "failure_probability"
+    assert TWO_HEADS.target == "failed"
+    assert not UNSUPERVISED.supervised
+    assert not Head("score", lambda _: StandardScaler(), lambda _: StandardScaler()).supervised
+
+
+def test_positive_means_the_threshold_of_the_scores_label_or_high_risk() -> None:
+    assert TWO_HEADS.threshold == 0.599
+    own = (Label("failure", "failure_probability", threshold=0.3), *ANSWER.labels)
+    labelled = replaced(ANSWER, labels=own)
+    assert replaced(TWO_HEADS, answer=labelled).threshold == 0.3
+    elsewhere = replaced(ANSWER, risk=Risk("anomaly", 0.1, 0.2))
+    assert replaced(TWO_HEADS, answer=elsewhere).threshold == 0.5
