@@ -53,7 +53,8 @@ traffic: environments ## send requests and late labels to all models; MODEL=...,
 	.venv/bin/python -m watchkeeper.demo.traffic $(MODEL) $(TABLE) $(if $(SCENARIO),--scenario "$(SCENARIO)")
 
 .PHONY: down
-down: environments ## stop everything that `make up` started
+down: ## stop everything that `make up` started
+	@test -x $(WATCHKEEPER) || { echo "there is no environment, so nothing that it started" >&2; exit 1; }
 	$(WATCHKEEPER) down
 	@# A demo that was killed has left a system of its own.
 	@if [ -d $(DEMO_HOME) ]; then WATCHKEEPER_HOME=$(DEMO_HOME) $(WATCHKEEPER) down; fi
@@ -81,8 +82,8 @@ manifests: cluster ## generate manifests/ and the table of the chart's values
 	.venv/bin/python charts/values_table.py
 
 .PHONY: e2e
-e2e: environments cluster ## run the end-to-end scenarios on a cluster with the images (KUBECONFIG, or `make cluster`); SCENARIO=02 for one
-	.venv/bin/python -m pytest -q -c tests/e2e/pytest.ini $(if $(SCENARIO),tests/e2e/test_$(SCENARIO)_*.py,tests/e2e)
+e2e: environments cluster ## run the end-to-end scenarios on a cluster with the images (KUBECONFIG, or `make cluster`); SCENARIO="02 04" for some
+	.venv/bin/python -m pytest -q -c tests/e2e/pytest.ini $(if $(SCENARIO),$(SCENARIO:%=tests/e2e/test_%_*.py),tests/e2e)
 
 .PHONY: cluster-test
 cluster-test: cluster ## test that cluster itself

@@ -13,7 +13,9 @@ from watchkeeper.demo.messages import Answer
 from watchkeeper.ledger.counts import count_labelled_rows, stored_requests
 
 SHIPPED_SECONDS = 60.0
-MAX_SKIPPED = 0.01  # share of the requests that a busy machine could not send in time
+# The share of the requests that were not sent in time. A busy machine delays them; more than this
+# is a gateway or a server that did not answer for a while.
+MAX_SKIPPED = 0.2
 
 
 class LedgerComparison(msgspec.Struct, frozen=True):
@@ -65,7 +67,7 @@ def check_exact(installation: Installation, load: Load) -> None:
     for protocol, counts in progress.requests.items():
         assert counts.sent == counts.answered > 0, (protocol, counts, progress.errors)
     sent = sum(counts.sent for counts in progress.requests.values())
-    assert progress.skipped <= MAX_SKIPPED * sent, "the load was not steady"
+    assert progress.skipped <= MAX_SKIPPED * sent, f"{progress.skipped} skipped, {sent} sent"
     assert progress.labels > 0
     assert progress.labels_lost == 0
     assert compare(installation, load) == LedgerComparison([], set(), set(), set(), 0)

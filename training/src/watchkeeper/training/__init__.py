@@ -4,6 +4,12 @@
 with the types of :mod:`watchkeeper.training.declaration`.
 """
 
+import os
+
+# ONNX Runtime reads this when it is first imported. Its telemetry sends data to Microsoft and
+# writes an identifier of the machine into the home folder.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 
 class CannotTrainError(Exception):
     """The request, the declaration or the data must change first; the message says how."""

@@ -25,7 +25,13 @@ from watchkeeper.demo.events import (
     EventLog,
     UnexpectedEventError,
 )
-from watchkeeper.demo.fast_policies import DRIFT_POLICY, QUEUE_SECONDS, ROLLOUT_POLICY, STEPS
+from watchkeeper.demo.fast_policies import (
+    CHAOS_ROLLOUT_POLICY,
+    DRIFT_POLICY,
+    QUEUE_SECONDS,
+    ROLLOUT_POLICY,
+    STEPS,
+)
 from watchkeeper.demo.plants import DatabaseError, Plant, PlantError
 from watchkeeper.demo.senders import Traffic
 from watchkeeper.demo.summarize import summarize
@@ -83,11 +89,12 @@ class Demonstration:
         self._summary_file = self._folder / "summary.json"
         self._display = display
         self._data = data.resolve() if data else None
+        rollout_policy = CHAOS_ROLLOUT_POLICY if chaos else ROLLOUT_POLICY
         self._environment = {
             "WATCHKEEPER_HOME": str(self._home),
             "WATCHKEEPER_MODELS": msgspec.json.encode([plant.model]).decode(),
             "WATCHKEEPER_DRIFT_POLICY": msgspec.json.encode(DRIFT_POLICY).decode(),
-            "WATCHKEEPER_ROLLOUT_POLICY": msgspec.json.encode(ROLLOUT_POLICY).decode(),
+            "WATCHKEEPER_ROLLOUT_POLICY": msgspec.json.encode(rollout_policy).decode(),
             "WATCHKEEPER_TURN_SECONDS": "0.5",
             "WATCHKEEPER_QUEUE_SECONDS": QUEUE_SECONDS,
         }

@@ -23,6 +23,8 @@ ROLLOUT_POLICY: Final = {
     "patience": 300.0,
     "watch_seconds": 5.0,
 }
+# Processes are killed in each step, and a busy machine shows a step late.
+CHAOS_ROLLOUT_POLICY: Final = {**ROLLOUT_POLICY, "step_seconds": 15.0}
 # A machine that trains, serves and sends at the same time delays requests for seconds. The server
 # must not reject them, so it accepts a delay just below the time limit of the gateway.
 QUEUE_SECONDS: Final = "8"
