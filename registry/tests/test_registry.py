@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
+from watchkeeper.core.settings import SettingsError
 from watchkeeper.registry import Registry, RegistryError
 
 MODEL = "pump-failure"
@@ -83,6 +84,19 @@ def test_permission_errors_differ_from_a_registry_that_does_not_answer(
     with pytest.raises(RegistryError) as error:
         Registry("http://127.0.0.1:1").aliases(MODEL)
     assert not error.value.permission_denied
+
+
+@pytest.mark.parametrize("address", ["", "mlflow:5000", "ftp://mlflow", "./mlruns"])
+def test_an_address_that_is_not_of_a_registry_is_a_wrong_setting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str
+) -> None:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    with pytest.raises(SettingsError, match="MLFLOW_TRACKING_URI must be the URL"):
+        Registry().aliases(MODEL)
+    assert not list(folder.iterdir())
 
 
 @pytest.mark.parametrize("exists", [True, False])

@@ -55,6 +55,13 @@ def test_a_header_that_is_given_twice_is_refused(server: Server) -> None:
     assert HEADER in response.json()["error"]
 
 
+def test_metadata_that_is_given_twice_is_refused(server: Server) -> None:
+    message = grpc_message(tensors(sample_version.rows(1)), as_raw=True).SerializeToString()
+    reply = call(server, message, ((HEADER, "true"), (HEADER, "false")))
+    assert reply.status == "INVALID_ARGUMENT"
+    assert HEADER in reply.error
+
+
 @pytest.mark.parametrize("encoding", ["json", "raw"])
 def test_labels_of_a_synthetic_request_are_refused(server: Server, encoding: str) -> None:
     ordinary, synthetic = (ask(server, encoding, **{HEADER: v}) for v in ("false", "true"))

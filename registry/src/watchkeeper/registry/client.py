@@ -4,11 +4,12 @@ import os
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
 from watchkeeper.core.names import Alias
-from watchkeeper.core.settings import read_secret
+from watchkeeper.core.settings import SettingsError, read_secret
 from watchkeeper.registry.download import download, read_digest
 from watchkeeper.registry.errors import (
     ALREADY_EXISTS,
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
+URI: Final = "MLFLOW_TRACKING_URI"
+# What MLflow can use as a registry; of these only http and https are for a running system.
+SCHEMES: Final = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "file")
 PASSWORD: Final = "MLFLOW_TRACKING_PASSWORD"  # noqa: S105 - the name of a variable
 
 
@@ -81,10 +85,16 @@ class Registry:
         """The client of MLflow itself.
 
         Raises:
-            SettingsError: the file of the password is not readable.
+            SettingsError: there is no address of a registry, or the file of the password is not
+                readable.
         """
         from mlflow.tracking import MlflowClient  # noqa: PLC0415 - see above
 
+        # Without an address, MLflow creates a database in the current folder.
+        scheme = urlsplit(self._uri or os.environ.get(URI, "")).scheme.partition("+")[0]
+        if scheme not in SCHEMES:
+            given = f"its scheme is {scheme!r}" if scheme else "it is not set, or has no scheme"
+            raise SettingsError(f"{URI} must be the URL of an MLflow server: {given}")
         if path := os.environ.get(f"{PASSWORD}_FILE"):
             os.environ[PASSWORD] = read_secret(f"{PASSWORD}_FILE={path}", path)
         return MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)

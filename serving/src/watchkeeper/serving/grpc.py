@@ -122,7 +122,10 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
 
     def _call(self, context: Context) -> Call:
         metadata: Any = context.invocation_metadata() or ()
-        return read_call("grpc", dict(metadata), self._plane.synthetic_clients)
+        headers = dict(metadata)
+        if len(headers) < len(metadata):  # a repeated name has a list of values, as in HTTP
+            headers = {name: ", ".join(v for n, v in metadata if n == name) for name in headers}
+        return read_call("grpc", headers, self._plane.synthetic_clients)
 
     async def _read_message(self, call: Call, context: Context) -> bytes:
         try:
