@@ -21,6 +21,7 @@ from kubernetes.config import incluster_config
 from waiting import wait_for
 
 from watchkeeper.platforms import (
+    UNREADABLE,
     Platform,
     PlatformError,
     RolloutCommands,
@@ -32,6 +33,7 @@ from watchkeeper.platforms.kube import KubePlatform, api, jobs
 from watchkeeper.platforms.kube.inference_services import check_host
 from watchkeeper.platforms.kube.jobs import job
 from watchkeeper.platforms.kube.leases import DURATION_SECONDS, RENEW_SECONDS, Leases
+from watchkeeper.platforms.kube.route_spec import STATE
 
 UNREACHABLE = 75
 SERVICE = f"{MODEL}-v1"
@@ -432,25 +434,47 @@ def upgrade(system: KubeSystem, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "read"),
     [
-        ("backendRefs/0/weight", 7, Route({1: 100})),
+        ("backendRefs/0/weight", 7, {1: 100}),
         ("backendRefs/0/name", "web", None),
         ("backendRefs", [], None),
     ],
 )
 def test_a_route_that_was_changed_by_hand_can_be_written_again(
-    system: KubeSystem, rollout: KubePlatform, field: str, value: object, read: Route | None
+    system: KubeSystem,
+    rollout: KubePlatform,
+    field: str,
+    value: object,
+    read: dict[int, int] | None,
 ) -> None:
     rollout.serve(MODEL, 1)
     rollout.set_route(MODEL, Route({1: 100}))
     change = {"op": "replace", "path": f"/spec/rules/3/{field}", "value": value}
     system.here.patch(api.HTTP_ROUTE, MODEL, [change], content_type=JSON_PATCH)
     system.as_gateway(MODEL)
-    assert rollout.route(MODEL) == read
+    found = rollout.route(MODEL)
+    assert (found.weights if found else None) == read
+    assert found is None or " at 20" in found.changed_by, "who, and when"
     assert not rollout.confirmed(MODEL)
     rollout.set_route(MODEL, Route({1: 100}))
     system.as_gateway(MODEL)
     assert rollout.route(MODEL) == Route({1: 100})
     assert rollout.confirmed(MODEL)
+
+
+def test_a_state_that_is_no_state_can_be_written_again(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    rollout.serve(MODEL, 1)
+    rollout.set_route(MODEL, Route({1: 100}, {"phase": "steady"}))
+    change = {"metadata": {"annotations": {STATE: "steady, I hope"}}}
+    system.here.merge(api.HTTP_ROUTE, MODEL, change)
+    found = rollout.route(MODEL)
+    assert found is not None
+    assert found.weights == {1: 100}
+    assert found.state.keys() == {UNREADABLE}
+    assert "steady, I hope" in found.state[UNREADABLE]
+    rollout.set_route(MODEL, Route({1: 100}, {"phase": "steady"}))
+    assert rollout.route(MODEL) == Route({1: 100}, {"phase": "steady"})
 
 
 def test_a_controller_that_has_lost_its_lease_overwrites_nothing(system: KubeSystem) -> None:

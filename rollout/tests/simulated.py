@@ -23,7 +23,7 @@ from watchkeeper.rollout.actions import Action, carry_out
 from watchkeeper.rollout.evidence import Evidence, Sample, Skew
 from watchkeeper.rollout.observed import ObservedState
 from watchkeeper.rollout.phases import decide, version_in_question
-from watchkeeper.rollout.state import RolloutState, parse
+from watchkeeper.rollout.state import RolloutState, read_state
 
 MODEL = "pump-failure"
 POLICY = RolloutPolicy(
@@ -180,6 +180,10 @@ class MemoryPlatform:
     def delete_route(self) -> None:
         self.written = None
 
+    def break_state(self) -> None:
+        if self.written is not None:
+            self.written = Route(self.written.weights, {"phase": "elsewhere"}, "somebody")
+
     def confirmed(self, _model: str) -> bool:
         return self.written is not None and self._unconfirmed == 0
 
@@ -248,8 +252,7 @@ class Simulation:
 
     @property
     def state(self) -> RolloutState:
-        route = self.platform.written
-        return parse(route.state) if route else RolloutState()
+        return read_state(self.platform.written)[0]
 
     @property
     def weights(self) -> dict[int, int]:
@@ -264,7 +267,7 @@ class Simulation:
         return [(e.kind, e.version) for e in sorted(self.events.values(), key=lambda e: e.time)]
 
     def observe(self) -> ObservedState:
-        state = self.state
+        state, broken = read_state(self.platform.written)
         if self.ledger_up:
             self.events.update({e.id: e for e in state.pending_events if e.id not in self.events})
         evidence = self._evidence(state) if self.ledger_up else None
@@ -282,7 +285,8 @@ class Simulation:
             evidence=evidence,
             evidence_error="" if self.ledger_up else "the ledger is down",
             published=all(e.id in self.events for e in state.pending_events),
-            promoted=self._promoted() if self.platform.written is None else None,
+            promoted=self._promoted() if broken or self.platform.written is None else None,
+            broken_state=broken,
             first_digests=self._first_digests() if self.ledger_up else {},
             highest=self._highest() if self.ledger_up else None,
         )
@@ -305,7 +309,8 @@ class Simulation:
         """Take one turn. ``fail`` runs between the decision and the action, and may raise."""
         self.now += 0.5
         self.platform.pass_time()
-        if self.platform.written is None and not self.ledger_up:
+        has_state = self.platform.written is not None and not read_state(self.platform.written)[1]
+        if not has_state and not self.ledger_up:
             return None
         try:
             action = decide(self.observe())

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,12 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from simulated import MODEL, POLICY, Simulation, first_version
 
-from watchkeeper.core.events import NumberReused, as_json
+from watchkeeper.core.events import NumberReused, RouteRepaired, as_json
 from watchkeeper.core.policies import override
 from watchkeeper.platforms import PlatformError, RolloutCommands, Route
 from watchkeeper.registry import DIGEST_TAG, ROLLOUT_TAG, RegistryError
 from watchkeeper.rollout.actions import Wait
-from watchkeeper.rollout.state import BrokenStateError
 
 
 class Killed(BaseException):
@@ -55,6 +53,7 @@ BY_HAND: dict[str, Change] = {
     "weights to 2": lambda s: s.platform.edit({2: 100}),
     "weights 25:75": lambda s: s.platform.edit({1: 25, 2: 75}),
     "delete route": lambda s: s.platform.delete_route(),
+    "break state": lambda s: s.platform.break_state(),
     "delete servers of 1": lambda s: s.platform.pods.pop(1, None),
     "delete servers of 2": lambda s: s.platform.pods.pop(2, None),
 }
@@ -335,13 +334,24 @@ def _lose_answers(target: Any, name: str, answers: Any, error: type[Exception]) 
         ("pending_events", "[{}]"),
     ],
 )
-def test_an_invalid_state_is_an_error_that_names_the_field(field: str, text: str) -> None:
+def test_an_invalid_state_is_written_again_and_the_event_names_the_field(
+    field: str, text: str
+) -> None:
     simulation = first_version()
+    simulation.registry.register(2)
+    simulation.run(lambda s: s.state.canary_percent == 25)
     route = simulation.platform.written
     assert route is not None
-    simulation.platform.written = Route(route.weights, {**route.state, field: text})
-    with pytest.raises(BrokenStateError, match=re.escape(f"state: {field}={text!r}: ")):
-        simulation.turn()
+    broken = Route(route.weights, {**route.state, field: text}, "kubectl-edit at noon")
+    simulation.platform.written = broken
+    simulation.turn()
+    assert simulation.weights == {1: 100}
+    simulation.settle()
+    assert simulation.weights == {2: 100}, "the rollout has started again"
+    (repaired,) = [e for e in simulation.events.values() if isinstance(e.details, RouteRepaired)]
+    assert repaired.details == RouteRepaired(part="state", changed_by="kubectl-edit at noon")
+    assert f"state: {field}={text!r}: " in repaired.reason
+    assert "kubectl-edit" in repaired.reason
 
 
 def test_a_rollout_continues_with_pending_events_of_a_later_release() -> None:

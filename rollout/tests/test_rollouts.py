@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from simulated import POLICY, Simulation, first_version
 
-from watchkeeper.core.events import RolledBack, StepFinished
+from watchkeeper.core.events import RolledBack, RouteRepaired, StepFinished
 from watchkeeper.core.policies import RolloutPolicy, override
 from watchkeeper.platforms import PlatformError, RolloutCommands, Route
 from watchkeeper.registry import ROLLOUT_TAG
@@ -397,9 +397,12 @@ def test_weights_that_were_changed_by_hand_are_restored() -> None:
     simulation = first_version()
     route = simulation.platform.written
     assert route is not None
-    simulation.platform.written = Route({1: 60, 2: 40}, route.state)
+    simulation.platform.written = Route({1: 60, 2: 40}, route.state, "kubectl-patch at noon")
     simulation.settle()
     assert simulation.weights == {1: 100}
+    (repaired,) = [e for e in simulation.events.values() if isinstance(e.details, RouteRepaired)]
+    assert repaired.details == RouteRepaired(part="weights", changed_by="kubectl-patch at noon")
+    assert "changed to v1 60 %, v2 40 %" in repaired.reason
 
 
 def test_without_route_and_alias_the_version_that_was_promoted_last_serves() -> None:

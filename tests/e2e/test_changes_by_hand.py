@@ -23,7 +23,9 @@ from rollouts import (
 )
 from sample_requests import sample_request
 
+from watchkeeper.core.events import RouteRepaired
 from watchkeeper.core.names import serving_name
+from watchkeeper.ledger.events import history
 
 WAIT_SECONDS = 240.0
 STEP_SECONDS = 8.0
@@ -81,6 +83,16 @@ def test_production_serves_again_after(
     wait_until("an answer", lambda: answers(installation))
     pods = [pod for pod in installation.pods(MODEL, production) if is_running(pod)]
     assert len(pods) == installation.values()["models"][MODEL]["replicas"]
+
+
+def test_a_state_that_is_no_state_is_written_again(
+    installation: Installation, production: int
+) -> None:
+    state = "watchkeeper/rollout=steady, I hope"
+    kubectl("annotate", "httproute", MODEL, state, "--overwrite", namespace(installation))
+    event = wait_until("the event", lambda: repaired_state(installation), WAIT_SECONDS)
+    assert "kubectl-annotate" in event.changed_by
+    wait_until("production serves", lambda: serves_alone(installation, MODEL, production))
 
 
 def test_a_missing_secret_stops_an_upgrade_and_no_server(
@@ -176,6 +188,14 @@ def observed(installation: Installation, name: str) -> tuple[object, ...]:
     )
     metadata = (each.get("metadata", {}) for each in found)
     return tuple((each.get("uid"), each.get("generation")) for each in metadata)
+
+
+def repaired_state(installation: Installation) -> RouteRepaired | None:
+    """Return the newest event that the state of the route was written again."""
+    events = history(installation.ledger, MODEL, kind=RouteRepaired)
+    details = [event.details for event in events]
+    found = [each for each in details if isinstance(each, RouteRepaired) and each.part == "state"]
+    return found[-1] if found else None
 
 
 def answers(installation: Installation) -> bool:

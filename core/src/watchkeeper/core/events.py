@@ -99,6 +99,16 @@ class NumberReused(Details, frozen=True, tag="number-reused", kw_only=True):
     other_digest: str
 
 
+class RouteRepaired(Details, frozen=True, tag="route-repaired", kw_only=True):
+    """Somebody has changed the model's route. Its "weights" or its "state" were written again.
+
+    ``changed_by`` says who changed it and when, as far as the platform knows.
+    """
+
+    part: Literal["weights", "state"]
+    changed_by: str
+
+
 class ProductionUnregistered(Details, frozen=True, tag="production-unregistered", kw_only=True):
     """The version in production is no longer named by the registry. It keeps serving.
 
@@ -270,6 +280,7 @@ EventDetails = (
     | Watched
     | RolledBack
     | NumberReused
+    | RouteRepaired
     | ProductionUnregistered
     | ProductionRegistered
     | EpisodeChanged

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from watchkeeper.platforms.interface import (
+    UNREADABLE,
     Endpoints,
     Platform,
     PlatformError,
@@ -16,6 +17,7 @@ from watchkeeper.platforms.interface import (
 )
 
 __all__ = [
+    "UNREADABLE",
     "Endpoints",
     "Platform",
     "PlatformError",

@@ -13,7 +13,7 @@ Rules for both:
 """
 
 from collections.abc import Callable, Collection
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import msgspec
 
@@ -47,6 +47,9 @@ class ServingStatus(msgspec.Struct, frozen=True):
     digest: str = ""
 
 
+UNREADABLE: Final = "unreadable"  # see Route.state
+
+
 class Route(msgspec.Struct, frozen=True):
     """The traffic split of one model, and the state of its rollout.
 
@@ -54,11 +57,15 @@ class Route(msgspec.Struct, frozen=True):
         weights: Percentage of the traffic by version; the sum is 100. A version without traffic is
             not a key.
         state: Belongs to the rollout controller. It is written together with the weights, so that
-            the controller needs no memory of its own.
+            the controller needs no memory of its own. If somebody has written something else
+            there, it has the single key UNREADABLE.
+        changed_by: Who has changed weights or state since they were written, as far as the platform
+            knows.
     """
 
     weights: dict[int, int]
     state: dict[str, str] = {}
+    changed_by: str = ""
 
     def check(self, model: str, served: Collection[int]) -> None:
         """Check that this route can be written for a model whose versions ``served`` are served.

@@ -131,6 +131,11 @@ def carry_out(action: Action, model: str, platform: Platform, registry: Registry
             platform.change_commands(model, lambda standing: standing.without(commands))
 
 
+def shares(weights: dict[int, int]) -> str:
+    """Return weights for people, for example "v1 90 %, v2 10 %"."""
+    return ", ".join(f"v{version} {weight} %" for version, weight in sorted(weights.items()))
+
+
 def describe(action: Action) -> str:  # noqa: PLR0911 - one line per action
     """Describe an action for the log, for example "route v1 90 %, v2 10 % (canary)"."""
     match action:
@@ -141,8 +146,7 @@ def describe(action: Action) -> str:  # noqa: PLR0911 - one line per action
         case Retire(version=version):
             return f"retire v{version}"
         case SetRoute(route=route):
-            weights = ", ".join(f"v{v} {w} %" for v, w in sorted(route.weights.items()))
-            return f"route {weights} ({route.state.get('phase')})"
+            return f"route {shares(route.weights)} ({route.state.get('phase')})"
         case SetAlias(alias=alias, version=version):
             return f"{alias} := v{version}"
         case DeleteAlias(alias=alias):

@@ -33,7 +33,7 @@ from watchkeeper.rollout.evidence_reader import EvidenceReader
 from watchkeeper.rollout.metrics import RolloutMetrics
 from watchkeeper.rollout.observed import ObservedState, named_versions
 from watchkeeper.rollout.phases import decide, version_in_question
-from watchkeeper.rollout.state import BrokenStateError, RolloutState, parse
+from watchkeeper.rollout.state import RolloutState, parse, read_state
 from watchkeeper.rollout.throttle import DependencyUnavailableError, Throttle
 from watchkeeper.rollout.version_cache import Content, VersionCache
 
@@ -87,7 +87,7 @@ class Controller:
                 f"{model}: {name}", errors, self.metrics.errors.labels(model, name).inc, monotonic
             )
             for name, errors in {
-                "platform": (PlatformError, BrokenStateError, OSError),
+                "platform": (PlatformError, OSError),
                 "gateway": (PlatformError, OSError),
                 "registry": (RegistryError, OSError),
                 "ledger": (LedgerError,),
@@ -158,7 +158,7 @@ class Controller:
         with self._throttles["platform"].guard():
             self.platform.reconcile(self.model)
             route = self.platform.route(self.model)
-            state = parse(route.state) if route else RolloutState()
+            state, broken = read_state(route)
             serving = self.platform.serving(self.model)
         self._export(route, state)
         confirmed = (
@@ -174,16 +174,17 @@ class Controller:
             state=state,
             confirmed=confirmed,
             commands=commands,
+            broken_state=broken,
         )
         return self._add_first_digests(self._add_promoted(observed))
 
     def _add_promoted(self, observed: ObservedState) -> ObservedState:
-        """Without a route, read what was promoted last: somebody may have deleted the route.
+        """Without a state, read what was promoted last: somebody may have deleted the route.
 
         Raises:
-            DependencyUnavailableError: there is no route, and the ledger does not answer.
+            DependencyUnavailableError: there is no state, and the ledger does not answer.
         """
-        if observed.route is not None:
+        if observed.has_state:
             return observed
         with self._throttles["ledger"].guard():
             promoted = production_version(self.ledger, self.model)
@@ -294,7 +295,7 @@ class Controller:
 
     def _unpublished(self, observed: ObservedState) -> list[Event]:
         events = observed.state.pending_events
-        if observed.route is None:
+        if not observed.has_state and observed.promoted is None:
             events = first_rejections(self.model, observed.tags, observed.now)
         self._published &= {event.id for event in events}
         return [event for event in events if event.id not in self._published]

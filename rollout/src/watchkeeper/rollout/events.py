@@ -13,6 +13,7 @@ from watchkeeper.core.events import (
     ProductionUnregistered,
     Promoted,
     RolledBack,
+    RouteRepaired,
     StepFinished,
     kind_of,
 )
@@ -100,6 +101,13 @@ def registration_event(
         reason=reason,
         details=details,
     )
+
+
+def repaired_event(
+    model: str, version: int, details: RouteRepaired, time: float, reason: str
+) -> Event:
+    """Return the event that the route was written again, because somebody had changed it."""
+    return Event(f"{model}/{kind_of(details)}/{time:.3f}", model, version, time, reason, details)
 
 
 def first_rejections(model: str, tags: dict[int, dict[str, str]], time: float) -> tuple[Event, ...]:

@@ -35,14 +35,17 @@ class ObservedState(msgspec.Struct, frozen=True, dict=True):
             alias names have DIGEST_TAG; it is NO_DIGEST if their files have no manifest.
         serving: what serves each version.
         route: weights and state as they were written last; None before the first route.
-        state: the state of the route, decoded.
+        state: the state of the route, decoded; the defaults if there is no route, or if its state
+            is broken.
+        broken_state: what is wrong with the state of the route; "" if nothing is.
         confirmed: whether the gateway routes by exactly the weights of the route.
         commands: the commands of people.
         policy: the policy in force for the version that the turn is about.
         evidence: what to judge; None if there is nothing to judge or it cannot be read.
         evidence_error: why there is no evidence, where there should be some.
         published: whether the ledger has all events of ``state``.
-        promoted: the version that was promoted last, as the ledger has it; only without a route.
+        promoted: the version that was promoted last, as the ledger has it; only where no state
+            says what serves.
         first_digests: the content that the ledger describes under a number, for the versions that
             an alias names.
         highest: the highest number of a version that the ledger knows; None if it is not read.
@@ -67,6 +70,12 @@ class ObservedState(msgspec.Struct, frozen=True, dict=True):
     first_digests: dict[int, str] = {}
     highest: int | None = None
     version_error: str = ""
+    broken_state: str = ""
+
+    @property
+    def has_state(self) -> bool:
+        """Whether a route says what serves. A route with a broken state counts as deleted."""
+        return self.route is not None and not self.broken_state
 
     @cached_property
     def judgement(self) -> Judgement | None:
@@ -83,7 +92,7 @@ class ObservedState(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def first_version(self) -> int | None:
-        """The version that gets all traffic while there is no route; None if there is none.
+        """The version that gets all traffic while no state says what serves; None without one.
 
         The candidate is first only if nothing was promoted before: it is not judged yet.
         """

@@ -149,7 +149,7 @@ def decide(observed: ObservedState) -> Action:
 
 def phase_action(observed: ObservedState) -> Action:  # noqa: PLR0911 - one line per phase
     """Return what the rules of the current phase say."""
-    if observed.route is None:
+    if not observed.has_state:
         return no_route(observed)
     if action := restore_weights(observed) or record_confirmation(observed):
         return action
@@ -171,7 +171,7 @@ def phase_action(observed: ObservedState) -> Action:  # noqa: PLR0911 - one line
 def version_in_question(observed: ObservedState) -> int | None:
     """Return the version that the decision is about. Its policy is in force."""
     state = observed.state
-    if observed.route is None:
+    if not observed.has_state:
         return observed.first_version
     if state.phase != "steady":
         return state.version

@@ -20,6 +20,7 @@ from watchkeeper.rollout.transitions import (
     advance,
     finish_watch,
     reject_candidate,
+    repair_weights,
     roll_back,
     start_promotion,
     start_rollout,
@@ -43,7 +44,7 @@ def restore_weights(observed: ObservedState) -> Action | None:
     gaining = [version for version in wanted if wanted[version] > found.get(version, 0)]
     if not wanted or wanted == found or not all(map(observed.is_ready, gaining)):
         return None
-    return advance(observed, "the weights were changed by hand", weights=wanted)
+    return repair_weights(observed, wanted)
 
 
 def record_confirmation(observed: ObservedState) -> Action | None:
@@ -115,7 +116,7 @@ def rejection_reason(observed: ObservedState, version: int) -> str:
     rejected = observed.tag(version, GATE_TAG) == "rejected"
     if rejected and observed.commands.promote != version:
         return "it has not passed its gate"
-    if observed.route is None and observed.has_failed(version):
+    if not observed.has_state and observed.has_failed(version):
         return f"never ready: {observed.condition(version)}"
     return ""
 

@@ -13,16 +13,18 @@ from typing import Any, Final, Literal
 import msgspec
 
 from watchkeeper.core.events import Event, Verdict, as_json, parse_event
+from watchkeeper.platforms import UNREADABLE, Route
 
 Phase = Literal[
     "steady", "starting", "canary", "promoting", "watching", "rolling-back", "returning"
 ]
 JSON_FIELDS: Final = ("step_results", "baseline", "pending_events", "digests")
+COMPARING: Final = ("canary", "watching", "returning")  # phases with an old and a new version
 SHOWN: Final = 80  # characters of a text in an error message
 
 
 class BrokenStateError(ValueError):
-    """The state on a route is not one that the controller writes. A person must correct it."""
+    """The state on a route is not one that the controller writes: somebody has changed it."""
 
 
 class StepResult(msgspec.Struct, frozen=True):
@@ -151,8 +153,11 @@ def parse(texts: dict[str, str]) -> RolloutState:
     """Read the texts of a route. Missing keys have their defaults, unknown keys are ignored.
 
     Raises:
-        BrokenStateError: a text is not a value of its field. The message shows the field.
+        BrokenStateError: a text is not a value of its field, or the phase has no version. The
+            message shows the field.
     """
+    if UNREADABLE in texts:
+        raise BrokenStateError(f"the route's state: {texts[UNREADABLE]}")
     values: dict[str, Any] = {}
     for field in msgspec.structs.fields(RolloutState):
         text = texts.get(field.name, "")
@@ -162,10 +167,25 @@ def parse(texts: dict[str, str]) -> RolloutState:
             values[field.name] = _value(field.name, field.type, text)
         except msgspec.MsgspecError as error:
             raise BrokenStateError(
-                f"the route's state: {field.name}={text[:SHOWN]!r}: {error}; correct it, or empty "
-                "the state: then the controller starts from the registry's aliases"
+                f"the route's state: {field.name}={text[:SHOWN]!r}: {error}"
             ) from error
-    return RolloutState(**values)
+    state = RolloutState(**values)
+    if state.phase != "steady":
+        _ = state.new
+    if state.phase in COMPARING:
+        _ = state.old
+    return state
+
+
+def read_state(route: Route | None) -> tuple[RolloutState, str]:
+    """Return the state of a route, and what is wrong with it, or "".
+
+    A state that cannot be read has the defaults, as that of a model without a route.
+    """
+    try:
+        return parse(route.state) if route else RolloutState(), ""
+    except BrokenStateError as error:
+        return RolloutState(), str(error)
 
 
 def _value(name: str, type_: Any, text: str) -> Any:

@@ -11,8 +11,8 @@ from typing import Final
 import msgspec
 
 from watchkeeper.core.names import serving_name
-from watchkeeper.platforms.interface import PlatformError, Route
-from watchkeeper.platforms.kube.api import Json
+from watchkeeper.platforms.interface import UNREADABLE, Route
+from watchkeeper.platforms.kube.api import FIELD_MANAGER, Json
 from watchkeeper.platforms.kube.cluster_config import ClusterConfig
 
 STATE: Final = "watchkeeper/rollout"  # the annotation with the state of the rollout
@@ -124,9 +124,6 @@ def parse(found: Json, model: str) -> Route | None:
 
     A person may have changed it. A Service of something else is left out. Weights that do not add
     up to 100 are proportions for the gateway, so they become percentages.
-
-    Raises:
-        PlatformError: Somebody has changed the state to something that is no state.
     """
     text = found["metadata"].get("annotations", {}).get(STATE, "{}")
     weights: dict[int, int] = {}
@@ -138,11 +135,21 @@ def parse(found: Json, model: str) -> Route | None:
     try:
         state = msgspec.json.decode(text, type=dict[str, str])
     except msgspec.MsgspecError as error:
-        raise PlatformError(
-            f"HTTPRoute {model}, annotation {STATE}={text[:200]!r}: {error}; correct it"
-        ) from error
+        state = {UNREADABLE: f"annotation {STATE}={text[:200]!r}: {error}"}
     percentages = _percentages({v: weight for v, weight in weights.items() if weight > 0})
-    return Route(percentages, state) if percentages else None
+    return Route(percentages, state, _changed_by(found["metadata"])) if percentages else None
+
+
+def _changed_by(metadata: Json) -> str:
+    """Return who has changed rules or state since they were applied, and when."""
+    found = []
+    for entry in metadata.get("managedFields", []):
+        fields = entry.get("fieldsV1", {})
+        changed = "f:rules" in fields.get("f:spec", {})
+        changed |= f"f:{STATE}" in fields.get("f:metadata", {}).get("f:annotations", {})
+        if changed and entry["manager"] != FIELD_MANAGER:
+            found.append(f"{entry['manager']} at {entry.get('time', 'an unknown time')}")
+    return ", ".join(found)
 
 
 def _percentages(weights: Mapping[int, int]) -> dict[int, int]:
