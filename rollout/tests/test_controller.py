@@ -106,10 +106,12 @@ def test_a_step_contains_all_requests_that_were_judged(
     read = reader.read
     judged: dict[float, float] = {}  # since when, until when
 
-    def slow_read(state: RolloutState, policy: RolloutPolicy) -> tuple[Evidence | None, str]:
+    def slow_read(
+        state: RolloutState, policy: RolloutPolicy, digest: str
+    ) -> tuple[Evidence | None, str]:
         plant.serve(0.5)
         plant.now += 0.5
-        evidence, error = read(state, policy)
+        evidence, error = read(state, policy, digest)
         if evidence is not None and state.since is not None:
             judged[state.since] = state.since + evidence.seconds
         return evidence, error
