@@ -104,7 +104,7 @@ kind: dev/cluster/.venv/.locked ## start a cluster with Docker and kind instead,
 ## the checks
 .PHONY: test
 test: environments databases ## run every test that needs no cluster, two projects at a time; BUT="core ..." leaves projects out
-	@$(MAKE) --jobs=2 --output-sync=target $(filter-out $(BUT:%=test-%),$(TESTED:%=test-%))
+	@$(MAKE) --jobs=2 --keep-going --output-sync=target $(filter-out $(BUT:%=test-%),$(TESTED:%=test-%))
 	@$(MAKE) test-loop
 
 # For example: make test-rollout TESTS="tests/test_phases.py -k canary"
