@@ -10,7 +10,7 @@ from rich.console import Console
 from watchkeeper.cli.status import ModelStatus, Status, print_status, read_status
 from watchkeeper.cli.system import System
 from watchkeeper.ledger import Ledger, migrate
-from watchkeeper.platforms import Endpoints, RolloutCommands
+from watchkeeper.platforms import Endpoints, PlatformError, RolloutCommands, Route
 
 
 @pytest.mark.parametrize("part", ["registry", "platform"])
@@ -74,6 +74,37 @@ def test_the_log_of_a_failed_run_is_named(tmp_path: Path) -> None:
     assert f"training run pump-v0-a1: failed, see {log} of pump-v0-a1\n" in captured.get()
     assert "training run pump-v0-a2: running\n" in captured.get()
     assert "pump-v0-a3" not in captured.get()
+
+
+def test_a_model_whose_route_cannot_be_read_hides_no_other_model(tmp_path: Path) -> None:
+    migrate(f"sqlite:///{tmp_path}/ledger.db")
+    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.db")
+
+    def route(model: str) -> Route:
+        if model == "pump":
+            raise PlatformError("HTTPRoute pump is not Watchkeeper's")
+        return Route({1: 100})
+
+    platform: Any = SimpleNamespace(
+        serving=lambda _: {},
+        route=route,
+        commands=lambda _: RolloutCommands(),
+        processes=list,
+        runs=lambda _: {},
+        confirmed=lambda _: True,
+    )
+    registry: Any = SimpleNamespace(aliases=lambda _: {"production": 1})
+    endpoints = Endpoints("", "", "", "", "")
+    status = read_status(System(platform, ledger, registry, endpoints, ("pump", "valve")))
+    ledger.close()
+    pump, valve = status.models
+    assert pump.problem == "HTTPRoute pump is not Watchkeeper's"
+    assert valve.problem == ""
+    assert valve.weights == {1: 100}
+    console = Console(width=80)
+    with console.capture() as captured:
+        print_status(console, status)
+    assert "HTTPRoute pump is not Watchkeeper's" in captured.get()
 
 
 def test_a_drift_watch_that_fails_and_features_that_it_cannot_see_are_shown() -> None:

@@ -41,7 +41,8 @@ class ModelStatus(msgspec.Struct, frozen=True):
     ``logs`` has the log of each failed run: a file, or the command that prints it.
     ``watch_failure`` says why the drift watch of production fails; it is empty if it works.
     ``digests`` identify the content of each version, where it is known.
-    ``cannot_alarm`` are the features of production whose drift the watch cannot see.
+    ``cannot_alarm`` are the features of production whose drift the watch cannot see. ``problem``
+    says why the route of the model cannot be read; it is empty if it can.
     """
 
     name: str
@@ -61,6 +62,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
     watch_failure: str = ""
     cannot_alarm: list[str] = []
     digests: dict[int, str] = {}
+    problem: str = ""
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -92,11 +94,7 @@ class _Reader:
 
 
 def read_status(system: System) -> Status:
-    """Read registry, platform and ledger.
-
-    Raises:
-        PlatformError: a file of the platform cannot be read.
-    """
+    """Read registry, platform and ledger."""
     reader = _Reader()
     return Status(
         endpoints=without_passwords(system.endpoints),
@@ -110,7 +108,10 @@ def _read_model(system: System, model: str, reader: _Reader) -> ModelStatus:
     platform, read = system.platform, reader.read
     aliases: dict[str, int] = read("registry", lambda: system.registry.aliases(model), {})
     serving: dict[int, ServingStatus] = read("platform", lambda: platform.serving(model), {})
-    route = platform.route(model)
+    try:
+        route, paused, problem = platform.route(model), platform.commands(model).paused, ""
+    except PlatformError as error:  # it is about this model only, or ``serving`` has noticed it
+        route, paused, problem = None, False, str(error)
     runs: dict[str, RunState] = read("platform", lambda: platform.runs(model), {})
     promoted = read("ledger", lambda: production_version(system.ledger, model), None)
     return ModelStatus(
@@ -122,7 +123,7 @@ def _read_model(system: System, model: str, reader: _Reader) -> ModelStatus:
         weights=route.weights if route else {},
         # A gateway that does not answer has confirmed nothing.
         confirmed=route is not None and read("gateway", lambda: platform.confirmed(model), False),
-        paused=platform.commands(model).paused,
+        paused=paused,
         rollout=route.state if route else {},
         serving=sorted(serving.values(), key=lambda s: s.version),
         runs=runs,
@@ -132,6 +133,7 @@ def _read_model(system: System, model: str, reader: _Reader) -> ModelStatus:
         watch_failure=read("ledger", lambda: _watch_failure(system.ledger, model, promoted), ""),
         cannot_alarm=read("ledger", lambda: _cannot_alarm(system.ledger, model, promoted), []),
         digests=_digests(system, model, reader, aliases, serving),
+        problem=problem,
     )
 
 
@@ -178,6 +180,8 @@ def print_status(console: Console, status: Status) -> None:
 
 def _print_model(console: Console, model: ModelStatus, down: dict[str, str]) -> None:
     console.print(_table(model, down))
+    if model.problem:
+        console.print(f"  [red]{escape(model.problem)}[/red]")
     if model.rollout.get("unregistered_since"):
         console.print(
             f"  [red]the registry does not name version {model.rollout['production']}[/red], "
