@@ -104,8 +104,9 @@ kind: dev/cluster/.venv/.locked ## start a cluster with Docker and kind instead,
 ## the checks
 .PHONY: test
 test: environments databases ## run every test that needs no cluster, two projects at a time; BUT="core ..." leaves projects out
-	@$(MAKE) --jobs=2 --keep-going --output-sync=target $(filter-out $(BUT:%=test-%),$(TESTED:%=test-%))
-	@$(MAKE) test-loop
+	@status=0; \
+	$(MAKE) --jobs=2 --keep-going --output-sync=target $(filter-out $(BUT:%=test-%),$(TESTED:%=test-%)) || status=$$?; \
+	$(MAKE) test-loop && exit $$status
 
 # For example: make test-rollout TESTS="tests/test_phases.py -k canary"
 TESTS :=

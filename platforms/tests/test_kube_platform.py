@@ -383,7 +383,8 @@ def test_a_route_with_one_changed_rule_is_not_confirmed(
     found = rollout.route(MODEL)
     assert found is not None
     assert found.weights == {1: 100}
-    assert found.changed_by.startswith("tests at 20"), "who, and when"
+    assert found.changed_by.keys() == {"weights"}
+    assert found.changed_by["weights"].startswith("tests at 20"), "who, and when"
     assert not rollout.confirmed(MODEL)
     rollout.set_route(MODEL, Route({1: 100}))
     system.as_gateway(MODEL)

@@ -182,7 +182,9 @@ class MemoryPlatform:
 
     def break_state(self) -> None:
         if self.written is not None:
-            self.written = Route(self.written.weights, {"phase": "elsewhere"}, "somebody")
+            self.written = Route(
+                self.written.weights, {"phase": "elsewhere"}, {"state": "somebody"}
+            )
 
     def confirmed(self, _model: str) -> bool:
         return self.written is not None and self._unconfirmed == 0
@@ -285,7 +287,7 @@ class Simulation:
             evidence=evidence,
             evidence_error="" if self.ledger_up else "the ledger is down",
             published=all(e.id in self.events for e in state.pending_events),
-            promoted=self._promoted() if broken or self.platform.written is None else None,
+            promotions=self._promotions() if broken or self.platform.written is None else (),
             broken_state=broken,
             first_digests=self._first_digests() if self.ledger_up else {},
             highest=self._highest() if self.ledger_up else None,
@@ -300,10 +302,10 @@ class Simulation:
         self.registry.delete_model()
         self.registry.register(self._highest() + 1)
 
-    def _promoted(self) -> int | None:
-        """Return what was promoted last, as a ledger that answers has it."""
-        promoted = [version for kind, version in self.kinds() if kind == "promoted"]
-        return promoted[-1] if promoted else None
+    def _promotions(self) -> tuple[int, ...]:
+        """Return what was promoted, as a ledger that answers has it: the last promotion first."""
+        found = [version for kind, version in self.kinds() if kind == "promoted"]
+        return tuple(version for version in reversed(found) if version is not None)
 
     def turn(self, fail: Callable[[], None] = lambda: None) -> Action | None:
         """Take one turn. ``fail`` runs between the decision and the action, and may raise."""

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -92,6 +93,7 @@ class FaultyRun:
         self.simulation = simulation
         self.faults = faults_
         self.standing = commands_
+        self.had_route = True  # before this turn
         self.judged = {simulation.platform.digests[v] for v in simulation.weights}
 
     def play(self) -> None:
@@ -115,6 +117,7 @@ class FaultyRun:
             platform.crash(1)
         if "canary dies" in new:
             platform.crash(2)
+        self.had_route = platform.written is not None
         before = self._snapshot()
         if "killed before" in new:
             try:
@@ -138,7 +141,7 @@ class FaultyRun:
                 self.judged.add(served[version])
             if state.phase == "promoting" and state.verdict == "inconclusive":
                 self.judged.add(served[version])  # a person has chosen it
-            if state.phase == "promoting" and state.stable is None:
+            if state.phase == "promoting" and state.stable is None and not self.had_route:
                 self.judged.add(served[version])  # nothing served before, or the route was deleted
             assert percent < 100 or served[version] in self.judged
 
@@ -330,6 +333,9 @@ def _lose_answers(target: Any, name: str, answers: Any, error: type[Exception]) 
         ("canary_percent", "10 %"),
         ("step_results", "[1]"),
         ("baseline", "{"),
+        ("canary_percent", "0"),
+        ("canary_percent", "100"),
+        ("canary_percent", "150"),
         ("pending_events", "{"),
         ("pending_events", "[{}]"),
     ],
@@ -342,7 +348,7 @@ def test_an_invalid_state_is_written_again_and_the_event_names_the_field(
     simulation.run(lambda s: s.state.canary_percent == 25)
     route = simulation.platform.written
     assert route is not None
-    broken = Route(route.weights, {**route.state, field: text}, "kubectl-edit at noon")
+    broken = Route(route.weights, {**route.state, field: text}, {"state": "kubectl-edit at noon"})
     simulation.platform.written = broken
     simulation.turn()
     assert simulation.weights == {1: 100}
@@ -350,8 +356,65 @@ def test_an_invalid_state_is_written_again_and_the_event_names_the_field(
     assert simulation.weights == {2: 100}, "the rollout has started again"
     (repaired,) = [e for e in simulation.events.values() if isinstance(e.details, RouteRepaired)]
     assert repaired.details == RouteRepaired(part="state", changed_by="kubectl-edit at noon")
-    assert f"state: {field}={text!r}: " in repaired.reason
+    assert re.search(rf"state: {field}='?{re.escape(text)}'?: ", repaired.reason)
     assert "kubectl-edit" in repaired.reason
+
+
+def test_a_broken_state_never_gives_traffic_to_a_version_that_was_not_judged() -> None:
+    simulation = first_version(policy=override(POLICY, {"on_manual_move": "canary"}))
+    simulation.quality[3] = "failing"
+    simulation.registry.move_production(3)
+    simulation.platform.break_state()  # before version 3 is served
+    simulation.run(lambda s: s.weights == {1: 90, 3: 10})
+    simulation.platform.break_state()
+    simulation.turn()
+    assert simulation.weights == {1: 100}
+    simulation.settle()
+    assert simulation.weights == {1: 100}
+    assert ("promoted", 3) not in simulation.kinds()
+    assert simulation.kinds().count(("promoted", 1)) == 1
+
+
+@pytest.mark.parametrize("registry_up", [True, False])
+def test_a_broken_state_keeps_a_rollback(registry_up: bool) -> None:
+    simulation = first_version()
+    simulation.registry.register(2)
+    simulation.quality[2] = "bad-in-production"
+    simulation.run(lambda s: s.state.phase == "returning")
+    simulation.registry.up = registry_up
+    simulation.platform.break_state()
+    for _ in range(40):
+        simulation.turn()
+        assert simulation.weights == {1: 100}
+    simulation.registry.up = True
+    simulation.settle()
+    assert simulation.weights == {1: 100}
+    assert simulation.registry.alias["production"] == 1
+
+
+def test_a_pause_does_not_keep_a_failing_canary_when_the_state_is_broken() -> None:
+    simulation = first_version()
+    simulation.registry.register(2)
+    simulation.run(lambda s: s.state.canary_percent == 25)
+    simulation.platform.standing_commands = RolloutCommands(paused=True)
+    simulation.platform.break_state()
+    simulation.turn()
+    assert simulation.weights == {1: 100}
+
+
+def test_changes_that_another_tool_repeats_are_reported_once_in_ten_minutes() -> None:
+    simulation = first_version()
+    simulation.registry.register(2)
+    simulation.run(lambda s: s.state.canary_percent == 25)
+    simulation.ledger_up = False
+    for _ in range(200):
+        simulation.platform.edit({1: 100})
+        simulation.turn()
+    assert len(simulation.state.pending_events) < 5
+    simulation.ledger_up = True
+    simulation.turn()
+    repaired = [e for e in simulation.events.values() if isinstance(e.details, RouteRepaired)]
+    assert len(repaired) == 1
 
 
 def test_a_rollout_continues_with_pending_events_of_a_later_release() -> None:

@@ -397,7 +397,9 @@ def test_weights_that_were_changed_by_hand_are_restored() -> None:
     simulation = first_version()
     route = simulation.platform.written
     assert route is not None
-    simulation.platform.written = Route({1: 60, 2: 40}, route.state, "kubectl-patch at noon")
+    simulation.platform.written = Route(
+        {1: 60, 2: 40}, route.state, {"weights": "kubectl-patch at noon"}
+    )
     simulation.settle()
     assert simulation.weights == {1: 100}
     (repaired,) = [e for e in simulation.events.values() if isinstance(e.details, RouteRepaired)]

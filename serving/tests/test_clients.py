@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -85,18 +86,40 @@ def test_tritonclient_reads_health_and_metadata(triton: Any) -> None:
         client.get_model_metadata("another")
 
 
-def test_tritonclient_can_read_but_not_change_the_repository(triton: Any) -> None:
+def test_there_is_no_repository_to_read_or_change(triton: Any) -> None:
     module, client = triton
-    as_json = {} if module is triton_http else {"as_json": True}
-    index = client.get_model_repository_index(**as_json)
-    models = index if module is triton_http else index["models"]
-    assert [(m["name"], m["version"], m["state"]) for m in models] == [
-        (sample_version.MODEL, "7", "READY")
-    ]
-    for change in (client.load_model, client.unload_model):
-        with pytest.raises(InferenceServerException, match="one version"):
-            change(sample_version.MODEL)
+    expected = "is not served" if module is triton_http else "no repository"
+    for change in (
+        client.get_model_repository_index,
+        lambda: client.load_model(sample_version.MODEL),
+        lambda: client.unload_model(sample_version.MODEL),
+    ):
+        with pytest.raises(InferenceServerException, match=expected):
+            change()
     assert client.is_model_ready(sample_version.MODEL)
+
+
+def test_the_server_names_no_other_software(triton: Any) -> None:
+    module, client = triton
+    found = client.get_server_metadata(**({} if module is triton_http else {"as_json": True}))
+    assert (found["name"], found["version"]) == ("watchkeeper", version("watchkeeper-serving"))
+    assert version("mlserver") not in str(found)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/", "/v2/docs", "/v2/docs/dataplane.json", "/openapi.json", "/docs", "/metrics"),
+        *("/v2/models/{}/docs", "/v2/models/{}/docs/dataplane.json", "/v2/models/{}/versions"),
+        *("/v2/models/{}/versions/7/docs", "/v2/models", "/v2/repository/index", "/invocations"),
+    ],
+)
+def test_no_other_path_is_served(server: Server, method: str, path: str) -> None:
+    url = server.url + path.format(sample_version.MODEL)
+    response = HTTP.request(method, url, content=b"{}")
+    assert response.status_code == 404
+    assert f"/v2/models/{sample_version.MODEL}, which may be" in response.json()["error"]
 
 
 def test_health_bodies_are_those_of_the_kserve_client(server: Server) -> None:

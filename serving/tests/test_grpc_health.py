@@ -88,7 +88,6 @@ def test_reflection_names_the_services_that_are_served_and_no_others(server: Ser
         known = ProtoReflectionDescriptorDatabase(connection)
         assert set(known.get_services()) == {
             "inference.GRPCInferenceService",
-            "inference.model_repository.ModelRepositoryService",
             "grpc.health.v1.Health",
             "grpc.reflection.v1alpha.ServerReflection",
         }

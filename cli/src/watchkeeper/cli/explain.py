@@ -16,9 +16,11 @@ from watchkeeper.core.events import (
     Event,
     GatePassed,
     GateRejected,
+    NumberReused,
     Promoted,
     RolledBack,
     RolloutStarted,
+    RouteRepaired,
     StepFinished,
     Watched,
     as_json,
@@ -29,7 +31,8 @@ from watchkeeper.ledger.events import history
 from watchkeeper.ledger.lookup import FoundPrediction, find_prediction
 
 GATE = (GatePassed, GateRejected)
-TRAFFIC = (RolloutStarted, StepFinished, Promoted, Watched, RolledBack)
+JUDGED = (RolloutStarted, StepFinished, Promoted, Watched, RolledBack)
+TRAFFIC = (*JUDGED, NumberReused, RouteRepaired)
 
 
 class UnknownPredictionError(LookupError):
@@ -40,7 +43,8 @@ class Explanation(msgspec.Struct, frozen=True):
     """A prediction and everything that led to it.
 
     ``training`` is the event of the gate that judged the version, ``attempt`` and ``episode`` are
-    what started that training run, and ``traffic`` are the events of the version's rollouts.
+    what started that training run, and ``traffic`` are the events of the version's rollouts, and
+    of what people have changed for it: its number or the route.
     """
 
     found: FoundPrediction

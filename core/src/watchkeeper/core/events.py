@@ -99,13 +99,17 @@ class NumberReused(Details, frozen=True, tag="number-reused", kw_only=True):
     other_digest: str
 
 
+RoutePart = Literal["weights", "state"]
+
+
 class RouteRepaired(Details, frozen=True, tag="route-repaired", kw_only=True):
     """Somebody has changed the model's route. Its "weights" or its "state" were written again.
 
-    ``changed_by`` says who changed it and when, as far as the platform knows.
+    ``changed_by`` says who changed it and when, as far as the platform knows. Repeated changes of
+    the same part have at most one event in ten minutes.
     """
 
-    part: Literal["weights", "state"]
+    part: RoutePart
     changed_by: str
 
 

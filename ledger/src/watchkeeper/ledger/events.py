@@ -102,6 +102,12 @@ def production_version(ledger: Ledger, model: str) -> int | None:
     return last_promotion(ledger, model)[0]
 
 
+def promoted_versions(ledger: Ledger, model: str) -> tuple[int, ...]:
+    """Return the versions that were promoted, the last promotion first; one can occur again."""
+    events = history(ledger, model, kind=Promoted)
+    return tuple(event.version for event in reversed(events) if event.version is not None)
+
+
 def last_promotion(ledger: Ledger, model: str) -> tuple[int | None, str]:
     """Return version and digest of the last promotion; None and "" before the first one.
 

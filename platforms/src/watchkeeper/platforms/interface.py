@@ -58,14 +58,14 @@ class Route(msgspec.Struct, frozen=True):
             not a key.
         state: Belongs to the rollout controller. It is written together with the weights, so that
             the controller needs no memory of its own. If somebody has written something else
-            there, it has the single key UNREADABLE.
-        changed_by: Who has changed weights or state since they were written, as far as the platform
-            knows.
+            there on a cluster, it has the single key UNREADABLE.
+        changed_by: Who has changed the "weights" or the "state" since they were written, and when,
+            as far as the platform knows.
     """
 
     weights: dict[int, int]
     state: dict[str, str] = {}
-    changed_by: str = ""
+    changed_by: dict[str, str] = {}
 
     def check(self, model: str, served: Collection[int]) -> None:
         """Check that this route can be written for a model whose versions ``served`` are served.

@@ -16,7 +16,7 @@ from watchkeeper.ledger.events import (
     emit,
     first_digests,
     highest_version,
-    production_version,
+    promoted_versions,
 )
 from watchkeeper.platforms import Platform, PlatformError, Route
 from watchkeeper.registry import DIGEST_TAG, Registry, RegistryError
@@ -179,16 +179,16 @@ class Controller:
         return self._add_first_digests(self._add_promoted(observed))
 
     def _add_promoted(self, observed: ObservedState) -> ObservedState:
-        """Without a state, read what was promoted last: somebody may have deleted the route.
+        """Without a state, read what was promoted: somebody may have deleted the route.
 
         Raises:
             DependencyUnavailableError: there is no state, and the ledger does not answer.
         """
-        if observed.has_state:
+        if observed.route is not None and not observed.broken_state:
             return observed
         with self._throttles["ledger"].guard():
-            promoted = production_version(self.ledger, self.model)
-        return msgspec.structs.replace(observed, promoted=promoted)
+            promotions = promoted_versions(self.ledger, self.model)
+        return msgspec.structs.replace(observed, promotions=promotions)
 
     def _add_first_digests(self, observed: ObservedState) -> ObservedState:
         """Read which content the ledger describes under the numbers that may serve."""
@@ -295,7 +295,7 @@ class Controller:
 
     def _unpublished(self, observed: ObservedState) -> list[Event]:
         events = observed.state.pending_events
-        if not observed.has_state and observed.promoted is None:
+        if observed.route is None:
             events = first_rejections(self.model, observed.tags, observed.now)
         self._published &= {event.id for event in events}
         return [event for event in events if event.id not in self._published]

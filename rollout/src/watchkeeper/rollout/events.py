@@ -21,6 +21,7 @@ from watchkeeper.core.version import short_digest
 from watchkeeper.registry import AGAIN_TAG, REUSED_TAG, ROLLOUT_TAG
 from watchkeeper.rollout.state import RolloutState
 
+REPEATED_SECONDS = 600.0  # a repeated change of a route is reported again after this time
 ROLLED_BACK = "rolled-back: "  # the tag of a version that was taken off starts with this
 
 
@@ -106,8 +107,12 @@ def registration_event(
 def repaired_event(
     model: str, version: int, details: RouteRepaired, time: float, reason: str
 ) -> Event:
-    """Return the event that the route was written again, because somebody had changed it."""
-    return Event(f"{model}/{kind_of(details)}/{time:.3f}", model, version, time, reason, details)
+    """Return the event that the route was written again, because somebody had changed it.
+
+    Another tool may change it in every turn, so there is at most one event in ten minutes.
+    """
+    event_id = f"{model}/{kind_of(details)}/{details.part}/{time // REPEATED_SECONDS:.0f}"
+    return Event(event_id, model, version, time, reason, details)
 
 
 def first_rejections(model: str, tags: dict[int, dict[str, str]], time: float) -> tuple[Event, ...]:

@@ -44,8 +44,8 @@ class ObservedState(msgspec.Struct, frozen=True, dict=True):
         evidence: what to judge; None if there is nothing to judge or it cannot be read.
         evidence_error: why there is no evidence, where there should be some.
         published: whether the ledger has all events of ``state``.
-        promoted: the version that was promoted last, as the ledger has it; only where no state
-            says what serves.
+        promotions: the versions that were promoted, the last one first, as the ledger has them;
+            only where no state says what serves.
         first_digests: the content that the ledger describes under a number, for the versions that
             an alias names.
         highest: the highest number of a version that the ledger knows; None if it is not read.
@@ -66,16 +66,11 @@ class ObservedState(msgspec.Struct, frozen=True, dict=True):
     evidence: Evidence | None = None
     evidence_error: str = ""
     published: bool = True
-    promoted: int | None = None
+    promotions: tuple[int, ...] = ()
     first_digests: dict[int, str] = {}
     highest: int | None = None
     version_error: str = ""
     broken_state: str = ""
-
-    @property
-    def has_state(self) -> bool:
-        """Whether a route says what serves. A route with a broken state counts as deleted."""
-        return self.route is not None and not self.broken_state
 
     @cached_property
     def judgement(self) -> Judgement | None:
@@ -91,8 +86,28 @@ class ObservedState(msgspec.Struct, frozen=True, dict=True):
         return self.route.weights if self.route else {}
 
     @property
+    def promoted(self) -> int | None:
+        """The version that was promoted last; only where no state says what serves."""
+        return self.promotions[0] if self.promotions else None
+
+    @property
+    def trusted_version(self) -> int:
+        """The version that gets all traffic if the state of the route is broken.
+
+        It is the version that was promoted last, if the route gives it traffic. If not, it was
+        rolled back: then it is the version with the most traffic that was promoted before. The
+        aliases do not count, because a person may have pointed them at a version that is not
+        judged yet.
+        """
+        by_traffic = sorted(self.weights, key=lambda version: -self.weights[version])
+        if self.promoted is None or self.promoted in self.weights:
+            return by_traffic[0] if self.promoted is None else self.promoted
+        judged = [version for version in by_traffic if version in self.promotions]
+        return judged[0] if judged else self.promoted
+
+    @property
     def first_version(self) -> int | None:
-        """The version that gets all traffic while no state says what serves; None without one.
+        """The version that gets all traffic while there is no route; None if there is none.
 
         The candidate is first only if nothing was promoted before: it is not judged yet.
         """

@@ -6,13 +6,13 @@ This module reads from top to bottom:
 2. :func:`decide` returns the action of one turn.
 3. One function per phase lists the rules of the phase in order of precedence.
 
-A rule (:mod:`watchkeeper.rollout.rules`, :mod:`watchkeeper.rollout.registry_rules` for what people
-change in the registry, :mod:`watchkeeper.rollout.first_version_rules` without a route) returns an
-action, or None if it does not apply. The first action wins. A phase asks in this order: is the
-version still wanted (cancellation and commands), is it ready, what does the evidence say, may the
-controller go on (gateway, registry, pause). If the result is to wait,
-:mod:`watchkeeper.rollout.upkeep` may use the turn. All functions are pure: the same observed state
-leads to the same action.
+A rule (:mod:`watchkeeper.rollout.rules`, :mod:`watchkeeper.rollout.registry_rules` and
+:mod:`watchkeeper.rollout.route_rules` for what people change in registry and route,
+:mod:`watchkeeper.rollout.first_version_rules` without a route) returns an action, or None if it
+does not apply. The first action wins. A phase asks in this order: is the version still wanted
+(cancellation and commands), is it ready, what does the evidence say, may the controller go on
+(gateway, registry, pause). If the result is to wait, :mod:`watchkeeper.rollout.upkeep` may use the
+turn. All functions are pure: the same observed state leads to the same action.
 """
 
 from typing import Final, Literal
@@ -38,6 +38,7 @@ from watchkeeper.rollout.registry_rules import (
     settle_registry,
     withdraw_stale_commands,
 )
+from watchkeeper.rollout.route_rules import repair_state, restore_weights
 from watchkeeper.rollout.rules import (
     abort_before_commit,
     abort_if_cancelled,
@@ -60,7 +61,6 @@ from watchkeeper.rollout.rules import (
     record_confirmation,
     reject_superseded_version,
     restart_step,
-    restore_weights,
     roll_back_on_command,
     roll_back_on_failed_version,
     roll_back_on_failed_watch,
@@ -149,9 +149,11 @@ def decide(observed: ObservedState) -> Action:
 
 def phase_action(observed: ObservedState) -> Action:  # noqa: PLR0911 - one line per phase
     """Return what the rules of the current phase say."""
-    if not observed.has_state:
+    if observed.route is None:
         return no_route(observed)
-    if action := restore_weights(observed) or record_confirmation(observed):
+    if action := repair_state(observed) or restore_weights(observed):
+        return action
+    if action := record_confirmation(observed):
         return action
     match observed.state.phase:
         case "steady":
@@ -171,7 +173,7 @@ def phase_action(observed: ObservedState) -> Action:  # noqa: PLR0911 - one line
 def version_in_question(observed: ObservedState) -> int | None:
     """Return the version that the decision is about. Its policy is in force."""
     state = observed.state
-    if not observed.has_state:
+    if observed.route is None:
         return observed.first_version
     if state.phase != "steady":
         return state.version

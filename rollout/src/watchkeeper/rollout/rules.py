@@ -20,7 +20,6 @@ from watchkeeper.rollout.transitions import (
     advance,
     finish_watch,
     reject_candidate,
-    repair_weights,
     roll_back,
     start_promotion,
     start_rollout,
@@ -32,19 +31,6 @@ READINESS_LOSSES: Final = 3  # so often a version may lose its readiness in one 
 AWAIT_GATEWAY: Final = Wait("the gateway has not confirmed the weights yet", "gateway")
 
 # Gateway, registry, pause
-
-
-def restore_weights(observed: ObservedState) -> Action | None:
-    """Write the weights of the phase again, if a person has changed them.
-
-    The step or the watch counts again from their confirmation. While a version that would get
-    traffic is not ready, the other rules decide.
-    """
-    wanted, found = observed.state.weights, observed.weights
-    gaining = [version for version in wanted if wanted[version] > found.get(version, 0)]
-    if not wanted or wanted == found or not all(map(observed.is_ready, gaining)):
-        return None
-    return repair_weights(observed, wanted)
 
 
 def record_confirmation(observed: ObservedState) -> Action | None:
@@ -116,7 +102,7 @@ def rejection_reason(observed: ObservedState, version: int) -> str:
     rejected = observed.tag(version, GATE_TAG) == "rejected"
     if rejected and observed.commands.promote != version:
         return "it has not passed its gate"
-    if not observed.has_state and observed.has_failed(version):
+    if observed.route is None and observed.has_failed(version):
         return f"never ready: {observed.condition(version)}"
     return ""
 

@@ -170,11 +170,24 @@ def parse(texts: dict[str, str]) -> RolloutState:
                 f"the route's state: {field.name}={text[:SHOWN]!r}: {error}"
             ) from error
     state = RolloutState(**values)
+    _check_consistent(state)
+    return state
+
+
+def _check_consistent(state: RolloutState) -> None:
+    """Check that the phase can be carried out.
+
+    Raises:
+        BrokenStateError: it has no version, or no share that a canary can have.
+    """
     if state.phase != "steady":
         _ = state.new
-    if state.phase in COMPARING:
-        _ = state.old
-    return state
+    if state.phase in COMPARING and state.old == state.new:
+        raise BrokenStateError(f"the route's state: version and stable are both {state.new}")
+    if state.phase == "canary" and not 0 < state.canary_percent < 100:
+        raise BrokenStateError(
+            f"the route's state: canary_percent={state.canary_percent}: expected 1 to 99"
+        )
 
 
 def read_state(route: Route | None) -> tuple[RolloutState, str]:

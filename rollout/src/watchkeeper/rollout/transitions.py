@@ -16,18 +16,16 @@ from watchkeeper.core.events import (
     Promoted,
     RolledBack,
     RolloutStarted,
-    RouteRepaired,
     StepFinished,
     Watched,
 )
 from watchkeeper.platforms import Route
 from watchkeeper.registry import REUSED_TAG
-from watchkeeper.rollout.actions import Action, Retire, Serve, SetRoute, Wait, shares
+from watchkeeper.rollout.actions import Action, Retire, Serve, SetRoute, Wait
 from watchkeeper.rollout.events import (
     first_rejections,
     promoted_again,
     registration_event,
-    repaired_event,
     reused_event,
     rollout_event,
 )
@@ -62,17 +60,14 @@ def advance(
         pending_events=(*_unpublished(observed), *events),
         **changes,
     )
-    return _write(observed, weights or observed.weights, state, action_reason)
+    return write_route(observed, weights or observed.weights, state, action_reason)
 
 
 # Start of a rollout
 
 
 def start_first_rollout(observed: ObservedState, version: int, reason: str) -> SetRoute:
-    """no route → promoting: give all traffic to a version that is ready, without a canary.
-
-    A route whose state is broken counts as deleted; the event says what was wrong with it.
-    """
+    """no route → promoting: give all traffic to a version that is ready, without a canary."""
     rejected = (
         () if observed.published else first_rejections(observed.model, observed.tags, observed.now)
     )
@@ -84,9 +79,9 @@ def start_first_rollout(observed: ObservedState, version: int, reason: str) -> S
         canary_percent=100,
         verdict="pass",
         reason=f"{reason}: no canary",
-        pending_events=(*rejected, *_broken_state(observed, version), *_reused(observed, version)),
+        pending_events=(*rejected, *_reused(observed, version)),
     )
-    return _write(observed, {version: 100}, state, "it has answered its own example")
+    return write_route(observed, {version: 100}, state, "it has answered its own example")
 
 
 def start_rollout(observed: ObservedState, version: int, reason: str) -> SetRoute:
@@ -290,22 +285,7 @@ def finish_rollback(observed: ObservedState) -> SetRoute:
     )
 
 
-# What people change
-
-
-def repair_weights(observed: ObservedState, weights: dict[int, int]) -> SetRoute:
-    """Write the weights of the phase again. They count from their confirmation."""
-    route = observed.route
-    changed_by = route.changed_by if route else ""
-    reason = (
-        f"the weights were changed to {shares(observed.weights)} and are {shares(weights)} again"
-    )
-    version = max(weights, key=lambda version: weights[version])
-    details = RouteRepaired(part="weights", changed_by=changed_by)
-    event = repaired_event(
-        observed.model, version, details, observed.now, _with_author(reason, changed_by)
-    )
-    return advance(observed, reason, weights=weights, events=(event,))
+# The registry
 
 
 def report_lost_production(observed: ObservedState) -> SetRoute:
@@ -355,10 +335,10 @@ def _replace_rollout(
         changed=observed.now,
         pending_events=(*_unpublished(observed), *_reused(observed, state.new), event),
     )
-    return _write(observed, observed.weights, state, reason)
+    return write_route(observed, observed.weights, state, reason)
 
 
-def _write(
+def write_route(
     observed: ObservedState, weights: dict[int, int], state: RolloutState, reason: str
 ) -> SetRoute:
     """Write weights and state, with the content of the versions in the state."""
@@ -366,20 +346,6 @@ def _write(
     digests = {version: digest for version, digest in known.items() if digest}
     state = msgspec.structs.replace(state, digests=digests)
     return SetRoute(Route(weights, state.dump()), reason)
-
-
-def _broken_state(observed: ObservedState, version: int) -> tuple[Event, ...]:
-    """Return the event that a state was broken, and that its rollout starts again."""
-    if observed.route is None or not observed.broken_state:
-        return ()
-    changed_by = observed.route.changed_by
-    details = RouteRepaired(part="state", changed_by=changed_by)
-    reason = _with_author(f"{observed.broken_state}; v{version} gets all traffic", changed_by)
-    return (repaired_event(observed.model, version, details, observed.now, reason),)
-
-
-def _with_author(reason: str, changed_by: str) -> str:
-    return f"{reason}; changed by {changed_by}" if changed_by else reason
 
 
 def _reused(observed: ObservedState, version: int) -> tuple[Event, ...]:

@@ -13,7 +13,7 @@ REPEAT_SECONDS = 10.0  # the route is written again if its weights are not confi
 
 def upkeep(observed: ObservedState) -> Action | None:
     """Return the next action of upkeep, in order of precedence; None if nothing is to be done."""
-    if not observed.has_state and observed.aliases is None:
+    if observed.route is None and observed.aliases is None:
         return None
     needed = needed_versions(observed)
     return (
@@ -27,8 +27,10 @@ def upkeep(observed: ObservedState) -> Action | None:
 def needed_versions(observed: ObservedState) -> set[int]:
     """Return the versions that must be served: those of the rollout and those with traffic."""
     state = observed.state
-    if not observed.has_state:
+    if observed.route is None:
         versions = {observed.first_version}
+    elif observed.broken_state:
+        versions = {observed.trusted_version}
     elif state.phase == "steady":
         target = observed.alias(PREVIOUS) if observed.rollback_commanded else None
         versions = {state.production, target}
@@ -47,7 +49,7 @@ def _serve_missing(observed: ObservedState, needed: set[int]) -> Serve | None:
 
 
 def _repeat_route(observed: ObservedState) -> Action | None:
-    if not observed.has_state or observed.confirmed:
+    if observed.route is None or observed.confirmed:
         return None
     if observed.now - observed.state.changed <= REPEAT_SECONDS:
         return None

@@ -15,7 +15,6 @@ from mlserver.errors import MLServerError
 from mlserver.grpc import dataplane_pb2 as pb
 from mlserver.grpc.servicers import InferenceServicer
 from mlserver.handlers import DataPlane as MLServerDataPlane
-from mlserver.handlers import ModelRepositoryHandlers
 
 from watchkeeper.serving.admission import OVERLOADED, Admission
 from watchkeeper.serving.dataplane import DataPlane
@@ -31,10 +30,10 @@ from watchkeeper.serving.grpc_codec import GrpcCodec
 from watchkeeper.serving.grpc_queue import PROBE_METHOD, GrpcQueueProbe
 from watchkeeper.serving.micro_batching import GrpcBatchWindow
 from watchkeeper.serving.request import Call, read_call
-from watchkeeper.serving.runtime import ONE_VERSION
 
 Context = Any  # aio.ServicerContext has no published types
 _RETRY_LATER = (("retry-after", "1"), ("grpc-retry-pushback-ms", "1000"))
+ONE_VERSION = "this process serves one version, from its start to its end; it has no repository"
 _CANCEL_SECONDS = 1.0  # gRPC reports a cancelled call at most this long after its stream ended
 
 
@@ -44,7 +43,6 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
     def __init__(
         self,
         mlserver_data_plane: MLServerDataPlane,
-        repository: ModelRepositoryHandlers,
         plane: DataPlane,
         admission: Admission,
         queue_probe: GrpcQueueProbe,
@@ -52,7 +50,7 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
         max_message_bytes: int,
         message_seconds: float,
     ) -> None:
-        super().__init__(mlserver_data_plane, repository)
+        super().__init__(mlserver_data_plane, None)
         self._plane = plane
         self._codec = GrpcCodec(plane.model, plane.version)
         self._admission = admission
@@ -105,20 +103,11 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
             await _abort(context, _not_found(request.name))
         return _metadata_response(metadata.model_dump())
 
-    async def RepositoryIndex(self, request: Any, context: Context) -> Any:  # noqa: N802
-        """List the model, without the name of MLServer's enumeration in the state."""
-        response = await super().RepositoryIndex(request, context)
-        for model in response.models:
-            model.state = model.state.removeprefix("State.")
-        return response
-
-    async def RepositoryModelLoad(self, request: Any, context: Context) -> Any:  # noqa: N802, ARG002
+    async def RepositoryIndex(self, request: Any, context: Context) -> Any:  # noqa: N802, ARG002
         """Refuse: the rollout controller decides what serves."""
-        await _abort(context, RequestError(ONE_VERSION))
+        await _abort(context, UnimplementedError(ONE_VERSION))
 
-    async def RepositoryModelUnload(self, request: Any, context: Context) -> Any:  # noqa: N802, ARG002
-        """Refuse: the rollout controller decides what serves."""
-        await _abort(context, RequestError(ONE_VERSION))
+    RepositoryModelLoad = RepositoryModelUnload = RepositoryIndex
 
     def _call(self, context: Context) -> Call:
         metadata: Any = context.invocation_metadata() or ()

@@ -8,6 +8,7 @@ calls wait too long.
 
 import asyncio
 import math
+import secrets
 import time
 from typing import Any
 
@@ -16,7 +17,7 @@ from grpc import aio
 
 from watchkeeper.serving.admission import NO_QUEUE, STANDING_SECONDS
 
-PROBE_METHOD = "/watchkeeper.GrpcQueue/Probe"
+PROBE_METHOD = f"/watchkeeper.GrpcQueue/{secrets.token_hex(16)}"  # no client knows the name
 _CALLS_PER_PROBE = 64
 _MIN_TARGET = 0.01  # seconds that a probe can take on a busy machine without any queue
 _PROBE_TIMEOUT = 5.0  # seconds

@@ -1,7 +1,7 @@
 """The HTTP application: an ASGI middleware before MLServer's application.
 
-The middleware answers inference, feedback, liveness and readiness. MLServer answers everything
-else.
+The middleware answers inference, feedback, liveness and readiness. MLServer answers metadata. There
+is no other path, so MLServer's documentation pages and repository API cannot be reached.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 _MODEL_PATH = re.compile(r"/v2/models/([^/]*)(?:/versions/([^/]*))?/([a-z_]+)")
-_REPOSITORY_INDEX = "/v2/repository/index"
+_METADATA_PATH = re.compile(r"/v2(?:/models/[^/]+(?:/versions/[^/]+)?)?")
 # curl and urllib send the last one if the user does not name a content type.
 _CONTENT_TYPES = (
     "",
@@ -63,7 +63,7 @@ _BINARY = (b"content-type", b"application/octet-stream")
 
 
 class V2Middleware:
-    """Routes requests to the data plane, to the feedback handler, or to MLServer.
+    """Routes requests to the data plane, to the feedback handler, or for metadata to MLServer.
 
     Args:
         mlserver_app: MLServer's ASGI application.
@@ -125,7 +125,7 @@ class V2Middleware:
             return route
         match = _MODEL_PATH.fullmatch(path)
         if match is None or match[3] not in self._model_routes:
-            return self._forward
+            return self._metadata if _METADATA_PATH.fullmatch(path) else self._refuse_path
         return partial(self._model_routes[match[3]], match[1], match[2] or "")
 
     async def _infer(
@@ -200,14 +200,24 @@ class V2Middleware:
         self._plane.refuse(call, error)
         await self._send_error(send, error)
 
-    async def _forward(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def _refuse_path(self, scope: Message, receive: Receive, send: Send) -> None:
+        error: RequestError = NotFoundError(
+            f"{scope['path'][:200]!r} is not served; the paths are /v2, /v2/health/live, "
+            f"/v2/health/ready, and /v2/models/{self._plane.model}, which may be followed by "
+            "/versions/<version>, and then by /infer or /ready, or by /feedback"
+        )
+        try:
+            await self._read_body(_headers(scope), receive)
+        except RequestError as refused:
+            error = refused
+        await self._send_error(send, error)
+
+    async def _metadata(self, scope: Message, receive: Receive, send: Send) -> None:
         """Let MLServer answer. The body is read here, because MLServer has no limit for it."""
         try:
             body = await self._read_body(_headers(scope), receive)
         except RequestError as error:
             return await self._send_error(send, error)
-        if scope["path"] == _REPOSITORY_INDEX:
-            body = body or b"{}"  # tritonclient sends no body
         messages = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def receive_body() -> Message:

@@ -9,6 +9,7 @@ import asyncio
 import gc
 import logging
 import signal
+from importlib import metadata
 
 from mlserver import MLServer, Settings
 from mlserver.registry import MultiModelRegistry
@@ -18,12 +19,7 @@ from watchkeeper.serving.admission import Admission, AdmissionController, ShedCo
 from watchkeeper.serving.dataplane import create_data_plane
 from watchkeeper.serving.feedback import FeedbackHandler
 from watchkeeper.serving.metrics import Metrics
-from watchkeeper.serving.runtime import (
-    ReadOnlyRepository,
-    Runtime,
-    SingleModelRepository,
-    model_settings,
-)
+from watchkeeper.serving.runtime import Runtime, model_settings
 from watchkeeper.serving.servers import GrpcServer, HttpServer, MetricsHttpServer
 from watchkeeper.serving.settings import ServingSettings
 from watchkeeper.serving.spool import SpoolWriter
@@ -139,12 +135,11 @@ class ServingProcess(MLServer):  # type: ignore[misc]
 
     def _create_servers(self) -> None:
         self._kafka_server = None
-        self._model_repository = SingleModelRepository(self._model)
-        repository = ReadOnlyRepository(self._model_repository, self._model_registry)
+        self._model_repository = None  # the rollout controller decides what serves
         # Without a metrics endpoint, MLServer adds no interceptors and no middleware. They cost
         # more than the model, and their labels contain what clients send.
         settings = self._settings.model_copy(update={"metrics_endpoint": None})
-        mlserver_arguments = (settings, self._data_plane, repository)
+        mlserver_arguments = (settings, self._data_plane, self._model_repository)
         self._rest_server = HttpServer(
             self._serving,
             self._plane,
@@ -178,6 +173,7 @@ def mlserver_settings(serving: ServingSettings) -> Settings:
         model_repository_implementation=None,
         model_repository_root="",
         server_name="watchkeeper",
+        server_version=metadata.version("watchkeeper-serving"),
         extensions=["binary_tensor_data"],
         root_path="",
         host=serving.host,

@@ -1,12 +1,10 @@
-"""The version as an MLServer model: life cycle, metadata, and its place in the repository API."""
+"""The version as an MLServer model: life cycle and metadata."""
 
 import asyncio
 from typing import Any
 
 from mlserver import MLModel, ModelSettings
 from mlserver.errors import MLServerError
-from mlserver.handlers import ModelRepositoryHandlers
-from mlserver.repository import ModelRepository
 from mlserver.settings import ModelParameters
 from mlserver.types import (
     MetadataModelResponse,
@@ -18,8 +16,6 @@ from watchkeeper.core.signature import Column, Output
 from watchkeeper.serving.dataplane import DataPlane
 from watchkeeper.serving.settings import ServingSettings
 from watchkeeper.serving.version import Version, load_version
-
-ONE_VERSION = "this process serves one version, from its start to its end"
 
 
 class Runtime(MLModel):  # type: ignore[misc]
@@ -89,30 +85,3 @@ def model_settings(serving: ServingSettings) -> ModelSettings:
             uri=str(serving.model_folder), version=str(serving.version), extra={}
         ),
     )
-
-
-class SingleModelRepository(ModelRepository):  # type: ignore[misc]
-    """A repository that contains only the served model."""
-
-    def __init__(self, settings: ModelSettings) -> None:
-        self._settings = settings
-
-    async def find(self, name: str) -> list[ModelSettings]:
-        """Return the model if it has this name."""
-        return [self._settings] if name == self._settings.name else []
-
-    async def list(self) -> list[ModelSettings]:
-        """Return the model."""
-        return [self._settings]
-
-
-class ReadOnlyRepository(ModelRepositoryHandlers):  # type: ignore[misc]
-    """The repository API without load and unload: the rollout controller decides what serves."""
-
-    async def load(self, name: str) -> bool:  # noqa: ARG002
-        """Refuse."""
-        raise MLServerError(ONE_VERSION)
-
-    async def unload(self, name: str) -> bool:  # noqa: ARG002
-        """Refuse."""
-        raise MLServerError(ONE_VERSION)

@@ -21,8 +21,6 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import add_ServerReflectionServ
 from mlserver import Settings
 from mlserver.grpc import GRPCServer
 from mlserver.grpc.dataplane_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
-from mlserver.grpc.model_repository import ModelRepositoryServicer
-from mlserver.grpc.model_repository_pb2_grpc import add_ModelRepositoryServiceServicer_to_server
 from mlserver.metrics.server import MetricsServer
 from mlserver.rest import RESTServer
 from starlette.exceptions import HTTPException
@@ -248,7 +246,6 @@ class GrpcServer(GRPCServer):  # type: ignore[misc]
         handlers = MethodHandlers(self._queue_probe)
         servicer = Servicer(
             self._data_plane,
-            self._model_repository_handlers,
             self._plane,
             self._admission,
             self._queue_probe,
@@ -256,9 +253,6 @@ class GrpcServer(GRPCServer):  # type: ignore[misc]
             message_seconds=self._serving.body_seconds,
         )
         add_GRPCInferenceServiceServicer_to_server(servicer, handlers)
-        add_ModelRepositoryServiceServicer_to_server(
-            ModelRepositoryServicer(self._model_repository_handlers), handlers
-        )
         add_HealthServicer_to_server(Health(self._plane), handlers)
         add_ServerReflectionServicer_to_server(create_reflection(handlers.services), handlers)
         self._server.add_generic_rpc_handlers((handlers,))

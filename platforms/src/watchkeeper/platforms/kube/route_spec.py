@@ -140,16 +140,19 @@ def parse(found: Json, model: str) -> Route | None:
     return Route(percentages, state, _changed_by(found["metadata"])) if percentages else None
 
 
-def _changed_by(metadata: Json) -> str:
-    """Return who has changed rules or state since they were applied, and when."""
-    found = []
+def _changed_by(metadata: Json) -> dict[str, str]:
+    """Return who has changed the rules and the state since they were applied, and when."""
+    found: dict[str, list[str]] = {"weights": [], "state": []}
     for entry in metadata.get("managedFields", []):
+        if entry["manager"] == FIELD_MANAGER:
+            continue
         fields = entry.get("fieldsV1", {})
-        changed = "f:rules" in fields.get("f:spec", {})
-        changed |= f"f:{STATE}" in fields.get("f:metadata", {}).get("f:annotations", {})
-        if changed and entry["manager"] != FIELD_MANAGER:
-            found.append(f"{entry['manager']} at {entry.get('time', 'an unknown time')}")
-    return ", ".join(found)
+        who = f"{entry['manager']} at {entry.get('time', 'an unknown time')}"
+        if "f:rules" in fields.get("f:spec", {}):
+            found["weights"].append(who)
+        if f"f:{STATE}" in fields.get("f:metadata", {}).get("f:annotations", {}):
+            found["state"].append(who)
+    return {part: ", ".join(people) for part, people in found.items() if people}
 
 
 def _percentages(weights: Mapping[int, int]) -> dict[int, int]:
