@@ -218,7 +218,7 @@ def test_http_overload_is_refused_and_reported(start: Starter) -> None:
 
 
 Ends = collections.Counter[str]
-REFUSED = "RST_STREAM with error code 7"  # REFUSED_STREAM, RFC 9113
+REFUSED = "RST_STREAM"  # of HTTP/2: REFUSED_STREAM or ENHANCE_YOUR_CALM, RFC 9113
 
 
 def call_without_a_pause(server: Server, callers: int, enough: Callable[[Ends], bool]) -> Ends:
@@ -239,8 +239,8 @@ def call_without_a_pause(server: Server, callers: int, enough: Callable[[Ends], 
                     continue
                 ends[error.code().name] += 1
                 metadata = {str(name): value for name, value in error.trailing_metadata()}
-                assert metadata["retry-after"] == "1"
-                assert metadata["grpc-retry-pushback-ms"] == "1000"
+                assert metadata.get("retry-after") == "1", error
+                assert metadata.get("grpc-retry-pushback-ms") == "1000", error
 
     async def ask() -> None:
         deadline = time.monotonic() + 120
