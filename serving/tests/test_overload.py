@@ -239,8 +239,9 @@ def call_without_a_pause(server: Server, callers: int, enough: Callable[[Ends], 
                     continue
                 ends[error.code().name] += 1
                 metadata = {str(name): value for name, value in error.trailing_metadata()}
-                assert metadata.get("retry-after") == "1", error
-                assert metadata.get("grpc-retry-pushback-ms") == "1000", error
+                shown = f"{error.code()}: {error.details()}, {metadata}"
+                assert metadata.get("retry-after") == "1", shown
+                assert metadata.get("grpc-retry-pushback-ms") == "1000", shown
 
     async def ask() -> None:
         deadline = time.monotonic() + 120
