@@ -416,6 +416,19 @@ def test_without_route_and_alias_the_version_that_was_promoted_last_serves() -> 
     assert simulation.registry.alias == {"production": 2, "previous": 1}
 
 
+def test_without_route_what_serves_is_not_stopped_before_another_version_serves() -> None:
+    simulation = first_version()
+    simulation.registry.register(2)
+    simulation.platform.delete_route()
+    simulation.registry.replace(2, "other content 2", "production")
+    simulation.turn()
+    simulation.turn()
+    simulation.registry.add_foreign(40, "production")
+    simulation.settle()
+    assert set(simulation.platform.pods) == {1}
+    assert simulation.weights == {1: 100}
+
+
 def test_without_route_and_registry_the_version_that_was_promoted_last_serves() -> None:
     simulation = first_version()
     simulation.registry.delete_model()

@@ -28,7 +28,9 @@ def needed_versions(observed: ObservedState) -> set[int]:
     """Return the versions that must be served: those of the rollout and those with traffic."""
     state = observed.state
     if observed.route is None:
-        versions = {observed.first_version}
+        # What was promoted last serves until another version does, if its servers are still there.
+        kept = [v for v in observed.promotions[:1] if observed.is_served(v)]
+        versions = {None if observed.version_error else observed.first_version, *kept}
     elif observed.broken_state:
         versions = {observed.trusted_version}
     elif state.phase == "steady":
