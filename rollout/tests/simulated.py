@@ -8,6 +8,7 @@ import numpy as np
 
 from watchkeeper.core.events import Event
 from watchkeeper.core.policies import RolloutPolicy
+from watchkeeper.ledger.events import CONTENT_EVENTS
 from watchkeeper.platforms import PlatformError, RolloutCommands, Route, ServingStatus
 from watchkeeper.registry import (
     AGAIN_TAG,
@@ -343,8 +344,9 @@ class Simulation:
     def _first_digests(self) -> dict[int, str]:
         found: dict[int, str] = {}
         for event in sorted(self.events.values(), key=lambda e: e.time):
-            if event.version is not None and (digest := getattr(event.details, "digest", "")):
-                found.setdefault(event.version, digest)
+            details = event.details
+            if event.version is not None and isinstance(details, CONTENT_EVENTS) and details.digest:
+                found.setdefault(event.version, details.digest)
         return found
 
     def _highest(self) -> int:

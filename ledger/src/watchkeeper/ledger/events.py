@@ -28,6 +28,8 @@ from watchkeeper.ledger.idempotent_writes import TEXT_LENGTH, fit_text, insert_o
 
 ID_LENGTH: Final = 160
 READ_EVENTS: Final = 20  # of a version, to find one with a digest
+# Their digest is the content of their version.
+CONTENT_EVENTS: Final = (GatePassed, GateRejected, RolloutStarted, Promoted)
 # The events of one turn of the rollout controller have the same time. In this order each of them
 # can be the cause of those that follow.
 CAUSES_FIRST: Final = (RolloutStarted, StepFinished, RolledBack, Promoted, Watched)
@@ -131,7 +133,7 @@ def first_digests(ledger: Ledger, model: str, versions: Iterable[int]) -> dict[i
 
     Numbers without an event that has a digest are left out.
     """
-    kinds = [kind_of(each) for each in (GatePassed, GateRejected, RolloutStarted, Promoted)]
+    kinds = [kind_of(each) for each in CONTENT_EVENTS]
     e = t.events.c
     found: dict[int, str] = {}
     wanted = sorted(versions)
