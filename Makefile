@@ -24,6 +24,8 @@ PYTHON := $(shell for p in python3.12 python3.11 python3 python; do \
 export UV_PYTHON := $(PYTHON)
 export UV_PYTHON_DOWNLOADS := never
 export PYTHONDONTWRITEBYTECODE :=
+# Some tests import ONNX Runtime themselves.
+export ORT_DISABLE_TELEMETRY := 1
 UV := $(CURDIR)/.uv/bin/uv
 TABLE = $(if $(DATA),--data "$(DATA)")
 DEMO_HOME := .watchkeeper/demo/system
