@@ -30,8 +30,6 @@ UV := $(CURDIR)/.uv/bin/uv
 TABLE = $(if $(DATA),--data "$(DATA)")
 DEMO_HOME := .watchkeeper/demo/system
 WATCHKEEPER := .venv/bin/watchkeeper
-# The projects whose tests `make test` leaves out.
-BUT :=
 # The models of `make up`. Empty: the models of the last `make up`, or else all of models/.
 # The first model answers gRPC clients that do not name a host.
 MODELS :=
@@ -56,7 +54,7 @@ traffic: environments ## send requests and late labels to all models; MODEL=...,
 
 .PHONY: down
 down: ## stop everything that `make up` started
-	@test -x $(WATCHKEEPER) || { echo "there is no environment, so nothing that it started" >&2; exit 1; }
+	@test -x $(WATCHKEEPER) || { echo "no environment is installed here, so nothing runs" >&2; exit 1; }
 	$(WATCHKEEPER) down
 	@# A demo that was killed has left a system of its own.
 	@if [ -d $(DEMO_HOME) ]; then WATCHKEEPER_HOME=$(DEMO_HOME) $(WATCHKEEPER) down; fi
@@ -105,9 +103,9 @@ kind: dev/cluster/.venv/.locked ## start a cluster with Docker and kind instead,
 
 ## the checks
 .PHONY: test
-test: environments databases ## run every test that needs no cluster, two projects at a time; BUT="core ..." leaves projects out
+test: environments databases ## run every test that needs no cluster, two projects at a time
 	@status=0; \
-	$(MAKE) --jobs=2 --keep-going --output-sync=target $(filter-out $(BUT:%=test-%),$(TESTED:%=test-%)) || status=$$?; \
+	$(MAKE) --jobs=2 --keep-going --output-sync=target $(TESTED:%=test-%) || status=$$?; \
 	$(MAKE) test-loop && exit $$status
 
 # For example: make test-rollout TESTS="tests/test_phases.py -k canary"

@@ -31,8 +31,15 @@ from watchkeeper.ledger.events import history
 from watchkeeper.ledger.lookup import FoundPrediction, find_prediction
 
 GATE = (GatePassed, GateRejected)
-JUDGED = (RolloutStarted, StepFinished, Promoted, Watched, RolledBack)
-TRAFFIC = (*JUDGED, NumberReused, RouteRepaired)
+TRAFFIC = (
+    NumberReused,
+    RolloutStarted,
+    StepFinished,
+    Promoted,
+    Watched,
+    RolledBack,
+    RouteRepaired,
+)
 
 
 class UnknownPredictionError(LookupError):

@@ -100,10 +100,11 @@ class ObservedState(msgspec.Struct, frozen=True, dict=True):
         judged yet.
         """
         by_traffic = sorted(self.weights, key=lambda version: -self.weights[version])
-        if self.promoted is None or self.promoted in self.weights:
-            return by_traffic[0] if self.promoted is None else self.promoted
-        judged = [version for version in by_traffic if version in self.promotions]
-        return judged[0] if judged else self.promoted
+        if self.promoted is None:
+            return by_traffic[0]
+        if self.promoted in self.weights:
+            return self.promoted
+        return next((v for v in by_traffic if v in self.promotions), self.promoted)
 
     @property
     def first_version(self) -> int | None:

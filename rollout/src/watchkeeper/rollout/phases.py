@@ -151,10 +151,9 @@ def phase_action(observed: ObservedState) -> Action:  # noqa: PLR0911 - one line
     """Return what the rules of the current phase say."""
     if observed.route is None:
         return no_route(observed)
-    if action := repair_state(observed) or restore_weights(observed):
-        return action
-    if action := record_confirmation(observed):
-        return action
+    any_phase = repair_state(observed) or restore_weights(observed) or record_confirmation(observed)
+    if any_phase:
+        return any_phase
     match observed.state.phase:
         case "steady":
             return steady(observed)

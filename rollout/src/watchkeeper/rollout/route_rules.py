@@ -35,17 +35,10 @@ def restore_weights(observed: ObservedState) -> Action | None:
     gaining = [version for version in wanted if wanted[version] > found.get(version, 0)]
     if not wanted or wanted == found or not all(map(observed.is_ready, gaining)):
         return None
-    return _write_weights(observed, wanted)
-
-
-def _write_weights(observed: ObservedState, weights: dict[int, int]) -> SetRoute:
-    """Write the weights of the phase again. They count from their confirmation."""
-    reason = (
-        f"the weights were changed to {shares(observed.weights)} and are {shares(weights)} again"
-    )
-    version = max(weights, key=lambda version: weights[version])
+    reason = f"the weights were changed to {shares(found)} and are {shares(wanted)} again"
+    version = max(wanted, key=lambda version: wanted[version])
     events = _repaired(observed, version, "weights", reason)
-    return advance(observed, reason, weights=weights, events=events)
+    return advance(observed, reason, weights=wanted, events=events)
 
 
 def _replace_state(observed: ObservedState, version: int) -> SetRoute:

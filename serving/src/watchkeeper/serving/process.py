@@ -135,11 +135,11 @@ class ServingProcess(MLServer):  # type: ignore[misc]
 
     def _create_servers(self) -> None:
         self._kafka_server = None
-        self._model_repository = None  # the rollout controller decides what serves
         # Without a metrics endpoint, MLServer adds no interceptors and no middleware. They cost
         # more than the model, and their labels contain what clients send.
         settings = self._settings.model_copy(update={"metrics_endpoint": None})
-        mlserver_arguments = (settings, self._data_plane, self._model_repository)
+        repository = None  # the rollout controller decides what serves
+        mlserver_arguments = (settings, self._data_plane, repository)
         self._rest_server = HttpServer(
             self._serving,
             self._plane,
