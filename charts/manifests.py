@@ -14,12 +14,11 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 MANIFESTS: Final = ROOT / "manifests"
 HOOKS: Final = ["--is-upgrade", "--show-only", "templates/hooks.yaml"]
 # Options of `helm template` for each file, and the only object in it, if it has one. A Job cannot
-# be changed, so the Jobs that an upgrade repeats have files of their own. The migrations are those
-# of an upgrade, which work with an empty database too.
+# be changed, so the Job that an upgrade repeats has a file of its own. The migrations are those of
+# an upgrade, which work with an empty database too.
 FILES: Final[dict[str, tuple[list[str], str | None]]] = {
     "watchkeeper.yaml": (["--no-hooks"], None),
     "migrations.yaml": (HOOKS, "watchkeeper-migrations"),
-    "first-runs.yaml": (HOOKS, "watchkeeper-first-runs"),
 }
 HEAD: Final = """\
 # Generated from charts/watchkeeper with manifests/values.yaml by `make manifests`. README.md says

@@ -26,6 +26,18 @@ def test_a_part_that_does_not_answer_is_named(part: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("hosts", "end"),
+    [({"valve": "valve"}, "are being taken out of service"), ({}, "stay in service")],
+)
+def test_models_that_are_no_longer_configured_are_named(hosts: dict[str, str], end: str) -> None:
+    console = Console(width=200)
+    endpoints = Endpoints("", "", "", "", "", hosts)
+    with console.capture() as captured:
+        print_status(console, Status(endpoints, [], [], removed=["pump"]))
+    assert f"no longer configured: pump; they {end}" in captured.get()
+
+
 @pytest.mark.parametrize("since", ["1000.0", ""])
 def test_production_that_the_registry_does_not_name_is_shown(since: str) -> None:
     console = Console(width=200)
@@ -59,8 +71,10 @@ def test_the_log_of_a_failed_run_is_named(tmp_path: Path) -> None:
         route=lambda _: None,
         commands=lambda _: RolloutCommands(),
         processes=list,
+        removed_models=list,
         runs=lambda _: states,
         run_log=lambda run: f"{log} of {run}",
+        run_reason=lambda run: {"pump-v0-a2": "for room: no node has 9 CPUs"}.get(run, ""),
     )
     registry: Any = SimpleNamespace(aliases=lambda _: {})
     status = read_status(System(platform, ledger, registry, endpoints, ("pump",)))
@@ -72,7 +86,8 @@ def test_the_log_of_a_failed_run_is_named(tmp_path: Path) -> None:
     with console.capture() as captured:
         print_status(console, status)
     assert f"training run pump-v0-a1: failed, see {log} of pump-v0-a1\n" in captured.get()
-    assert "training run pump-v0-a2: running\n" in captured.get()
+    reason = "training run pump-v0-a2: running\n    for room: no node has 9 CPUs\n"
+    assert reason in captured.get()
     assert "pump-v0-a3" not in captured.get()
 
 
@@ -90,6 +105,7 @@ def test_a_model_whose_route_cannot_be_read_hides_no_other_model(tmp_path: Path)
         route=route,
         commands=lambda _: RolloutCommands(),
         processes=list,
+        removed_models=list,
         runs=lambda _: {},
         confirmed=lambda _: True,
     )

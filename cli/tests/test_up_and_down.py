@@ -135,10 +135,11 @@ def test_concurrent_ups_start_every_process_once(home: Path, endpoints: Endpoint
     assert LocalPlatform(home).endpoints() == endpoints
 
 
-def test_the_first_version_is_trained_once(
+def test_a_run_is_started_once_by_its_name(
     home: Path, endpoints: Endpoints, components: Path
 ) -> None:
     platform = LocalPlatform(home)
+    assert watchkeeper(home, "train", MODEL)[1] == {"run": "pump-failure-v0-a1"}
     wait_for(lambda: platform.runs(MODEL) == {"pump-failure-v0-a1": "succeeded"})
     assert up(home, [MODEL]) == endpoints
     assert len((components / "trainings").read_text().splitlines()) == 1
@@ -198,26 +199,24 @@ def test_adding_a_model_restarts_no_service(home: Path, endpoints: Endpoints) ->
     assert both.hosts.keys() == {MODEL, DECLARED}
     after = states(home)
     assert (after["gateway"], after["mlflow"]) == (before["gateway"], before["mlflow"])
-    runs = LocalPlatform(home).runs
-    wait_for(lambda: runs(DECLARED) == {f"{DECLARED}-v0-a1": "succeeded"})
     assert up(home, [MODEL]) == endpoints
 
 
-def test_versions_of_a_removed_model_stop_until_it_is_named_again(
+def test_the_rollout_controller_ends_the_versions_of_a_removed_model(
     home: Path, endpoints: Endpoints
 ) -> None:
     up(home, [MODEL, DECLARED])
-    LocalPlatform(home).serve(DECLARED, 1)
+    platform = LocalPlatform(home)
+    platform.serve(DECLARED, 1)
     served = {f"server.{DECLARED}-v1", f"sidecar.{DECLARED}-v1"}
     assert served <= states(home).keys()
     assert up(home, [MODEL]) == endpoints
+    assert served <= states(home).keys(), "so that they drain"
+    assert watchkeeper(home, "status")[1]["removed"] == [DECLARED]
+    while platform.removed_models():
+        platform.remove(DECLARED)
     assert not served & states(home).keys()
-    up(home, [MODEL, DECLARED])
-    assert served <= states(home).keys()
-    platform = LocalPlatform(home)
-    while platform.serving(DECLARED):
-        platform.retire(DECLARED, 1)
-    assert up(home, [MODEL]) == endpoints
+    assert watchkeeper(home, "status")[1]["removed"] == []
 
 
 def run_watchkeeper(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -273,39 +272,6 @@ def test_unknown_parameter_is_refused_before_a_run_exists(home: Path, endpoints:
     ledger.close()
     assert LocalPlatform(home).runs(DECLARED) == before
     assert up(home, [MODEL]) == endpoints
-
-
-def test_new_code_version_trains_once(home: Path, endpoints: Endpoints, components: Path) -> None:
-    def train(code: str, which: str = "--every-model") -> dict[str, Any]:
-        exit_code, (result,), _ = watchkeeper(
-            home, "train", which, "--for-code", code, "--wait", "60"
-        )
-        assert exit_code == 0
-        return dict(result)
-
-    first = train("Tag_1.0+x")
-    assert first["started"]
-    assert first["message"].endswith("started: first version, by code Tag_1.0+x")
-    assert not train("Tag_1.0+x", MODEL)["started"]
-    wait_for(lambda: LocalPlatform(home).runs(MODEL)[first["run"]] == "succeeded")
-    trained = (components / "trainings").read_text().splitlines()
-    assert len([line for line in trained if first["run"] in line]) == 1
-    tags = {"watchkeeper.run": "any", "watchkeeper.code_version": "2.0"}
-    client = Registry(endpoints.mlflow).client
-    client.create_registered_model(MODEL)
-    run = client.create_run(client.create_experiment("by code"))
-    client.create_model_version(
-        MODEL, f"{run.info.artifact_uri}/model", run.info.run_id, tags, await_creation_for=0
-    )
-    assert train("2.0")["message"] == f"{MODEL}: version 1 is by code 2.0: nothing to do"
-    third = train("3.0")
-    assert third["message"].endswith("started: new code: 3.0")
-    assert third["run"] != first["run"]
-    wait_for(lambda: LocalPlatform(home).runs(MODEL)[third["run"]] == "succeeded")
-    client.delete_registered_model(MODEL)
-    ledger = Ledger(endpoints.ledger)
-    assert {first["run"], third["run"]} <= {attempt.run for attempt in attempts(ledger, MODEL)}
-    ledger.close()
 
 
 def test_up_and_down_refuse_other_platforms(

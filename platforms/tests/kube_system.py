@@ -14,14 +14,16 @@ from api_server import POLICY, POLICY_BINDING, ApiServer
 
 from watchkeeper.core.names import serving_name
 from watchkeeper.platforms.kube import KubePlatform, api, platform
+from watchkeeper.platforms.kube.labels import INSTANCE, PART_OF, VERSION, WATCHKEEPER
 from watchkeeper.platforms.kube.labels import MODEL as MODEL_LABEL
-from watchkeeper.platforms.kube.labels import PART_OF, VERSION, WATCHKEEPER
 
 Json = dict[str, Any]
 MODEL = "pump-failure"
 OTHER = "paint-quality"
 ROLES = Path(platform.__file__).with_name("roles.yaml")
 POLICY_FILE, LEASES_FILE = ROLES.with_name("policy.yaml"), ROLES.with_name("leases.yaml")
+LIMITS_FILE = ROLES.with_name("limits.yaml")
+RELEASE = "plant"
 KINDS = (
     api.CONFIG_MAP,
     api.POD,
@@ -32,6 +34,8 @@ KINDS = (
     api.INFERENCE_SERVICE,
     api.HTTP_ROUTE,
     api.BACKEND_TRAFFIC_POLICY,
+    api.SECURITY_POLICY,
+    api.NETWORK_POLICY,
 )
 GATEWAY = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gateway"}
 
@@ -77,25 +81,44 @@ class KubeSystem:
 
     @contextlib.contextmanager
     def pinned(self) -> Iterator[None]:
-        """Apply the admission policies for sidecars during a block."""
+        """Apply the admission policies for sidecars and rollout during a block."""
         with contextlib.ExitStack() as stack:
-            for name, file in ((self.training, POLICY_FILE), (self.namespace, LEASES_FILE)):
-                text = file.read_text().replace("${NAME}", name).replace("${MODEL}", MODEL)
-                text = text.replace("${TRAINING}", self.training)
-                text = text.replace("${NAMESPACE}", self.namespace).replace("${SIDECAR}", "sidecar")
-                text = text.replace("${JOB}", cel(job_template(MODEL)["spec"]))
-                policy, binding = yaml.safe_load_all(text)
-                for kind, value in ((POLICY, policy), (POLICY_BINDING, binding)):
+            for name, file in (
+                (self.training, POLICY_FILE),
+                (self.namespace, LEASES_FILE),
+                (f"{self.namespace}.0", LIMITS_FILE),
+            ):
+                text = file.read_text()
+                for variable, value in {
+                    "NAME": name,
+                    "MODEL": MODEL,
+                    "MODELS": json.dumps([MODEL, OTHER]),
+                    "TRAINING": self.training,
+                    "NAMESPACE": self.namespace,
+                    "SIDECAR": "sidecar",
+                    "ROLLOUT": "rollout",
+                    "INSTANCE": RELEASE,
+                    "JOB": cel(job_template(MODEL)["spec"]),
+                }.items():
+                    text = text.replace(f"${{{variable}}}", value)
+                for value in yaml.safe_load_all(text):
+                    is_policy = value["kind"] == POLICY.name
+                    kind = POLICY if is_policy else POLICY_BINDING
                     self.here.create(kind, value)
-                    stack.callback(self.here.delete, kind, name)
+                    stack.callback(self.here.delete, kind, value["metadata"]["name"])
             yield
 
     def as_helm(self) -> None:
         installation = {
             "models": {
-                name: {"inferenceService": template(), "hostnames": [name, f"{name}.example.com"]}
+                name: {
+                    "inferenceService": template(),
+                    "hostnames": [name, f"{name}.example.com"],
+                    "policies": policies(name),
+                }
                 for name in (MODEL, OTHER)
             },
+            "instance": RELEASE,
             "gateway": GATEWAY,
             "retries": True,
             "endpoints": {
@@ -231,7 +254,10 @@ def template() -> Json:
     """The template of a model's InferenceServices in the values of the chart."""
     container = {"name": "drift", "image": "drift:1", "restartPolicy": "Always"}
     return {
-        "metadata": {"annotations": {"example.com/team": "pumps"}},
+        "metadata": {
+            "annotations": {"example.com/team": "pumps"},
+            "labels": {INSTANCE: RELEASE},
+        },
         "spec": {
             "predictor": {
                 "minReplicas": 1,
@@ -252,6 +278,32 @@ def template() -> Json:
             }
         },
     }
+
+
+def policies(model: str) -> list[Json]:
+    """The policies of a model in the values of the chart."""
+    return [
+        {
+            "kind": "SecurityPolicy",
+            "metadata": {"name": f"{model}-clients"},
+            "spec": {
+                "targetRefs": [{**GATEWAY, "kind": "HTTPRoute", "name": model}],
+                "apiKeyAuth": {
+                    "credentialRefs": [{"name": "clients"}],
+                    "extractFrom": [{"headers": ["x-api-key"]}],
+                },
+            },
+        },
+        {
+            "kind": "NetworkPolicy",
+            "metadata": {"name": f"{model}-server"},
+            "spec": {
+                "podSelector": {"matchLabels": {MODEL_LABEL: model}},
+                "policyTypes": ["Ingress"],
+                "ingress": [{"ports": [{"port": 8080}]}],
+            },
+        },
+    ]
 
 
 def job_template(model: str) -> Json:

@@ -16,7 +16,7 @@ from typing import Any, Self
 import pytest
 import yaml
 from api_server import JSON_PATCH, POLICY, ApiServer
-from kube_system import MODEL, OTHER, KubeSystem, installed
+from kube_system import MODEL, OTHER, RELEASE, KubeSystem, installed, job_template
 from kubernetes.config import incluster_config
 from waiting import wait_for
 
@@ -426,6 +426,185 @@ def test_a_route_that_differs_from_a_new_configuration_is_not_confirmed(
         assert rollout.confirmed(MODEL)
 
 
+POLICIES = (
+    (api.SECURITY_POLICY, f"{MODEL}-clients"),
+    (api.NETWORK_POLICY, f"{MODEL}-server"),
+    (api.BACKEND_TRAFFIC_POLICY, MODEL),
+)
+
+
+def names(system: KubeSystem, *kinds: api.Kind) -> set[str]:
+    return {each["metadata"]["name"] for kind in kinds for each in system.here.list(kind)}
+
+
+def test_the_policies_of_a_model_exist_before_its_route(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    rollout.reconcile(MODEL)
+    for kind, name in POLICIES:
+        assert system.here.get(kind, name)["metadata"]["labels"] == {
+            "app.kubernetes.io/part-of": "watchkeeper",
+            "app.kubernetes.io/instance": RELEASE,
+            "watchkeeper/model": MODEL,
+        }
+    assert rollout.route(MODEL) is None
+    before = system.snapshot()
+    rollout.reconcile(MODEL)
+    assert system.snapshot() == before, "nothing is written again"
+    for kind, name in POLICIES:
+        system.here.delete(kind, name)
+    rollout.serve(MODEL, 1)
+    rollout.set_route(MODEL, Route({1: 100}))
+    assert names(system, *(kind for kind, _ in POLICIES)) == {name for _, name in POLICIES}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "change"),
+    [
+        (api.SECURITY_POLICY, f"{MODEL}-clients", {"cors": {"allowMethods": ["GET"]}}),
+        (
+            api.SECURITY_POLICY,
+            f"{MODEL}-clients",
+            {"apiKeyAuth": None, "cors": {"allowMethods": ["GET"]}},
+        ),
+        (api.NETWORK_POLICY, f"{MODEL}-server", {"ingress": [{}]}),
+        (api.BACKEND_TRAFFIC_POLICY, MODEL, {"retry": {"numRetries": 0}}),
+    ],
+)
+def test_a_policy_that_was_changed_by_hand_is_restored(  # noqa: PLR0917
+    system: KubeSystem,
+    rollout: KubePlatform,
+    caplog: pytest.LogCaptureFixture,
+    kind: api.Kind,
+    name: str,
+    change: dict[str, Any],
+) -> None:
+    rollout.reconcile(MODEL)
+    wanted = system.here.get(kind, name)
+    system.here.patch(kind, name, {"spec": change})
+    assert system.here.get(kind, name)["spec"] != wanted["spec"]
+    for platform in (rollout, system.open("rollout")):  # with and without a memory of its own
+        platform.reconcile(MODEL)
+        assert system.here.get(kind, name)["spec"] == wanted["spec"]
+        labels = {"watchkeeper/model": MODEL, "app.kubernetes.io/instance": "mine"}
+        system.here.patch(kind, name, {"metadata": {"labels": labels}, "spec": change})
+        platform.reconcile(MODEL)
+        assert system.here.get(kind, name)["metadata"]["labels"] == wanted["metadata"]["labels"]
+    assert "written again, it was changed by tests at 20" in caplog.text
+
+
+def test_a_policy_that_is_no_longer_wanted_goes_after_the_route_that_needs_it(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    upgrade(system, '"retries": true', '"retries": true, "clients": true')
+    rollout.serve(MODEL, 1)
+    rollout.set_route(MODEL, Route({1: 100}))
+    system.as_gateway(MODEL)
+    found = system.here.get(api.CONFIG_MAP, "watchkeeper")
+    text = found["data"]["installation.json"].replace('"clients": true', '"clients": false')
+    installation = json.loads(text)
+    del installation["models"][MODEL]["policies"][0]
+    data = {"installation.json": json.dumps(installation)}
+    system.here.replace(api.CONFIG_MAP, {**found, "data": data})
+    rollout.reconcile(MODEL)
+    assert names(system, api.SECURITY_POLICY) == {f"{MODEL}-clients"}, "the old route still serves"
+    rollout.set_route(MODEL, Route({1: 100}))
+    rollout.reconcile(MODEL)
+    assert names(system, api.SECURITY_POLICY) == {f"{MODEL}-clients"}, "not accepted yet"
+    system.as_gateway(MODEL)
+    rollout.reconcile(MODEL)
+    assert names(system, api.SECURITY_POLICY) == set()
+    assert names(system, api.NETWORK_POLICY) == {f"{MODEL}-server"}
+
+
+def test_a_policy_of_somebody_else_is_not_changed(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    spec = {"podSelector": {}, "policyTypes": ["Ingress"]}
+    theirs = {"metadata": {"name": f"{MODEL}-server"}, "spec": spec}
+    system.here.create(api.NETWORK_POLICY, theirs)
+    with pytest.raises(PlatformError, match="is not Watchkeeper's"):
+        rollout.reconcile(MODEL)
+
+
+def test_a_removed_model_ends_in_the_order_route_servers_policies(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    for model in (MODEL, OTHER):
+        admin = system.open()
+        admin.serve(model, 1)
+        admin.reconcile(model)
+        admin.set_route(model, Route({1: 100}))
+    assert rollout.acquire(f"rollout-{MODEL}")
+    with pytest.raises(PlatformError, match="so it is not removed"):
+        rollout.remove(MODEL)
+    assert rollout.removed_models() == []
+    upgrade(system, f'"{MODEL}": {{"inferenceService"', '"another": {"inferenceService"')
+    with pytest.raises(PlatformError, match="not a model of this installation"):
+        rollout.set_route(MODEL, Route({1: 100}))
+    seen = []
+    for _ in range(5):
+        left = names(system, api.HTTP_ROUTE, api.INFERENCE_SERVICE, api.NETWORK_POLICY)
+        seen.append({name for name in left if not name.startswith(OTHER)})
+        assert rollout.removed_models() == ([MODEL] if seen[-1] else [])
+        if seen[-1]:
+            rollout.remove(MODEL)
+            system.settle(MODEL)
+    service, policy = f"{MODEL}-v1", f"{MODEL}-server"
+    assert seen == [{MODEL, service, policy}, {service, policy}, {policy}, set(), set()]
+    assert names(system, api.SECURITY_POLICY) == {f"{OTHER}-clients"}
+    assert f"rollout-{MODEL}" not in names(system, api.LEASE)
+
+
+def test_a_model_of_another_release_in_the_namespace_is_not_removed(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    rollout.serve(MODEL, 1)
+    rollout.set_route(MODEL, Route({1: 100}))
+    upgrade(system, f'"instance": "{RELEASE}"', '"instance": "another"')
+    upgrade(system, f'"{MODEL}": {{"inferenceService"', '"another": {"inferenceService"')
+    assert rollout.removed_models() == []
+    upgrade(system, '"instance": "another"', '"newer": 1')
+    assert rollout.removed_models() == [], "written by a chart that names no release"
+
+
+def test_rollout_can_delete_only_objects_of_its_installation(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    spec = {"podSelector": {}, "policyTypes": ["Ingress"]}
+    part_of = {"app.kubernetes.io/part-of": "watchkeeper"}
+    for name, labels in {
+        "theirs": {},
+        "other": {**part_of, "app.kubernetes.io/instance": "other", "watchkeeper/model": MODEL},
+        "release": {**part_of, "app.kubernetes.io/instance": RELEASE},
+        "ours": {**part_of, "app.kubernetes.io/instance": RELEASE, "watchkeeper/model": MODEL},
+    }.items():
+        metadata = {"name": name, "labels": labels}
+        system.here.create(api.NETWORK_POLICY, {"metadata": metadata, "spec": spec})
+    system.here.create(api.LEASE, {"metadata": {"name": "theirs"}})
+
+    def refused(kind: api.Kind, name: str) -> bool:
+        try:
+            rollout._api.delete(kind, name)
+        except PlatformError as error:
+            return "deletes objects of" in str(error)
+        return False
+
+    with system.pinned():
+        wait_for(lambda: refused(api.LEASE, "theirs") or _again(system))
+        assert refused(api.NETWORK_POLICY, "theirs")
+        assert refused(api.NETWORK_POLICY, "other")
+        assert refused(api.NETWORK_POLICY, "release")
+        assert not refused(api.NETWORK_POLICY, "ours")
+    assert names(system, api.NETWORK_POLICY) == {"theirs", "other", "release"}
+
+
+def _again(system: KubeSystem) -> bool:
+    """Create the lease again, which was deleted before the policy was in force."""
+    system.here.create(api.LEASE, {"metadata": {"name": "theirs"}})
+    return False
+
+
 def upgrade(system: KubeSystem, old: str, new: str) -> None:
     """Change the configuration, as an upgrade of the release does."""
     found = system.here.get(api.CONFIG_MAP, "watchkeeper")
@@ -677,7 +856,7 @@ def test_components_have_no_more_permissions_than_they_need(system: KubeSystem) 
         lambda: sidecar.set_route(MODEL, Route({1: 100})),
         lambda: sidecar.change_commands(MODEL, lambda _: RolloutCommands(promote=1)),
         lambda: sidecar.create_run(TrainingRun("other", OTHER, "the template of another model")),
-        lambda: rollout.create_run(TrainingRun("mine", MODEL, "test")),
+        lambda: rollout.create_run(TrainingRun("other", OTHER, "the template of another model")),
         lambda: rollout.acquire("watch-something"),
         lambda: person.set_route(MODEL, Route({1: 100})),
         lambda: person.serve(MODEL, 2),
@@ -845,3 +1024,104 @@ def test_a_job_that_is_refused_during_an_upgrade_is_accepted_later(
             system.there.get(api.JOB, "again")["spec"]["template"]["spec"]["containers"][0]["image"]
             == "training:2"
         )
+
+
+def test_rollout_starts_training_runs_from_the_template_only(
+    system: KubeSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rollout = system.open("rollout")
+    other = {"metadata": {"name": "x", "labels": {"watchkeeper/model": "unknown"}}}
+    with system.pinned():
+        wait_for(lambda: is_pinned(rollout, monkeypatch))
+        wait_for(lambda: _is_refused(rollout, {**job_of(MODEL), **other}, "installation's models"))
+        assert rollout.create_run(TrainingRun("by-rollout", MODEL, "first version"))
+        with pytest.raises(PlatformError, match="only the arguments"):
+            changed_run(rollout, monkeypatch, lambda made: first(made).update(image="training:2"))
+
+
+def _is_refused(rollout: KubePlatform, job: dict[str, Any], why: str) -> bool:
+    try:
+        rollout._training.create(api.JOB, job)
+    except PlatformError as error:
+        return why in str(error)
+    return False
+
+
+def job_of(model: str) -> dict[str, Any]:
+    return job(job_template(model), TrainingRun("x", model, "test"), "")
+
+
+def test_a_run_that_does_not_start_or_has_failed_has_a_reason(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    assert rollout.run_reason("unknown") == ""
+    assert rollout.create_run(TrainingRun("first", MODEL, "test"))
+    assert rollout.run_reason("first") == ""
+    warn(system, "Job", "first", "FailedCreate", "exceeded quota: compute")
+    assert rollout.run_reason("first") == "FailedCreate: exceeded quota: compute"
+    training_pod(system, "first", waiting={"reason": "ContainerCreating"})
+    warn(system, "Pod", "first-x", "FailedMount", 'secret "plant" not found')
+    warn(system, "Pod", "first-x", "BackOff", "says nothing")
+    assert rollout.run_reason("first") == 'FailedMount: secret "plant" not found'
+    training_pod(system, "first", waiting={"reason": "ErrImagePull", "message": "no such tag"})
+    assert rollout.run_reason("first") == "training of first-x: ErrImagePull: no such tag"
+    training_pod(system, "first", running={})
+    assert rollout.run_reason("first") == ""
+    ended = {"exitCode": 2, "reason": "Error", "message": "a trace\nno table 'readings'\n"}
+    training_pod(system, "first", terminated=ended)
+    failed = {
+        "type": "Failed",
+        "status": "True",
+        "reason": "DeadlineExceeded",
+        "message": "it was active for too long",
+        "lastTransitionTime": "2026-11-21T00:00:00Z",
+    }
+    target = {**failed, "type": "FailureTarget"}
+    status = {"startTime": "2026-11-21T00:00:00Z", "conditions": [target, failed]}
+    system.write_status(api.JOB, "first", status)
+    assert rollout.run_reason("first") == "training: exit code 2: no table 'readings'"
+    system.there.delete(api.POD, "first-x")
+    assert rollout.run_reason("first") == "DeadlineExceeded: it was active for too long"
+
+
+def training_pod(system: KubeSystem, run: str, **state: Any) -> None:
+    """Write the pod of a run, as kubelet does."""
+    name = f"{run}-x"
+    labels = {"batch.kubernetes.io/job-name": run}
+    spec = {"containers": [{"name": "training", "image": "training:1"}]}
+    system.there.apply(api.POD, {"metadata": {"name": name, "labels": labels}, "spec": spec})
+    status = {"name": "training", "ready": False, "restartCount": 0, "image": "", "imageID": ""}
+    found = system.there.get(api.POD, name)
+    value = {"phase": "Pending", "containerStatuses": [{**status, "state": state}]}
+    system.there.replace(api.POD, {**found, "status": value}, subresource="/status")
+
+
+def warn(system: KubeSystem, kind: str, name: str, reason: str, message: str) -> None:
+    """Write an Event later than those before it, as a controller does."""
+    later = len(system.there.list(api.EVENT))
+    event = {
+        "metadata": {"name": f"{name}.{reason.lower()}"},
+        "involvedObject": {"kind": kind, "name": name, "namespace": system.training},
+        "type": "Warning",
+        "reason": reason,
+        "message": message,
+        "lastTimestamp": f"2026-11-21T00:00:{later:02}Z",
+    }
+    system.there.create(api.EVENT, event)
+
+
+def test_the_time_of_the_last_configuration_is_known(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    before = rollout.configured_at()
+    assert abs(before - time.time()) < 60
+    found = system.here.get(api.CONFIG_MAP, "watchkeeper")
+    system.here.replace(api.CONFIG_MAP, found)
+    assert rollout.configured_at() == before, "nothing was changed"
+
+    def is_later() -> bool:  # the API server stores whole seconds
+        upgrade(system, '"retries": true', '"retries":  true')
+        upgrade(system, '"retries":  true', '"retries": true')
+        return rollout.configured_at() > before
+
+    wait_for(is_later)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import local_system
+import msgspec
 import psutil
 import pytest
 from local_system import MODEL, OTHER, install, retire, serve, snapshot, statuses
@@ -24,6 +25,7 @@ from watchkeeper.platforms import (
     Platform,
     PlatformError,
     RolloutCommands,
+    Route,
     TrainingRun,
     open_platform,
 )
@@ -148,6 +150,8 @@ def test_a_failing_run_has_four_attempts(platform: LocalPlatform, trained: Path)
     wait_for(lambda: platform.runs(MODEL)["fails"] == "failed")
     assert len(starts_of(trained, "fails")) == 4
     assert Path(platform.run_log("fails")).is_file()
+    assert platform.run_reason("fails") in Path(platform.run_log("fails")).read_text()
+    assert platform.run_reason("unknown") == ""
     assert not platform.create_run(TrainingRun("fails", MODEL, "test"))
 
 
@@ -455,3 +459,22 @@ def moved(platform: LocalPlatform, before: ServedVersion) -> bool:
 def is_listening(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_model_that_up_no_longer_names_is_drained_and_removed(platform: LocalPlatform) -> None:
+    serve(platform, 1, model=OTHER)
+    platform.set_route(OTHER, Route({1: 100}))
+    config = platform.home.read_config()
+    write_struct(platform.home.config_file, msgspec.structs.replace(config, models=(MODEL,)))
+    try:
+        assert platform.removed_models() == [OTHER]
+
+        def gone() -> bool:
+            platform.remove(OTHER)
+            return platform.removed_models() == []
+
+        wait_for(gone)
+        assert platform.route(OTHER) is None
+        assert not any(OTHER in process.name for process in platform.processes())
+    finally:
+        write_struct(platform.home.config_file, config)

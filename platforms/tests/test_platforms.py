@@ -216,6 +216,12 @@ def test_only_a_version_without_traffic_is_retired(system: System) -> None:
     assert system.platform.serving(MODEL)[1].state == "ready"
 
 
+def test_a_configured_model_is_not_removed(system: System) -> None:
+    assert system.platform.removed_models() == []
+    with pytest.raises(PlatformError, match=f"{MODEL}.*so it is not removed"):
+        system.platform.remove(MODEL)
+
+
 def test_a_lease_has_one_holder(system: System) -> None:
     other = system.open()
     assert system.platform.acquire("shared")

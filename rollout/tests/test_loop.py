@@ -25,7 +25,7 @@ class Model:
     """A controller whose turns are those of a simulation."""
 
     def __init__(self, model: str, simulation: Simulation) -> None:
-        self.model = model
+        self.name = model
         self.simulation = simulation
         self.turns = 0
 

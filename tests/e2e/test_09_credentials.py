@@ -3,32 +3,23 @@
 import json
 import secrets
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import httpx
 import jwt
 import pytest
-import tritonclient.grpc as triton_grpc
-import tritonclient.http as triton_http
 from cryptography.hazmat.primitives.asymmetric import rsa
 from declared_models import FIRST as MODEL
 from installation import Installation
 from kube import Json, apply, kubectl, secret, wait_until
-from sample_requests import sample_row
-from tritonclient.utils import InferenceServerException
+from single_requests import Headers, infer, is_rejected
 
 from watchkeeper.core.prediction_id import request_of
-from watchkeeper.demo.clients import tensors
-from watchkeeper.demo.plants import find
 from watchkeeper.ledger.lookup import find_prediction
 
 CLIENT = "press-shop"
 PATH = f"/v2/models/{MODEL}"
 ISSUER, AUDIENCE = "https://issuer.example.com", "watchkeeper"
-# No credential, or a token for another audience
-REJECTED = ("401", "StatusCode.UNAUTHENTICATED", "403", "StatusCode.PERMISSION_DENIED")
-Headers = Mapping[str, str]
 
 
 @pytest.fixture(scope="module", params=["apiKey", "jwt"])
@@ -118,38 +109,6 @@ def test_health_needs_no_credential_and_labels_need_their_own_token(
         assert client.post(path, json=labels, headers=credentials[0]).status_code == 401
         authorized = {"authorization": f"Bearer {token}"}
         assert client.post(path, json=labels, headers=authorized).status_code == 202
-
-
-def infer(installation: Installation, protocol: str, headers: Headers) -> str:
-    """Send one row, and return the prediction id.
-
-    Raises:
-        InferenceServerException: the request is rejected or fails.
-    """
-    address, given = installation.endpoints().address, dict(headers)
-    row, columns = sample_row(MODEL), find(MODEL).columns
-    answer: Any
-    if protocol == "http":
-        with triton_http.InferenceServerClient(address) as client:
-            inputs = tensors(triton_http.InferInput, columns, row)
-            answer = client.infer(MODEL, inputs, headers={"Host": MODEL, **given})
-        return str(answer.get_response()["parameters"]["prediction_id"])
-    host = [("grpc.default_authority", MODEL)]
-    with triton_grpc.InferenceServerClient(address, channel_args=host) as client:
-        inputs = tensors(triton_grpc.InferInput, columns, row)
-        answer = client.infer(MODEL, inputs, headers=given)
-    return str(answer.get_response().parameters["prediction_id"].string_param)
-
-
-def is_rejected(installation: Installation, protocol: str, headers: Headers) -> bool:
-    """Return True if the gateway rejects a request with these headers."""
-    try:
-        infer(installation, protocol, headers)
-    except InferenceServerException as error:
-        if error.status() in REJECTED:
-            return True
-        raise
-    return False
 
 
 def recorded(installation: Installation, prediction: str) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from declared_models import MODELS
 from installation import Installation
-from kube import Json, items, kubectl
+from kube import CommandError, Json, items, kubectl
 
 SYSTEM, TRAINING = "system", "training"
 Right = tuple[str, str, str]  # verb, resource with its group, and object name or *
@@ -20,35 +20,50 @@ STATE: dict[str, str] = {
     "configmaps/watchkeeper": "get",
     "configmaps/watchkeeper-commands": "get update",
     "pods/*": "list",
+    "events/*": "list",
     "deployments.apps/*": "list",
 }
+WRITE = "get create patch update"
 TRAIN = {"cronjobs.batch/{model}-training": "get", "jobs.batch/*": "list create"}
+SHOW_RUNS = {"jobs.batch/*": "get list create", "pods/*": "list", "events/*": "list"}
 # Rights by account and namespace. A row with {model} applies to each model of the account.
 ALLOWED: dict[str, dict[str, dict[str, str]]] = {
     "watchkeeper-rollout": {
         SYSTEM: {
             **STATE,
             "inferenceservices.serving.kserve.io/*": "get list create patch delete",
+            "httproutes.gateway.networking.k8s.io/*": "get list delete",
             "httproutes.gateway.networking.k8s.io/{model}": "get create patch",
-            "backendtrafficpolicies.gateway.envoyproxy.io/{model}": "create patch",
-            "leases.coordination.k8s.io/*": "create",
+            "backendtrafficpolicies.gateway.envoyproxy.io/*": "list delete",
+            "backendtrafficpolicies.gateway.envoyproxy.io/{model}": WRITE,
+            "securitypolicies.gateway.envoyproxy.io/*": "list delete",
+            "securitypolicies.gateway.envoyproxy.io/{model}-clients": WRITE,
+            "securitypolicies.gateway.envoyproxy.io/{model}-open": WRITE,
+            "networkpolicies.networking.k8s.io/*": "list delete",
+            "networkpolicies.networking.k8s.io/{model}-server": WRITE,
+            "leases.coordination.k8s.io/*": "create delete",
             "leases.coordination.k8s.io/rollout-{model}": "get update",
-        }
+        },
+        TRAINING: {**TRAIN, **SHOW_RUNS},
     },
     "watchkeeper-cli": {
         SYSTEM: {
             **STATE,
             "inferenceservices.serving.kserve.io/*": "list",
+            "httproutes.gateway.networking.k8s.io/*": "list",
             "httproutes.gateway.networking.k8s.io/{model}": "get",
+            "backendtrafficpolicies.gateway.envoyproxy.io/*": "list",
+            "securitypolicies.gateway.envoyproxy.io/*": "list",
+            "networkpolicies.networking.k8s.io/*": "list",
         },
-        TRAINING: {**TRAIN, "pods/*": "list"},
+        TRAINING: {**TRAIN, **SHOW_RUNS},
     },
     "watchkeeper-mlflow": {},
     "watchkeeper-postgresql": {},
     "default": {},
     **{
         f"{model}-serving": {
-            SYSTEM: {"leases.coordination.k8s.io/*": "get create update"},
+            SYSTEM: {"leases.coordination.k8s.io/*": "get create update delete"},
             TRAINING: TRAIN,
         }
         for model in MODELS
@@ -78,7 +93,6 @@ NEVER = (
     *((verb, "batch", "cronjobs") for verb in ("create", "update", "patch", "delete")),
     *((verb, "rbac.authorization.k8s.io", "roles") for verb in ("create", "bind", "escalate")),
     ("create", "rbac.authorization.k8s.io", "rolebindings"),
-    ("delete", "networking.k8s.io", "networkpolicies"),
     *(
         (verb, "admissionregistration.k8s.io", "validatingadmissionpolicies")
         for verb in ("create", "update", "patch", "delete")
@@ -134,6 +148,15 @@ def test_no_account_can_extend_its_rights(installation: Installation) -> None:
     assert [spec for spec, allowed in answers if allowed] == [admin["spec"]]
 
 
+def test_rollout_cannot_delete_what_belongs_to_the_release(installation: Installation) -> None:
+    account, groups = account_user(installation.namespace, "watchkeeper-rollout")
+    identity = (f"--as={account}", *(f"--as-group={group}" for group in groups))
+    dry_run = ("--dry-run=server", f"--namespace={installation.namespace}")
+    with pytest.raises(CommandError, match="rollout controller deletes objects of its own models"):
+        kubectl("delete", "networkpolicy/watchkeeper-default-deny", *identity, *dry_run)
+    kubectl("delete", f"networkpolicy/{MODELS[0]}-server", *identity, *dry_run)
+
+
 def test_only_clients_of_the_api_server_have_a_token(installation: Installation) -> None:
     """Only containers that call the API server have a mounted token."""
     tokens: Counter[str] = Counter()
@@ -143,15 +166,7 @@ def test_only_clients_of_the_api_server_have_a_token(installation: Installation)
             for container in [*spec.get("initContainers", []), *spec["containers"]]:
                 tokens[container["name"]] += has_token(spec, container)
     assert tokens["kserve-container"] == tokens["storage-initializer"] == tokens["training"] == 0
-    assert {name for name, count in tokens.items() if count} >= {"drift", "rollout"}
-    assert {name for name, count in tokens.items() if count} <= {
-        *(
-            "drift",
-            "rollout",
-            "cli",
-            *MODELS,
-        )  # the containers of watchkeeper-first-runs have names of models
-    }
+    assert {name for name, count in tokens.items() if count} == {"drift", "rollout", "cli"}
 
 
 def has_token(spec: Json, container: Json) -> bool:

@@ -41,6 +41,8 @@ DEFINITIONS = {
     ),
     "github.com_envoyproxy_gateway/charts/gateway-helm/charts/crds/crds/generated/"
     "gateway.envoyproxy.io_backendtrafficpolicies.yaml": ("backendtrafficpolicies",),
+    "github.com_envoyproxy_gateway/charts/gateway-helm/charts/crds/crds/generated/"
+    "gateway.envoyproxy.io_securitypolicies.yaml": ("securitypolicies",),
 }
 
 NAMESPACE = Kind("", "v1", "Namespace", "namespaces")

@@ -74,13 +74,8 @@ def only(objects: list[Json], kind: str, name: str) -> Json:
 
 def inference_services(objects: list[Json], namespace: str) -> list[Json]:
     """Return the InferenceService of version 1 of each model, as rollout makes it."""
-    (text,) = (
-        each["data"]["installation.json"]
-        for each in objects
-        if each["kind"] == "ConfigMap" and "installation.json" in each.get("data", {})
-    )
     services = []
-    for model, settings in json.loads(text)["models"].items():
+    for model, settings in _models(objects).items():
         template = Template(json.dumps(settings["inferenceService"]))
         service = json.loads(template.substitute(MODEL=model, VERSION="1", NAME=f"{model}-v1"))
         service |= {"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService"}
@@ -90,6 +85,34 @@ def inference_services(objects: list[Json], namespace: str) -> list[Json]:
         service["spec"]["predictor"]["model"]["storageUri"] = f"mlflow://{model}/1"
         services.append(service)
     return services
+
+
+def policies(objects: list[Json], namespace: str) -> list[Json]:
+    """Return the policies of all models, as rollout makes them."""
+    versions = {
+        "SecurityPolicy": "gateway.envoyproxy.io/v1alpha1",
+        "NetworkPolicy": "networking.k8s.io/v1",
+    }
+    return [
+        {
+            **policy,
+            "apiVersion": versions[policy["kind"]],
+            "metadata": {**policy["metadata"], "namespace": namespace},
+        }
+        for settings in _models(objects).values()
+        for policy in settings["policies"]
+    ]
+
+
+def _models(objects: list[Json]) -> Json:
+    """Return the models in the configuration of the installation."""
+    (text,) = (
+        each["data"]["installation.json"]
+        for each in objects
+        if each["kind"] == "ConfigMap" and "installation.json" in each.get("data", {})
+    )
+    models: Json = json.loads(text)["models"]
+    return models
 
 
 def pods(objects: list[Json]) -> Iterator[tuple[str, Json]]:

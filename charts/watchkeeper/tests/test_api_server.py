@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 from cluster import KUBECONFIG, kubectl
-from rendering import COMPONENTS, MODEL, SCHEDULING, Json, inference_services, rendered
+from rendering import COMPONENTS, MODEL, SCHEDULING, Json, inference_services, policies, rendered
 
 from watchkeeper.cluster import existing
 
@@ -112,7 +112,7 @@ pytestmark = pytest.mark.skipif(shutil.which("helm") is None, reason="helm is no
 @pytest.mark.parametrize("case", VALUES)
 def test_the_api_server_accepts_all_objects(namespace: str, case: str) -> None:
     objects = rendered(VALUES[case], namespace=namespace)
-    check_accepted(objects + inference_services(objects, namespace))
+    check_accepted(objects + inference_services(objects, namespace) + policies(objects, namespace))
 
 
 @pytest.mark.usefixtures("namespace", "prometheus_operator")

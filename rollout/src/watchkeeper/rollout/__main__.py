@@ -17,7 +17,9 @@ from watchkeeper.registry import Registry
 from watchkeeper.rollout import loop
 from watchkeeper.rollout.controller import Controller
 from watchkeeper.rollout.metrics import Health, RolloutMetrics, serve
+from watchkeeper.rollout.removal import RemovedModels
 from watchkeeper.rollout.settings import RolloutSettings
+from watchkeeper.rollout.training_runs import TrainingRuns
 from watchkeeper.rollout.version_cache import VersionCache
 
 HEALTHY_SECONDS: Final = 120.0  # plus ten turns; a draining server may take that long
@@ -40,39 +42,54 @@ def main() -> int:
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
     metrics = RolloutMetrics()
-    try:
-        settings = read_settings(RolloutSettings)
-        settings.check()
-        _ = Registry().client  # imports MLflow here, not in several threads at the same time
-        health = Health(settings.models, HEALTHY_SECONDS + 10 * settings.turn_seconds)
-        server = serve(metrics, health, settings.host, settings.port)
-    except (SettingsError, ValueError, OSError) as error:
-        sys.stderr.write(f"rollout cannot start: {error}\n")
-        return 2
     with tempfile.TemporaryDirectory(prefix="watchkeeper-rollout-") as temporary:
-        cache = Path(settings.cache or temporary)
-        controllers = [_controller(model, settings, metrics, cache) for model in settings.models]
+        try:
+            settings = read_settings(RolloutSettings)
+            settings.check()
+            _ = Registry().client  # imports MLflow here, not in several threads at the same time
+            controllers = _controllers(settings, metrics, Path(settings.cache or temporary))
+            patience = HEALTHY_SECONDS + 10 * settings.turn_seconds
+            health = Health([each.name for each in controllers], patience)
+            server = serve(metrics, health, settings.host, settings.port)
+        except (SettingsError, ValueError, OSError) as error:
+            sys.stderr.write(f"rollout cannot start: {error}\n")
+            return 2
         log.info("rolls out %s, one turn every %g s", settings.models, settings.turn_seconds)
-        for model in loop.run(controllers, settings.turn_seconds, health, ended):
-            log.warning("%s: its turn did not end in time and is cut off", model)
-    server.shutdown()
+        for name in loop.run(controllers, settings.turn_seconds, health, ended):
+            log.warning("%s: its turn did not end in time and is cut off", name)
+        server.shutdown()
     return 0
 
 
-def _controller(
-    model: str, settings: RolloutSettings, metrics: RolloutMetrics, cache: Path
-) -> Controller:
-    """Make a controller. It has connections of its own, so that models do not wait for another."""
-    registry = Registry()
-    return Controller(
-        model,
-        open_platform(settings.platform),
-        registry,
-        Ledger(settings.ledger_url),
-        VersionCache(registry, model, cache / model),
-        overrides=settings.policy_overrides(model),
-        metrics=metrics,
-    )
+def _controllers(
+    settings: RolloutSettings, metrics: RolloutMetrics, cache: Path
+) -> list[loop.TurnTaker]:
+    """Make all controllers. Each has connections of its own, so that none waits for another."""
+    controllers: list[loop.TurnTaker] = []
+    for model in settings.models:
+        registry = Registry()
+        controllers += [
+            Controller(
+                model,
+                open_platform(settings.platform),
+                registry,
+                Ledger(settings.ledger_url),
+                VersionCache(registry, model, cache / model),
+                overrides=settings.policy_overrides(model),
+                metrics=metrics,
+            ),
+            TrainingRuns(
+                model,
+                open_platform(settings.platform),
+                Registry(),
+                Ledger(settings.ledger_url),
+                metrics,
+                code_version=settings.code_version,
+                starts=model in settings.trained_models,
+            ),
+        ]
+    platform, ledger = open_platform(settings.platform), Ledger(settings.ledger_url)
+    return [*controllers, RemovedModels(platform, ledger, metrics)]
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ class Controller:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.model = model
+        self.model = self.name = model
         self.platform = platform
         self.registry = registry
         self.ledger = ledger

@@ -1,7 +1,7 @@
-"""The loop: turns of each model, in a thread per model.
+"""The loop: turns of each controller, in a thread per controller.
 
 A turn may take long: a server that drains, a registry that hangs, a version's files. That must not
-keep the bad canary of another model in traffic, so the models share nothing here.
+keep the bad canary of another model in traffic, so the controllers share nothing here.
 """
 
 import threading
@@ -17,9 +17,9 @@ END_SECONDS = 10.0
 
 
 class TurnTaker(Protocol):
-    """What the loop calls: a controller."""
+    """What the loop calls: a controller, with its name for the log and for the health."""
 
-    model: str
+    name: str
 
     def turn(self) -> Action | None:
         """Take one turn and return its action; None if no action was possible."""
@@ -34,14 +34,14 @@ def run(
     """Take turns until ``ended`` is set, then finish the turns in progress.
 
     Returns:
-        The models whose turns did not end in time. They end with the process; a turn may be
+        The controllers whose turns did not end in time. They end with the process; a turn may be
         interrupted at any line.
     """
     threads = [
         threading.Thread(
             target=_take_turns,
             args=(controller, turn_seconds, health, ended),
-            name=controller.model,
+            name=controller.name,
             daemon=True,
         )
         for controller in controllers
@@ -61,7 +61,7 @@ def _take_turns(
     last: Action | None = None
     while not ended.is_set():
         action = controller.turn()
-        health.beat(controller.model)
+        health.beat(controller.name)
         # After a change the next action is often known, so the next turn follows at once. An action
         # that is repeated, such as retiring a server that drains, is no change.
         changed = action is not None and not isinstance(action, Wait) and action != last

@@ -35,6 +35,12 @@ class RolloutMetrics:
             ["model"],
             registry=self.registry,
         )
+        self.training_failing = Gauge(
+            "watchkeeper_rollout_training_failing",
+            "1 where no version is by the code in force, because the last training run failed",
+            ["model"],
+            registry=self.registry,
+        )
         self.verdicts = Counter(
             "watchkeeper_rollout_verdicts",
             "Finished canary steps by verdict",

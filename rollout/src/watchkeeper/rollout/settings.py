@@ -21,6 +21,10 @@ class RolloutSettings(msgspec.Struct, frozen=True):
         rollout_policies: the same for single models, by name. They take precedence.
         turn_seconds: the time between two turns of a model.
         host: the address of /metrics and /healthz.
+        trained_models: the models for which training runs are started without a person, as a JSON
+            list: for a first version, and for each new ``code_version``.
+        code_version: the version of the code that trains; empty where new code is no reason to
+            train.
         cache: a folder for the files of versions. With it, a canary can be judged after a restart
             while the registry is down. Without it, the files are temporary.
     """
@@ -34,6 +38,8 @@ class RolloutSettings(msgspec.Struct, frozen=True):
     turn_seconds: float = 5.0
     host: str = "127.0.0.1"
     cache: str = ""
+    trained_models: tuple[str, ...] = ()
+    code_version: str = ""
 
     def policy_overrides(self, model: str) -> dict[str, Any]:
         """Return the values that replace those of the policy of a model's versions."""
@@ -51,6 +57,11 @@ class RolloutSettings(msgspec.Struct, frozen=True):
             if model not in self.models:
                 raise ValueError(
                     f"WATCHKEEPER_ROLLOUT_POLICIES: {model!r} is not in WATCHKEEPER_MODELS"
+                )
+        for model in self.trained_models:
+            if model not in self.models:
+                raise ValueError(
+                    f"WATCHKEEPER_TRAINED_MODELS: {model!r} is not in WATCHKEEPER_MODELS"
                 )
         for model in self.models:
             override(RolloutPolicy(), self.policy_overrides(model))

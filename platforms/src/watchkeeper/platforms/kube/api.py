@@ -41,6 +41,7 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 CONFIG_MAP: Final = Kind("", "v1", "ConfigMap", "configmaps")
+EVENT: Final = Kind("", "v1", "Event", "events")
 POD: Final = Kind("", "v1", "Pod", "pods")
 DEPLOYMENT: Final = Kind("apps", "v1", "Deployment", "deployments")
 CRON_JOB: Final = Kind("batch", "v1", "CronJob", "cronjobs")
@@ -53,6 +54,10 @@ HTTP_ROUTE: Final = Kind("gateway.networking.k8s.io", "v1", "HTTPRoute", "httpro
 BACKEND_TRAFFIC_POLICY: Final = Kind(
     "gateway.envoyproxy.io", "v1alpha1", "BackendTrafficPolicy", "backendtrafficpolicies"
 )
+SECURITY_POLICY: Final = Kind(
+    "gateway.envoyproxy.io", "v1alpha1", "SecurityPolicy", "securitypolicies"
+)
+NETWORK_POLICY: Final = Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies")
 
 
 class Api:
@@ -88,12 +93,24 @@ class Api:
             return self._call("get", kind, name)
         return None
 
-    def all(self, kind: Kind, labels: dict[str, str]) -> list[Json]:
-        """Return the objects that have all of ``labels``, ordered by name."""
+    def all(self, kind: Kind, labels: dict[str, str], *, optional_kind: bool = False) -> list[Json]:
+        """Return the objects that have all of ``labels``, ordered by name.
+
+        With ``optional_kind`` there are none if the API server does not know the kind.
+        """
         selector = ",".join(f"{key}={value}" for key, value in labels.items())
-        with self._errors(f"{kind.name}s with labels {selector}: cannot be listed"):
+        what = f"{kind.name}s with labels {selector}: cannot be listed"
+        with self._errors(what, unknown_is_none=optional_kind):
             found = self._call("get", kind, label_selector=selector)
             return sorted(found["items"], key=lambda each: str(each["metadata"]["name"]))
+        return []
+
+    def events(self, name: str) -> list[Json]:
+        """Return the warnings about the objects of a name, oldest first."""
+        selector = f"type=Warning,involvedObject.name={name}"
+        with self._errors(f"Events about {name}: cannot be listed"):
+            found = self._call("get", EVENT, field_selector=selector)["items"]
+            return sorted(found, key=lambda e: str(e.get("lastTimestamp") or e.get("eventTime")))
         return []
 
     def create(self, kind: Kind, value: Json) -> bool:
@@ -127,6 +144,12 @@ class Api:
             return True
         return False
 
+    def stored(self, kind: Kind, value: Json) -> Json:
+        """Return an object as :meth:`replace` would store it, with all defaults; change nothing."""
+        with self._errors(f"{_title(kind, value)}: cannot be checked"):
+            return self._call("replace", kind, body=value, dry_run="All")
+        return {}
+
     def merge(self, kind: Kind, name: str, change: Json) -> None:
         """Change single fields of an object (JSON merge patch); None removes a field."""
         with self._errors(f"{kind.name} {name}: cannot be changed"):
@@ -139,10 +162,24 @@ class Api:
                 content_type="application/merge-patch+json",
             )
 
-    def delete(self, kind: Kind, name: str) -> None:
-        """Delete an object. It remains visible until all objects that it owns are gone, too."""
-        with self._errors(f"{kind.name} {name}: cannot be deleted", missing_is_none=True):
-            self._call("delete", kind, name, propagation_policy="Foreground")
+    def delete(
+        self, kind: Kind, name: str, version: str | None = None, *, owned_first: bool = False
+    ) -> None:
+        """Delete an object.
+
+        Args:
+            kind: The kind of the object.
+            name: Its name.
+            version: A resourceVersion; the object stays if it has changed since then.
+            owned_first: It remains visible until all objects that it owns are gone.
+        """
+        options: Json = {"apiVersion": "v1", "kind": "DeleteOptions"}
+        options["propagationPolicy"] = "Foreground" if owned_first else "Background"
+        if version is not None:
+            options["preconditions"] = {"resourceVersion": version}
+        what = f"{kind.name} {name}: cannot be deleted"
+        with self._errors(what, missing_is_none=True, conflict_is_false=True):
+            self._call("delete", kind, name, body=options)
 
     def _call(
         self,
@@ -168,7 +205,12 @@ class Api:
 
     @contextlib.contextmanager
     def _errors(
-        self, what: str, *, missing_is_none: bool = False, conflict_is_false: bool = False
+        self,
+        what: str,
+        *,
+        missing_is_none: bool = False,
+        conflict_is_false: bool = False,
+        unknown_is_none: bool = False,
     ) -> Iterator[None]:
         """Turn errors of the client into PlatformError, or suppress the expected ones.
 
@@ -176,6 +218,7 @@ class Api:
             what: The object and what could not be done, for the message.
             missing_is_none: Suppress that the object does not exist.
             conflict_is_false: Suppress that the object exists or has changed.
+            unknown_is_none: Suppress that the API server does not know the kind.
         """
         where = f"namespace {self.namespace}, {what}"
         try:
@@ -183,7 +226,8 @@ class Api:
         except ApiException as error:
             status = _status(error)
             # Without a Status, 404 means that the API server does not know the kind.
-            if missing_is_none and error.status == HTTPStatus.NOT_FOUND and status:
+            suppressed = missing_is_none if status else unknown_is_none
+            if error.status == HTTPStatus.NOT_FOUND and suppressed:
                 return
             if conflict_is_false and error.status == HTTPStatus.CONFLICT:
                 return

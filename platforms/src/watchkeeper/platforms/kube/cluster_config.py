@@ -4,15 +4,18 @@ Unknown fields are skipped, because during an upgrade pods with the old code rea
 has written. The schema of the chart checks what people write.
 """
 
+import datetime
 from typing import Final
 
 import msgspec
 
 from watchkeeper.platforms.interface import Endpoints, PlatformError
 from watchkeeper.platforms.kube.api import CONFIG_MAP, Api, Json
+from watchkeeper.platforms.kube.labels import INSTANCE, PART_OF, WATCHKEEPER
 
 NAME: Final = "watchkeeper"  # the default name of an installation in the chart
 KEY: Final = "installation.json"
+EPOCH: Final = "1970-01-01T00:00:00Z"
 
 
 class ModelConfig(msgspec.Struct, frozen=True, rename="camel"):
@@ -23,10 +26,13 @@ class ModelConfig(msgspec.Struct, frozen=True, rename="camel"):
             ``${VERSION}`` and ``${NAME}`` (of the InferenceService) are replaced. Name, namespace,
             storage URI and some settings of KServe are added.
         hostnames: The host names of its route.
+        policies: What protects its route and its servers: SecurityPolicies and NetworkPolicies,
+            each with ``kind``, ``metadata`` and ``spec``.
     """
 
     inference_service: Json
     hostnames: tuple[str, ...]
+    policies: tuple[Json, ...] = ()
 
 
 class ClusterConfig(msgspec.Struct, frozen=True, rename="camel"):
@@ -38,6 +44,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, rename="camel"):
         endpoints: The URLs of the system.
         retries: The gateway is Envoy Gateway, and retries on another endpoint.
         clients: The gateway checks API keys, and sends the client's name in a header.
+        instance: The name of the release, a label of all its objects.
     """
 
     models: dict[str, ModelConfig]
@@ -45,6 +52,13 @@ class ClusterConfig(msgspec.Struct, frozen=True, rename="camel"):
     endpoints: Endpoints
     retries: bool = False
     clients: bool = False
+    instance: str = ""
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels of all objects of this installation."""
+        instance = {INSTANCE: self.instance} if self.instance else {}
+        return {PART_OF: WATCHKEEPER, **instance}
 
     def model(self, name: str) -> ModelConfig:
         """Return the configuration of a model.
@@ -66,15 +80,31 @@ def read_config(api: Api, name: str = NAME) -> ClusterConfig:
     Raises:
         PlatformError: The ConfigMap does not exist or cannot be decoded.
     """
-    found = api.find(CONFIG_MAP, name)
-    if found is None:
-        raise PlatformError(
-            f"namespace {api.namespace}: Watchkeeper is not installed here: no ConfigMap {name}; "
-            "'helm install' creates it"
-        )
+    found = _find(api, name)
     try:
         return msgspec.json.decode(found.get("data", {}).get(KEY, ""), type=ClusterConfig)
     except msgspec.MsgspecError as error:
         raise PlatformError(
             f"namespace {api.namespace}, ConfigMap {name}, {KEY}: {error}; 'helm upgrade' writes it"
         ) from error
+
+
+def changed_at(api: Api, name: str) -> float:
+    """Return when somebody has changed the ConfigMap ``name`` last, in seconds since 1970.
+
+    `helm upgrade` changes it always, because it contains the revision of the release.
+    """
+    metadata = _find(api, name)["metadata"]
+    times = [metadata.get("creationTimestamp", EPOCH)]
+    times += [entry.get("time", EPOCH) for entry in metadata.get("managedFields", [])]
+    return max(datetime.datetime.fromisoformat(each).timestamp() for each in times)
+
+
+def _find(api: Api, name: str) -> Json:
+    found = api.find(CONFIG_MAP, name)
+    if found is None:
+        raise PlatformError(
+            f"namespace {api.namespace}: Watchkeeper is not installed here: no ConfigMap {name}; "
+            "'helm install' creates it"
+        )
+    return found

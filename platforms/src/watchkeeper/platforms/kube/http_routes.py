@@ -3,10 +3,10 @@
 import msgspec
 
 from watchkeeper.platforms.interface import PlatformError, Route
-from watchkeeper.platforms.kube.api import BACKEND_TRAFFIC_POLICY, HTTP_ROUTE, Api, Json
+from watchkeeper.platforms.kube.api import HTTP_ROUTE, Api, Json
 from watchkeeper.platforms.kube.cluster_config import ClusterConfig
-from watchkeeper.platforms.kube.labels import MODEL, PART_OF, WATCHKEEPER, check_ours
-from watchkeeper.platforms.kube.route_spec import STATE, parse, retry_policy, route_spec
+from watchkeeper.platforms.kube.labels import MODEL, check_ours
+from watchkeeper.platforms.kube.route_spec import STATE, parse, route_spec
 
 MAX_ATTEMPTS = 5  # a conflict with a write of the status is no reason to wait for the next turn
 
@@ -34,13 +34,12 @@ class HttpRoutes:
         Raises:
             PlatformError: The route is not as it was last read, or it cannot be written.
         """
-        labels = {PART_OF: WATCHKEEPER, MODEL: model}
-        metadata: Json = {"name": model, "namespace": self._api.namespace, "labels": labels}
-        if config.retries:
-            policy = {"metadata": metadata, "spec": retry_policy(model)}
-            self._api.apply(BACKEND_TRAFFIC_POLICY, policy)
-        state = msgspec.json.encode(route.state).decode()
-        metadata = {**metadata, "annotations": {STATE: state}}
+        metadata: Json = {
+            "name": model,
+            "namespace": self._api.namespace,
+            "labels": {**config.labels, MODEL: model},
+            "annotations": {STATE: msgspec.json.encode(route.state).decode()},
+        }
         spec = route_spec(model, route.weights, config)
         for _ in range(MAX_ATTEMPTS):
             found = self._api.find(HTTP_ROUTE, model)
@@ -68,6 +67,8 @@ class HttpRoutes:
         route = parse(check_ours(found, model), model)
         if route is None or not _contains(found["spec"], route_spec(model, route.weights, config)):
             return False  # a single rule was changed by hand, or the host names by an upgrade
+        if not config.labels.items() <= found["metadata"]["labels"].items():
+            return False
         statuses = found.get("status", {}).get("parents", [])
         return all(
             any(_accepts(status, parent, found) for status in statuses)

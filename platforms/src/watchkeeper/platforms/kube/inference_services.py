@@ -4,6 +4,7 @@ After its creation only the number of replicas changes. Any other change, also o
 annotations, would restart the pods.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -27,6 +28,9 @@ SCALE: Final = ("minReplicas", "maxReplicas", "scaleTarget", "scaleMetric", "aut
 # KServe reads both at creation only.
 ANNOTATIONS: Final = {"serving.kserve.io/deploymentMode": "Standard"}
 LABELS: Final = {"networking.kserve.io/visibility": "cluster-local"}
+
+
+Warnings = Callable[[Json], list[Json]]
 
 
 class InferenceServices:
@@ -60,7 +64,7 @@ class InferenceServices:
         name = serving_name(model, version)
         found = self._api.find(INFERENCE_SERVICE, name)
         if found is not None and not _is_deleted(check_ours(found, model)):
-            self._api.delete(INFERENCE_SERVICE, name)
+            self._api.delete(INFERENCE_SERVICE, name, owned_first=True)
 
     def statuses(self, model: str, config: ModelConfig | None) -> dict[int, ServingStatus]:
         """Return how each version is served; without ``config`` none is outdated."""
@@ -74,12 +78,15 @@ class InferenceServices:
             name, version = service["metadata"]["name"], _version(service)
             own_pods = [p for p in pods if p["metadata"]["labels"].get(VERSION) == str(version)]
             status = serving_status(
-                version, service, deployments.get(f"{name}-predictor"), own_pods
+                version, service, deployments.get(f"{name}-predictor"), own_pods, self._warnings
             )
             outdated = config is not None and bool(scale_change(service, config.inference_service))
             digest = service["metadata"].get("annotations", {}).get(DIGEST, "")
             found[version] = msgspec.structs.replace(status, outdated=outdated, digest=digest)
         return found
+
+    def _warnings(self, pod: Json) -> list[Json]:
+        return self._api.events(pod["metadata"]["name"])
 
     def served(self, model: str) -> set[int]:
         """Return the versions that are served, ready or not, without those that are retiring."""
@@ -142,9 +149,13 @@ def scale_change(found: Json, wanted: Json) -> Json:
 
 
 def serving_status(
-    version: int, service: Json, deployment: Json | None, pods: list[Json]
+    version: int,
+    service: Json,
+    deployment: Json | None,
+    pods: list[Json],
+    warnings: Warnings = lambda _: [],
 ) -> ServingStatus:
-    """Return how a version is served, from its objects.
+    """Return how a version is served, from its objects; ``warnings`` are the Events of a pod.
 
     The Deployment says whether the version can take traffic. The InferenceService does not: it is
     not ready as soon as one of many pods is not, and its observedGeneration is the Deployment's.
@@ -164,7 +175,7 @@ def serving_status(
         return ServingStatus(version, "failed", crash)
     if unscheduled := pod_status.unscheduled_reason(pods):
         return ServingStatus(version, "waiting", unscheduled)
-    return ServingStatus(version, "starting", _starting_reason(service, deployment, pods))
+    return ServingStatus(version, "starting", _starting_reason(service, deployment, pods, warnings))
 
 
 def _is_available(deployment: Json, service: Json) -> bool:
@@ -202,11 +213,18 @@ def _refused_pods_reason(deployment: Json | None) -> str:
     return reason and f"for its pods: {reason}"
 
 
-def _starting_reason(service: Json, deployment: Json | None, pods: list[Json]) -> str:
+def _starting_reason(
+    service: Json, deployment: Json | None, pods: list[Json], warnings: Warnings
+) -> str:
     if deployment is None:
         reason = _condition(service, "PredictorReady", "False")
         return reason or "KServe has not created its Deployment yet"
-    return pod_status.not_ready_reason(pods) or "its pods are starting"
+    return (
+        pod_status.waiting_reason(pods)
+        or pod_status.not_ready_reason(pods)
+        or pod_status.warning_reason(event for pod in pods for event in warnings(pod))
+        or "its pods are starting"
+    )
 
 
 def _condition(found: Json, kind: str, value: str) -> str:

@@ -6,10 +6,12 @@ its history limits would delete the Job and the run could happen a second time. 
 """
 
 from watchkeeper.platforms.interface import PlatformError, RunState, TrainingRun
-from watchkeeper.platforms.kube.api import CRON_JOB, JOB, Api, Json
+from watchkeeper.platforms.kube import pod_status
+from watchkeeper.platforms.kube.api import CRON_JOB, JOB, POD, Api, Json
 from watchkeeper.platforms.kube.labels import MODEL, PART_OF, WATCHKEEPER
 
 TRIGGER = "watchkeeper/trigger"
+JOB_NAME = "batch.kubernetes.io/job-name"  # a label of the pods of a Job
 
 
 class TrainingJobs:
@@ -25,6 +27,23 @@ class TrainingJobs:
     def states(self, model: str) -> dict[str, RunState]:
         """Return the states of a model's runs by name."""
         return {job["metadata"]["name"]: state(job) for job in self._api.all(JOB, {MODEL: model})}
+
+    def reason(self, run: str) -> str:
+        """Return why a run has failed or does not start; "" if the cluster does not say."""
+        job = self._api.find(JOB, run)
+        if job is None or state(job) == "succeeded":
+            return ""
+        pods = self._api.all(POD, {JOB_NAME: run})
+        if state(job) == "failed":
+            return pod_status.termination_reason(pods) or _failure(job)
+        if pod_status.is_running(pods):
+            return ""
+        names = [run, *(pod["metadata"]["name"] for pod in pods)]
+        return (
+            pod_status.unscheduled_reason(pods)
+            or pod_status.waiting_reason(pods)
+            or pod_status.warning_reason(e for name in names for e in self._api.events(name))
+        )
 
     def log(self, run: str) -> str:
         """Return the command that prints the log of a run's last pod."""
@@ -75,6 +94,14 @@ def job(template: Json, run: TrainingRun, namespace: str) -> Json:
             },
         },
     }
+
+
+def _failure(job: Json) -> str:
+    """Return what the Job itself says about its failure, such as a deadline."""
+    for condition in job.get("status", {}).get("conditions", []):
+        if condition["type"] == "Failed" and condition["status"] == "True":
+            return f"{condition.get('reason', 'Failed')}: {condition.get('message', '')}"
+    return ""
 
 
 def state(job: Json) -> RunState:

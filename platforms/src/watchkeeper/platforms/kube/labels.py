@@ -8,6 +8,7 @@ from watchkeeper.platforms.kube.api import Json
 MODEL: Final = "watchkeeper/model"
 VERSION: Final = "watchkeeper/version"
 DIGEST: Final = "watchkeeper/digest"  # an annotation: a label has at most 63 characters
+INSTANCE: Final = "app.kubernetes.io/instance"  # the release: several may share a namespace
 PART_OF: Final = "app.kubernetes.io/part-of"
 WATCHKEEPER: Final = "watchkeeper"
 

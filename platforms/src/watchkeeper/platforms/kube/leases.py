@@ -51,11 +51,11 @@ class Leases:
         return held
 
     def release(self, name: str) -> None:
-        """Release a lease if this process holds it, so that others need not wait until it ends."""
+        """Delete a lease if this process holds it, so that others need not wait until it ends."""
         self._renewed.pop(name, None)
         lease = self._api.find(LEASE, name)
         if lease is not None and lease.get("spec", {}).get("holderIdentity") == self.holder:
-            self._api.replace(LEASE, {**lease, "spec": {**lease["spec"], "holderIdentity": ""}})
+            self._api.delete(LEASE, name, lease["metadata"]["resourceVersion"])
 
     def _is_free(self, lease: Json, now: float) -> bool:
         spec, version = lease.get("spec", {}), lease["metadata"]["resourceVersion"]

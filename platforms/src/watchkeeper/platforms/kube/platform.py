@@ -14,7 +14,7 @@ from watchkeeper.platforms.interface import (
     TrainingRun,
 )
 from watchkeeper.platforms.kube.api import POD, Api
-from watchkeeper.platforms.kube.cluster_config import NAME, ClusterConfig, read_config
+from watchkeeper.platforms.kube.cluster_config import NAME, ClusterConfig, changed_at, read_config
 from watchkeeper.platforms.kube.commands import change_commands, read_commands
 from watchkeeper.platforms.kube.http_routes import HttpRoutes
 from watchkeeper.platforms.kube.inference_services import InferenceServices
@@ -22,6 +22,8 @@ from watchkeeper.platforms.kube.jobs import TrainingJobs
 from watchkeeper.platforms.kube.labels import PART_OF, WATCHKEEPER
 from watchkeeper.platforms.kube.leases import Leases
 from watchkeeper.platforms.kube.pod_status import processes
+from watchkeeper.platforms.kube.removal import Removal
+from watchkeeper.platforms.kube.route_policies import RoutePolicies
 
 
 class KubePlatform:
@@ -42,6 +44,8 @@ class KubePlatform:
         self._training = Api(training) if training not in ("", namespace) else self._api
         self._services = InferenceServices(self._api)
         self._routes = HttpRoutes(self._api)
+        self._policies = RoutePolicies(self._api)
+        self._removal = Removal(self._api, self._services, self._policies)
         self._jobs = TrainingJobs(self._training)
         self._leases = Leases(self._api)
 
@@ -94,6 +98,7 @@ class KubePlatform:
         config = self._config()
         config.model(model)
         route.check(model, self._services.served(model))
+        self._policies.apply(model, config)  # before the route that they protect
         self._routes.write(model, route, config)
 
     def confirmed(self, model: str) -> bool:
@@ -101,7 +106,22 @@ class KubePlatform:
         return self._routes.accepted(model, self._config())
 
     def reconcile(self, model: str) -> None:
-        """Do nothing: in a cluster, the cluster's own controllers reconcile."""
+        """Restore the policies; the cluster's own controllers do the rest.
+
+        A policy that is no longer wanted stays until the gateway has the route that goes with it.
+        """
+        config = self._config()
+        self._policies.apply(model, config)
+        if self._routes.read(model) is None or self._routes.accepted(model, config):
+            self._policies.prune(model, config)
+
+    def removed_models(self) -> list[str]:
+        """Return the models that are not in the values of the chart, and still have objects."""
+        return self._removal.models(self._config())
+
+    def remove(self, model: str) -> None:
+        """Take the next step of the removal of a model that is not in the values."""
+        self._removal.step(model, self._config())
 
     def commands(self, model: str) -> RolloutCommands:
         """Return the commands of people."""
@@ -128,6 +148,14 @@ class KubePlatform:
     def run_log(self, run: str) -> str:
         """Return the command that prints the log of a run."""
         return self._jobs.log(run)
+
+    def run_reason(self, run: str) -> str:
+        """Return why a run has failed or does not start; "" if the cluster does not say."""
+        return self._jobs.reason(run)
+
+    def configured_at(self) -> float:
+        """Return when the configuration was changed last, as ``managedFields`` has it."""
+        return changed_at(self._api, self._name)
 
     def acquire(self, lease: str) -> bool:
         """Take or renew a lease; return False while another process holds it."""

@@ -11,6 +11,14 @@ from watchkeeper.platforms.kube.api import Json
 
 INITIALIZER = "storage-initializer"  # KServe's name of the container that fetches the files
 FAILED_AFTER = 4  # starts
+# Reasons of Events that say what a pod waits for, where its status only says that it waits
+NEEDS = (
+    "FailedMount",
+    "FailedAttachVolume",
+    "FailedCreate",
+    "FailedCreatePodSandBox",
+    "FailedScheduling",
+)
 
 
 def missing_files_reason(pods: Iterable[Json]) -> str:
@@ -43,18 +51,47 @@ def crash_reason(pods: Iterable[Json]) -> str:
     return ""
 
 
-def not_ready_reason(pods: Iterable[Json]) -> str:
-    """Return which container is not ready, and why."""
-    pods = list(pods)
+def waiting_reason(pods: Iterable[Json]) -> str:
+    """Return which container cannot start, and why, such as an image that is missing."""
     for pod, status in _containers(pods):
         waiting = _waiting(status)
         if waiting.get("reason") not in (None, "PodInitializing", "ContainerCreating"):
             message = waiting.get("message") or _last_message(_last_termination(status))
             return f"{status['name']} of {pod['metadata']['name']}: {waiting['reason']}: {message}"
+    return ""
+
+
+def not_ready_reason(pods: Iterable[Json]) -> str:
+    """Return which container runs and is not ready."""
     for pod, status in _containers(pods):
         if not status.get("ready") and "running" in status.get("state", {}):
             return f"{status['name']} of {pod['metadata']['name']} is not ready yet"
     return ""
+
+
+def termination_reason(pods: Iterable[Json]) -> str:
+    """Return the last message of the container that ended last with an error, with its log."""
+    ended = [
+        (termination.get("finishedAt", ""), pod, status, termination)
+        for pod, status in _containers(pods)
+        if (termination := _last_termination(status)).get("exitCode", 0) != 0
+    ]
+    if not ended:
+        return ""
+    _, _, status, termination = max(ended, key=lambda each: each[0])
+    message = _last_message(termination) or termination.get("reason", "no message")
+    return f"{status['name']}: exit code {termination['exitCode']}: {message}"
+
+
+def is_running(pods: Iterable[Json]) -> bool:
+    """Return whether a container of the pods runs, so that nothing keeps it from starting."""
+    return any("running" in status.get("state", {}) for _, status in _containers(pods))
+
+
+def warning_reason(events: Iterable[Json]) -> str:
+    """Return the newest warning about what a pod needs, such as a Secret or its quota."""
+    found = [event for event in events if event.get("reason") in NEEDS]
+    return f"{found[-1]['reason']}: {found[-1].get('message', '')[:300]}" if found else ""
 
 
 def processes(pods: Iterable[Json]) -> list[Process]:

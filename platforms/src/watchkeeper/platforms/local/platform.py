@@ -18,7 +18,7 @@ from watchkeeper.platforms.interface import (
 )
 from watchkeeper.platforms.local.envoy_clusters import KINDS, Endpoint, Kind
 from watchkeeper.platforms.local.gateway import Gateway
-from watchkeeper.platforms.local.home import Home, locked, read_struct, write_struct
+from watchkeeper.platforms.local.home import Home, last_line, locked, read_struct, write_struct
 from watchkeeper.platforms.local.runs import Runs, program_name
 from watchkeeper.platforms.local.served_versions import ServedVersions
 from watchkeeper.platforms.local.supervisor import Supervisor
@@ -115,6 +115,20 @@ class LocalPlatform:
         if route is not None and route.weights.keys() <= served.keys():
             self._apply_route(model)
 
+    def removed_models(self) -> list[str]:
+        """Return the models that ``watchkeeper up`` no longer names, and that are still served."""
+        served = {each.model for each in self.versions.all()}
+        return sorted(served - set(self.home.read_config().models))
+
+    def remove(self, model: str) -> None:
+        """Delete the route of a model, then take the next step of the removal of its versions."""
+        if model in self.home.read_config().models:
+            raise PlatformError(f"{model}: a model of this system, so it is not removed")
+        with self._route_lock(model):
+            (self.home.routes / f"{model}.json").unlink(missing_ok=True)
+        for served in self.versions.all(model):
+            self.versions.retire(served)
+
     def commands(self, model: str) -> RolloutCommands:
         """Return the commands of people."""
         return read_struct(self._commands_file(model), RolloutCommands) or RolloutCommands()
@@ -148,6 +162,15 @@ class LocalPlatform:
     def run_log(self, run: str) -> str:
         """Return the file with the log of a run."""
         return str(self.home.log(program_name(run)))
+
+    def run_reason(self, run: str) -> str:
+        """Return the last line of the log of a run that has failed."""
+        state = self._runs.find(run)
+        return last_line(self.home.log(program_name(run))) if state == "failed" else ""
+
+    def configured_at(self) -> float:
+        """Return when ``watchkeeper up`` has written the configuration."""
+        return self.home.config_file.stat().st_mtime
 
     def acquire(self, lease: str) -> bool:
         """Take a lease; this object holds it until it is released or the process ends."""

@@ -105,6 +105,11 @@ class Runs:
         """Return the states of a model's runs by name. This method changes nothing."""
         return {run.name: self.state(run) for run in self.all() if run.model == model}
 
+    def find(self, name: str) -> RunState | None:
+        """Return the state of a run, None if there is no run of that name."""
+        run = read_struct(self.home.runs / name / "run.json", TrainingRun)
+        return None if run is None else self.state(run)
+
     def reconcile(self, model: str) -> None:
         """Start the runs whose start was interrupted, and remove the programs of ended runs."""
         programs = self.supervisor.states().keys()

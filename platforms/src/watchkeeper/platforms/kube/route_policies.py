@@ -1,0 +1,135 @@
+"""The policies of a model: who may call its route and its servers, and how calls are repeated.
+
+Their specs come from the values of the chart. They are not objects of the release, because the
+route and the servers of a model outlive a release, and must not lose their protection. So the order
+is: policies before the route and the servers on the way in, after them on the way out.
+"""
+
+import logging
+from typing import Final
+
+import msgspec
+
+from watchkeeper.platforms.interface import PlatformError
+from watchkeeper.platforms.kube.api import (
+    BACKEND_TRAFFIC_POLICY,
+    FIELD_MANAGER,
+    NETWORK_POLICY,
+    SECURITY_POLICY,
+    Api,
+    Json,
+    Kind,
+)
+from watchkeeper.platforms.kube.cluster_config import ClusterConfig
+from watchkeeper.platforms.kube.labels import MODEL, check_ours
+from watchkeeper.platforms.kube.route_spec import retry_policy
+
+KINDS: Final = {
+    kind.name: kind for kind in (SECURITY_POLICY, NETWORK_POLICY, BACKEND_TRAFFIC_POLICY)
+}
+
+log = logging.getLogger(__name__)
+
+
+class RoutePolicies:
+    """The policies of all models in a namespace."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._stored: dict[bytes, Json] = {}  # specs with the defaults of the API server
+
+    def apply(self, model: str, config: ClusterConfig) -> None:
+        """Create what is missing, and write again what differs.
+
+        Raises:
+            PlatformError: A policy cannot be written, or one of its name belongs to somebody else.
+        """
+        found = self._found({MODEL: model})
+        for name, wanted in self._wanted(model, config).items():
+            kind = KINDS[wanted["kind"]]
+            old = found.get(name) or self._api.find(kind, wanted["metadata"]["name"])
+            if old is None:
+                self._api.apply(kind, wanted)
+            elif self._differs(kind, check_ours(old, model), wanted):
+                log.warning("%s %s: written again, it was changed%s", *name, _by(old))
+                self._api.replace(kind, _replacement(old, wanted))
+
+    def prune(self, model: str, config: ClusterConfig) -> None:
+        """Delete the policies that the values no longer contain."""
+        wanted = self._wanted(model, config)
+        self._delete({n: p for n, p in self._found({MODEL: model}).items() if n not in wanted})
+
+    def delete(self, model: str, labels: dict[str, str]) -> None:
+        """Delete all policies of a model that have these labels."""
+        self._delete(self._found({**labels, MODEL: model}))
+
+    def models(self, labels: dict[str, str]) -> set[str]:
+        """Return the models that have policies with these labels."""
+        found = self._found(labels).values()
+        return {policy["metadata"]["labels"].get(MODEL, "") for policy in found} - {""}
+
+    def _delete(self, policies: dict[tuple[str, str], Json]) -> None:
+        for kind, name in policies:
+            self._api.delete(KINDS[kind], name)
+
+    def _found(self, labels: dict[str, str]) -> dict[tuple[str, str], Json]:
+        """Return the policies with these labels by kind and name."""
+        return {
+            (name, policy["metadata"]["name"]): policy
+            for name, kind in KINDS.items()
+            # The kinds of Envoy Gateway are missing where the gateway is another one.
+            for policy in self._api.all(kind, labels, optional_kind=True)
+        }
+
+    def _wanted(self, model: str, config: ClusterConfig) -> dict[tuple[str, str], Json]:
+        policies = list(config.model(model).policies)
+        if config.retries:
+            retries: Json = {"kind": BACKEND_TRAFFIC_POLICY.name, "metadata": {"name": model}}
+            policies.append({**retries, "spec": retry_policy(model)})
+        wanted: dict[tuple[str, str], Json] = {}
+        for policy in policies:
+            kind, metadata = policy["kind"], policy["metadata"]
+            if kind not in KINDS:
+                raise PlatformError(
+                    f"{model}: {kind} is not a kind of policy; the kinds are {', '.join(KINDS)}"
+                )
+            labels = {**metadata.get("labels", {}), **config.labels, MODEL: model}
+            metadata = {**metadata, "namespace": self._api.namespace, "labels": labels}
+            wanted[kind, metadata["name"]] = {
+                "apiVersion": KINDS[kind].api_version,
+                "kind": kind,
+                "metadata": metadata,
+                "spec": policy["spec"],
+            }
+        return wanted
+
+    def _differs(self, kind: Kind, found: Json, wanted: Json) -> bool:
+        """Return whether a policy is not exactly what it should be, apart from defaults.
+
+        A field that somebody has added counts, too: it may let everybody in.
+        """
+        if not wanted["metadata"]["labels"].items() <= found["metadata"]["labels"].items():
+            return True
+        key = msgspec.json.encode(wanted)
+        if key not in self._stored:
+            stored = self._api.stored(kind, _replacement(found, wanted))
+            self._stored[key] = stored["spec"]
+        return bool(found["spec"] != self._stored[key])
+
+
+def _replacement(found: Json, wanted: Json) -> Json:
+    """Return a policy as it should be, with the labels and annotations of others."""
+    metadata, changes = found["metadata"], wanted["metadata"]
+    labels = {**metadata.get("labels", {}), **changes["labels"]}
+    return {**wanted, "metadata": {**metadata, "labels": labels}}
+
+
+def _by(found: Json) -> str:
+    """Return who has changed the spec of an object and when, for the log."""
+    entries = found["metadata"].get("managedFields", [])
+    people = [
+        f"{entry['manager']} at {entry.get('time', 'an unknown time')}"
+        for entry in entries
+        if entry["manager"] != FIELD_MANAGER and "f:spec" in entry.get("fieldsV1", {})
+    ]
+    return f" by {', '.join(people)}" if people else ""

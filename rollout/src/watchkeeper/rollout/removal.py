@@ -1,0 +1,113 @@
+"""The turns of the models that the installation no longer has.
+
+Such a model ends in order: the gateway loses its route, its servers drain and ship their last
+records, and what protected them goes last. The registry and the ledger keep everything, so the
+model serves again as soon as it is configured again. Each step is idempotent, so several
+controllers may take it at the same time, and there is no lease.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from watchkeeper.core.events import Event, ModelRemoved, kind_of
+from watchkeeper.ledger import Ledger
+from watchkeeper.ledger.errors import LedgerError
+from watchkeeper.ledger.events import emit
+from watchkeeper.platforms import Platform, PlatformError
+from watchkeeper.rollout.actions import Wait
+from watchkeeper.rollout.metrics import RolloutMetrics
+from watchkeeper.rollout.state import read_state
+from watchkeeper.rollout.throttle import DependencyUnavailableError, Throttle
+
+REMOVED_MODELS: Final = "removed models"  # in logs and metrics; no model can have this name
+
+log = logging.getLogger(__name__)
+
+
+class RemovedModels:
+    """Takes one step of a removal in each turn.
+
+    Args:
+        platform: has what is left of these models.
+        ledger: stores the event of each removal.
+        metrics: shared with the controllers of the models.
+        clock: returns the time in seconds since 1970.
+        monotonic: returns seconds that never go back.
+    """
+
+    name = REMOVED_MODELS
+
+    def __init__(
+        self,
+        platform: Platform,
+        ledger: Ledger,
+        metrics: RolloutMetrics,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.platform = platform
+        self.ledger = ledger
+        self._clock = clock
+        self._errors = metrics.errors
+        self._throttle = Throttle(
+            REMOVED_MODELS,
+            (PlatformError, LedgerError, OSError),
+            self._errors.labels(REMOVED_MODELS, "removal").inc,
+            monotonic,
+        )
+        self._logged = ""
+
+    def turn(self) -> Wait | None:
+        """Take one turn; None while a dependency does not answer."""
+        try:
+            with self._throttle.guard():
+                return self._turn()
+        except DependencyUnavailableError:
+            return None
+        except Exception:  # a defect here must not stop the rollouts of the other models
+            log.exception("%s: the turn failed", REMOVED_MODELS)
+            self._errors.labels(REMOVED_MODELS, "defect").inc()
+            return None
+
+    def end(self) -> None:
+        """There is no lease to release."""
+
+    def _turn(self) -> Wait:
+        removed = self.platform.removed_models()
+        names = ", ".join(removed)
+        if not removed:
+            return self._wait("no model was removed")
+        if not self.platform.endpoints().hosts:
+            # `helm upgrade --set` without the file of values drops all models at once.
+            return self._wait(f"the installation has no model at all, so {names} stays as it is")
+        for model in removed:
+            self._report(model)
+            self.platform.remove(model)
+        return self._wait(f"the installation no longer has {names}: taking it out of service")
+
+    def _report(self, model: str) -> None:
+        """Store the event of a removal, and those that only the route has, before it is deleted."""
+        route = self.platform.route(model)
+        if route is None:
+            return
+        state, _ = read_state(route)
+        for pending in state.pending_events:
+            emit(self.ledger, pending)
+        details = ModelRemoved(versions=tuple(sorted(route.weights)))
+        event = Event(
+            id=f"{model}/{kind_of(details)}/{state.changed:.3f}",
+            model=model,
+            version=None,
+            time=self._clock(),
+            reason="the installation no longer has the model",
+            details=details,
+        )
+        emit(self.ledger, event)
+
+    def _wait(self, reason: str) -> Wait:
+        if reason != self._logged:
+            log.info("%s", reason)
+            self._logged = reason
+        return Wait(reason, reason)

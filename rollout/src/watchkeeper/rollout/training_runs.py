@@ -1,0 +1,185 @@
+"""The training runs of one model: report those that failed, and train for new code.
+
+The level is simple: the model has a version by the code in force, or a run tries to make one. A run
+that failed is tried again after a delay that doubles with each failure, or at once after somebody
+has configured the installation again. Its cause may be gone by then: a Secret, a password, an
+image. A run happens once by its name, so several controllers may do this at the same time.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from watchkeeper.core.events import Event, GateDecided, GatePassed, GateRejected, RunFailed, kind_of
+from watchkeeper.core.names import PRODUCTION, code_run_name, run_name
+from watchkeeper.ledger import Ledger
+from watchkeeper.ledger.episodes import Attempt, attempts, save_attempt
+from watchkeeper.ledger.errors import LedgerError
+from watchkeeper.ledger.events import emit, history
+from watchkeeper.platforms import Platform, PlatformError, RunState, TrainingRun
+from watchkeeper.registry import CODE_TAG, Registry, RegistryError
+from watchkeeper.rollout.actions import Wait
+from watchkeeper.rollout.metrics import RolloutMetrics
+from watchkeeper.rollout.throttle import DependencyUnavailableError, Throttle
+
+RETRY_SECONDS: Final = 300.0  # from the start of a failed run to the next one, doubled each time
+MAX_RETRY_SECONDS: Final = 6 * 3600.0
+MAX_TRIGGER: Final = 255  # characters that the ledger stores
+
+log = logging.getLogger(__name__)
+
+
+class TrainingRuns:
+    """Takes the turns of a model's training runs.
+
+    Args:
+        model: the model.
+        platform: shows runs, and starts them.
+        registry: has the versions of the model.
+        ledger: has the attempts and the decisions of the gate.
+        metrics: shared with the other controllers.
+        code_version: the version of the code in force; "" asks for a first version only.
+        starts: start runs; otherwise failed runs are reported, and nothing else.
+        clock: returns the time in seconds since 1970.
+        monotonic: returns seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        platform: Platform,
+        registry: Registry,
+        ledger: Ledger,
+        metrics: RolloutMetrics,
+        *,
+        code_version: str = "",
+        starts: bool = True,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.model = model
+        self.name = f"{model} (training)"
+        self.platform = platform
+        self.registry = registry
+        self.ledger = ledger
+        self.code_version = code_version
+        self.starts = starts
+        self._metrics = metrics
+        self._clock = clock
+        self._throttle = Throttle(
+            self.name,
+            (PlatformError, RegistryError, LedgerError, OSError),
+            metrics.errors.labels(model, "training").inc,
+            monotonic,
+        )
+        self._reported: set[str] = set()  # a cache: names of failed runs
+        self._is_trained = False  # a cache: a version by the code stays one
+        self._logged = ""
+
+    def turn(self) -> Wait | None:
+        """Take one turn; None while a dependency does not answer."""
+        try:
+            with self._throttle.guard():
+                reason = self._turn()
+        except DependencyUnavailableError:
+            return None
+        except Exception:  # a defect here must not stop the rollouts
+            log.exception("%s: the turn failed", self.name)
+            self._metrics.errors.labels(self.model, "defect").inc()
+            return None
+        if reason != self._logged:
+            log.info("%s: %s", self.name, reason)
+            self._logged = reason
+        return Wait(reason, reason)
+
+    def end(self) -> None:
+        """There is no lease to release."""
+
+    def _turn(self) -> str:
+        runs = self.platform.runs(self.model)
+        self._report_failures(runs)
+        if not self.starts:
+            return "no run is started automatically"
+        self._is_trained = self._is_trained or self._has_version()
+        own = [] if self._is_trained else self._attempts()
+        is_failing = bool(own) and runs.get(own[-1].run) == "failed"
+        self._metrics.training_failing.labels(self.model).set(is_failing)
+        if self._is_trained:
+            return "there is a version by the code in force"
+        if "running" in runs.values():
+            return "waits for the end of a run"
+        return self._train(own, runs)
+
+    def _train(self, own: list[Attempt], runs: dict[str, RunState]) -> str:
+        """Start the first run for this code or the next one, if it is due."""
+        if not own:
+            return self._start(self._base)
+        if own[-1].run not in runs:
+            return self._create(own[-1])  # a turn was killed, or somebody has deleted the run
+        if (due := self._due(own)) > self._clock():
+            when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(due))
+            return f"run {own[-1].run} has made no version; tried again at {when}"
+        return self._start(f"{self._base}-r{len(own) + 1}")
+
+    @property
+    def _base(self) -> str:
+        if not self.code_version:
+            return run_name(self.model, 0, 1)
+        return code_run_name(self.model, self.code_version)
+
+    def _attempts(self) -> list[Attempt]:
+        """Return the attempts for this code, oldest first."""
+        prefix = f"{self._base}-r"
+        return [
+            attempt
+            for attempt in attempts(self.ledger, self.model)
+            if attempt.run == self._base or attempt.run.startswith(prefix)
+        ]
+
+    def _due(self, own: list[Attempt]) -> float:
+        """Return when the next attempt may start: after the delay, or after a configuration."""
+        last = own[-1].time
+        if self.platform.configured_at() > last:
+            return last
+        return last + min(RETRY_SECONDS * 2.0 ** (len(own) - 1), MAX_RETRY_SECONDS)
+
+    def _has_version(self) -> bool:
+        """Return whether a version is by this code, also if somebody has deleted it since then."""
+        events = history(self.ledger, self.model, kind=(GatePassed, GateRejected))
+        decided = [e.details for e in events if isinstance(e.details, GateDecided)]
+        if any(self.code_version in ("", details.code_version) for details in decided):
+            return True
+        versions = self.registry.versions(self.model)
+        return any(self.code_version in ("", v.tags.get(CODE_TAG)) for v in versions)
+
+    def _start(self, run: str) -> str:
+        """Store an attempt in the ledger, then create its run."""
+        production = self.registry.aliases(self.model).get(PRODUCTION)
+        trigger = f"new code: {self.code_version}" if production else "first version"
+        attempt = Attempt(run, None, self.model, trigger[:MAX_TRIGGER], self._clock())
+        save_attempt(self.ledger, attempt)
+        return self._create(attempt)
+
+    def _create(self, attempt: Attempt) -> str:
+        production = self.registry.aliases(self.model).get(PRODUCTION)
+        run = TrainingRun(attempt.run, self.model, attempt.trigger, replaces=production)
+        self.platform.create_run(run)
+        return f"run {attempt.run} started: {attempt.trigger}"
+
+    def _report_failures(self, runs: dict[str, RunState]) -> None:
+        """Store an event for each failed run, once."""
+        failed = {run for run, state in runs.items() if state == "failed"}
+        for run in sorted(failed - self._reported):
+            reason = self.platform.run_reason(run) or "see its log"
+            details = RunFailed(run=run, log=self.platform.run_log(run))
+            event = Event(
+                id=f"{self.model}/{kind_of(details)}/{run}",
+                model=self.model,
+                version=None,
+                time=self._clock(),
+                reason=reason,
+                details=details,
+            )
+            emit(self.ledger, event)
+        self._reported = failed

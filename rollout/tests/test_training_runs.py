@@ -1,0 +1,245 @@
+"""A model gets a version by the code in force, and every failed run is reported once."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from watchkeeper.core.events import Event as LedgerEvent
+from watchkeeper.core.events import GatePassed, RunFailed, TrainingData
+from watchkeeper.core.names import code_run_name
+from watchkeeper.ledger import Ledger, migrate
+from watchkeeper.ledger.episodes import Attempt, attempts, save_attempt
+from watchkeeper.ledger.events import emit, history
+from watchkeeper.platforms import PlatformError, TrainingRun
+from watchkeeper.registry import CODE_TAG, RegistryError
+from watchkeeper.rollout.metrics import RolloutMetrics
+from watchkeeper.rollout.training_runs import MAX_RETRY_SECONDS, RETRY_SECONDS, TrainingRuns
+
+NAME = "pump-failure"
+RUN = code_run_name(NAME, "2.0")
+
+
+class World:
+    """Platform, registry and clock; runs end as a test says."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.states: dict[str, Any] = {}
+        self.created: list[TrainingRun] = []
+        self.codes: list[str] = []
+        self.configured = 0.0
+        self.now = 1000.0
+        self.up = True
+        self.metrics = RolloutMetrics()
+        self.killed = False
+
+    def runs(self, _model: str) -> dict[str, Any]:
+        if not self.up:
+            raise PlatformError("the platform is down")
+        return dict(self.states)
+
+    def create_run(self, run: TrainingRun) -> bool:
+        if self.killed:
+            raise PlatformError("killed")
+        self.created.append(run)
+        is_new = run.name not in self.states
+        self.states.setdefault(run.name, "running")
+        return is_new
+
+    def run_reason(self, run: str) -> str:
+        return f"training: exit code 2: no table ({run})"
+
+    def run_log(self, run: str) -> str:
+        return f"logs of {run}"
+
+    def configured_at(self) -> float:
+        return self.configured
+
+    def versions(self, _model: str) -> list[Any]:
+        return [SimpleNamespace(tags={CODE_TAG: code}) for code in self.codes]
+
+    def aliases(self, _model: str) -> dict[str, int]:
+        return {"production": 3} if self.codes else {}
+
+    def controller(self, code: str = "2.0", *, starts: bool = True) -> TrainingRuns:
+        clients: Any = self
+        return TrainingRuns(
+            NAME,
+            clients,
+            clients,
+            self.ledger,
+            self.metrics,
+            code_version=code,
+            starts=starts,
+            clock=lambda: self.now,
+            monotonic=lambda: self.now,
+        )
+
+    def turn(self, controller: TrainingRuns) -> str:
+        wait = controller.turn()
+        return wait.reason if wait else ""
+
+    def failing(self) -> float | None:
+        labels = {"model": NAME}
+        return self.metrics.registry.get_sample_value(
+            "watchkeeper_rollout_training_failing", labels
+        )
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    migrate(url)
+    ledger = Ledger(url)
+    yield World(ledger)
+    ledger.close()
+
+
+def gate_passed(code: str) -> LedgerEvent:
+    details = GatePassed(
+        run=RUN,
+        trigger="first version",
+        code_version=code,
+        data=TrainingData("", 1, 1, "none"),
+        mlflow_run="1",
+    )
+    return LedgerEvent("gate", NAME, 1, 1.0, "passed", details)
+
+
+@pytest.mark.parametrize(
+    ("codes", "trigger", "replaces"),
+    [([], "first version", None), (["1.0"], "new code: 2.0", 3)],
+)
+def test_one_run_is_started_for_a_code_without_a_version(
+    world: World, codes: list[str], trigger: str, replaces: int | None
+) -> None:
+    world.codes = codes
+    for _ in range(2):  # with two controllers
+        controller = world.controller()
+        for _ in range(3):
+            world.turn(controller)
+    assert world.created == [TrainingRun(RUN, NAME, trigger, replaces=replaces)]
+    assert [attempt.run for attempt in attempts(world.ledger, NAME)] == [RUN]
+
+
+def test_no_run_is_started_for_a_code_with_a_version(world: World) -> None:
+    world.codes = ["1.0", "2.0"]
+    assert world.turn(world.controller()) == "there is a version by the code in force"
+    assert world.created == []
+
+
+def test_a_version_that_was_deleted_is_not_trained_again(world: World) -> None:
+    emit(world.ledger, gate_passed("2.0"))
+    assert world.turn(world.controller()) == "there is a version by the code in force"
+    assert world.turn(world.controller("")) == "there is a version by the code in force"
+    assert world.turn(world.controller("3.0")).endswith("started: first version")
+
+
+def test_without_a_code_version_only_a_first_version_is_trained(world: World) -> None:
+    world.turn(world.controller(""))
+    assert [run.name for run in world.created] == [f"{NAME}-v0-a1"]
+    world.states = {f"{NAME}-v0-a1": "succeeded"}
+    world.codes = ["any"]
+    assert world.turn(world.controller("")) == "there is a version by the code in force"
+
+
+def test_a_failed_run_is_tried_again_after_a_delay_that_doubles(world: World) -> None:
+    controller = world.controller()
+    started: list[float] = []
+    while len(started) < 12:
+        reason = world.turn(controller)
+        if "started" in reason:
+            started.append(world.now)
+            world.states[world.created[-1].name] = "failed"
+        else:
+            assert "has made no version; tried again at 1970-01-0" in reason
+            assert world.failing() == 1
+        world.now += RETRY_SECONDS / 10
+    delays = [later - earlier for earlier, later in itertools.pairwise(started)]
+    assert delays[:3] == [RETRY_SECONDS, 2 * RETRY_SECONDS, 4 * RETRY_SECONDS]
+    assert max(delays) == MAX_RETRY_SECONDS
+    assert [run.name for run in world.created[:3]] == [RUN, f"{RUN}-r2", f"{RUN}-r3"]
+
+
+def test_a_failed_run_is_tried_again_at_once_after_a_configuration(world: World) -> None:
+    controller = world.controller()
+    world.turn(controller)
+    world.states[RUN] = "failed"
+    world.now += 1
+    assert "has made no version" in world.turn(controller)
+    world.configured = world.now
+    assert world.turn(controller) == f"run {RUN}-r2 started: first version"
+    world.states[f"{RUN}-r2"] = "failed"
+    assert "has made no version" in world.turn(controller)
+
+
+def test_a_run_that_succeeds_ends_the_failure(world: World) -> None:
+    controller = world.controller()
+    world.turn(controller)
+    world.states[RUN] = "failed"
+    world.turn(controller)
+    assert world.failing() == 1
+    world.codes = ["2.0"]
+    world.turn(controller)
+    assert world.failing() == 0
+
+
+def test_nothing_is_started_while_another_run_of_the_model_runs(world: World) -> None:
+    world.states["by-hand"] = "running"
+    assert world.turn(world.controller()) == "waits for the end of a run"
+    assert world.created == []
+
+
+def test_a_turn_that_is_killed_before_the_run_exists_is_completed(world: World) -> None:
+    world.killed = True
+    assert world.turn(world.controller()) == ""
+    assert [attempt.run for attempt in attempts(world.ledger, NAME)] == [RUN]
+    world.killed = False
+    world.turn(world.controller())
+    assert [run.name for run in world.created] == [RUN]
+
+
+def test_a_deleted_run_starts_again_under_its_name(world: World) -> None:
+    controller = world.controller()
+    world.turn(controller)
+    world.states.clear()
+    world.turn(controller)
+    assert [run.name for run in world.created] == [RUN, RUN]
+
+
+def test_every_failed_run_is_reported_once_with_its_reason(world: World) -> None:
+    save_attempt(world.ledger, Attempt("by-hand", None, NAME, "by hand", 1.0))
+    world.states = {"by-hand": "failed", "other": "failed", "good": "succeeded"}
+    for _ in range(2):  # with two controllers
+        controller = world.controller(starts=False)
+        for _ in range(2):
+            assert world.turn(controller) == "no run is started automatically"
+    found = history(world.ledger, NAME, kind=RunFailed)
+    assert [event.details for event in found] == [
+        RunFailed(run="by-hand", log="logs of by-hand"),
+        RunFailed(run="other", log="logs of other"),
+    ]
+    assert found[0].reason == "training: exit code 2: no table (by-hand)"
+    assert world.created == []
+
+
+def test_a_dependency_that_does_not_answer_is_asked_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller = world.controller()
+    world.up = False
+    assert controller.turn() is None
+    world.up, world.now = True, world.now + 60
+
+    def fail(_model: str) -> list[Any]:
+        raise RegistryError("not up yet")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world, "versions", fail)
+        assert controller.turn() is None
+    world.now += 60
+    assert "started" in world.turn(controller)
