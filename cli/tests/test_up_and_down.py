@@ -160,8 +160,8 @@ def test_registry_stores_versions_and_artifacts(endpoints: Endpoints, tmp_path: 
 
 
 def test_secrets_are_readable_by_the_user_only(home: Path, endpoints: Endpoints) -> None:  # noqa: ARG001
-    files = list((home / "secrets").iterdir())
-    assert {file.name for file in files} == {"signing-key", "feedback-token"}
+    files = [path for path in (home / "secrets").rglob("*") if path.is_file()]
+    assert {file.name for file in files} == {"signing-key", "feedback-token", "token"}
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
     assert all(len(file.read_text()) == 64 for file in files)
     assert stat.S_IMODE(home.stat().st_mode) == 0o700

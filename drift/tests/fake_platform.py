@@ -18,6 +18,9 @@ class FakePlatform:
     def acquire(self, lease: str) -> bool:
         return self.grants_leases and bool(lease)
 
+    def release(self, lease: str) -> None:
+        assert lease
+
     def create_run(self, run: TrainingRun) -> bool:
         if run.name in self.states:
             return False

@@ -28,20 +28,29 @@ class Rest:
         self.left = ["route", "servers", "policies"]
         self.hosts = {"valve-leak": "valve-leak"}
         self.up = True
+        self.configured = 7.5
+        self.others = 0
+
+    def configured_at(self) -> float:
+        return self.configured
+
+    def serving(self, _model: str) -> dict[int, None]:
+        return {3: None} if "servers" in self.left else {}
 
     def removed_models(self) -> list[str]:
         if not self.up:
             raise PlatformError("the platform is down")
-        return [NAME] if self.left else []
+        return ["blocked"] * self.others + ([NAME] if self.left else [])
 
     def endpoints(self) -> Endpoints:
         return Endpoints("", "", "", "", "", self.hosts)
 
-    def route(self, _model: str) -> Route | None:
-        return self.written
+    def route(self, model: str) -> Route | None:
+        return self.written if model == NAME else None
 
     def remove(self, model: str) -> None:
-        assert model == NAME
+        if model != NAME:
+            raise PlatformError(f"HTTPRoute {model} is not Watchkeeper's")
         if self.left.pop(0) == "route":
             self.written = None
 
@@ -55,9 +64,9 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     ledger.close()
 
 
-def controller(rest: Rest, ledger: Ledger, now: float = 100.0) -> RemovedModels:
+def controller(rest: Rest, ledger: Ledger, now: float = 100.0, delay: float = 0.0) -> RemovedModels:
     metrics = RolloutMetrics()
-    return RemovedModels(rest, ledger, metrics, lambda: now)  # type: ignore[arg-type]
+    return RemovedModels(rest, ledger, metrics, delay=delay, clock=lambda: now)  # type: ignore[arg-type]
 
 
 def test_a_removed_model_is_taken_out_of_service_step_by_step(ledger: Ledger) -> None:
@@ -109,8 +118,26 @@ def test_a_platform_that_does_not_answer_is_asked_again(ledger: Ledger) -> None:
     rest = Rest()
     rest.up = False
     now = 0.0
-    removed = RemovedModels(rest, ledger, RolloutMetrics(), lambda: now, lambda: now)  # type: ignore[arg-type]
+    removed = RemovedModels(rest, ledger, RolloutMetrics(), monotonic=lambda: now)  # type: ignore[arg-type]
     assert removed.turn() is None
     rest.up, now = True, 60.0
     assert removed.turn() is not None
+    assert rest.left == ["servers", "policies"]
+
+
+def test_nothing_is_removed_until_somebody_could_correct_a_mistake(ledger: Ledger) -> None:
+    rest = Rest()
+    rest.configured = 90.0
+    wait = controller(rest, ledger, now=100.0, delay=600.0).turn()
+    assert wait is not None
+    assert wait.reason.endswith("out of service at 00:11:30 UTC")
+    assert rest.left == ["route", "servers", "policies"]
+    controller(rest, ledger, now=691.0, delay=600.0).turn()
+    assert rest.left == ["servers", "policies"]
+
+
+def test_a_model_that_cannot_be_removed_does_not_block_another(ledger: Ledger) -> None:
+    rest = Rest()
+    rest.others = 1
+    assert controller(rest, ledger).turn() is None, "the error is logged and counted"
     assert rest.left == ["servers", "policies"]

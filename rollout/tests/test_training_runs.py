@@ -17,7 +17,13 @@ from watchkeeper.ledger.events import emit, history
 from watchkeeper.platforms import PlatformError, TrainingRun
 from watchkeeper.registry import CODE_TAG, RegistryError
 from watchkeeper.rollout.metrics import RolloutMetrics
-from watchkeeper.rollout.training_runs import MAX_RETRY_SECONDS, RETRY_SECONDS, TrainingRuns
+from watchkeeper.rollout.training_runs import (
+    COMPLETE_SECONDS,
+    MAX_RETRY_SECONDS,
+    RETRY_SECONDS,
+    SETTLE_SECONDS,
+    TrainingRuns,
+)
 
 NAME = "pump-failure"
 RUN = code_run_name(NAME, "2.0")
@@ -36,6 +42,7 @@ class World:
         self.up = True
         self.metrics = RolloutMetrics()
         self.killed = False
+        self.runs_start = False
 
     def runs(self, _model: str) -> dict[str, Any]:
         if not self.up:
@@ -51,6 +58,8 @@ class World:
         return is_new
 
     def run_reason(self, run: str) -> str:
+        if self.runs_start and self.states[run] == "running":
+            return ""
         return f"training: exit code 2: no table ({run})"
 
     def run_log(self, run: str) -> str:
@@ -172,9 +181,26 @@ def test_a_failed_run_is_tried_again_at_once_after_a_configuration(world: World)
     world.now += 1
     assert "has made no version" in world.turn(controller)
     world.configured = world.now
+    assert "has made no version" in world.turn(controller), "its objects are still written"
+    world.now += SETTLE_SECONDS
     assert world.turn(controller) == f"run {RUN}-r2 started: first version"
     world.states[f"{RUN}-r2"] = "failed"
+    world.now += SETTLE_SECONDS
     assert "has made no version" in world.turn(controller)
+
+
+def test_a_run_that_cannot_start_is_not_waited_for_after_a_configuration(world: World) -> None:
+    controller = world.controller()
+    world.turn(controller)
+    world.now += RETRY_SECONDS
+    assert world.turn(controller) == "waits for the end of a run"
+    world.configured = world.now
+    world.now += SETTLE_SECONDS
+    world.runs_start = True
+    assert world.turn(controller) == "waits for the end of a run"
+    world.runs_start = False
+    assert world.turn(controller) == f"run {RUN}-r2 started: first version"
+    assert world.turn(controller) == "waits for the end of a run"
 
 
 def test_a_run_that_succeeds_ends_the_failure(world: World) -> None:
@@ -203,12 +229,14 @@ def test_a_turn_that_is_killed_before_the_run_exists_is_completed(world: World) 
     assert [run.name for run in world.created] == [RUN]
 
 
-def test_a_deleted_run_starts_again_under_its_name(world: World) -> None:
+def test_a_deleted_run_counts_as_failed(world: World) -> None:
     controller = world.controller()
     world.turn(controller)
     world.states.clear()
-    world.turn(controller)
-    assert [run.name for run in world.created] == [RUN, RUN]
+    world.now += COMPLETE_SECONDS
+    assert "has made no version" in world.turn(controller)
+    world.now += RETRY_SECONDS
+    assert world.turn(controller) == f"run {RUN}-r2 started: first version"
 
 
 def test_every_failed_run_is_reported_once_with_its_reason(world: World) -> None:

@@ -4,14 +4,27 @@ Strangers ask all models over both protocols during every operation. A request w
 no proof, so the known client must be answered at the points where the model serves.
 """
 
+import json
 import secrets
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from declared_models import FIRST, MODELS, SECOND
 from installation import RELEASE, Installation
-from kube import apply, get, helm, items, kubectl, secret, wait_until
+from kube import (
+    OWN_CLUSTER,
+    apply,
+    get,
+    helm,
+    items,
+    kubectl,
+    read_secret,
+    secret,
+    wait_until,
+)
 from rollouts import serves_alone
+from sample_requests import sample_request
 from single_requests import is_answered, is_rejected
 from stranger import Stranger
 
@@ -21,7 +34,10 @@ from watchkeeper.ledger.events import history
 KEY = secrets.token_hex(16)
 HEADERS = {"x-api-key": KEY}
 AUTH = {"clients": {"mode": "apiKey", "apiKey": {"secretNames": ["clients"]}}}
-OF_ROLLOUT = "httproutes,inferenceservices,backendtrafficpolicies,securitypolicies,networkpolicies"
+OF_ROLLOUT = (
+    "httproutes,inferenceservices,backendtrafficpolicies,securitypolicies,httproutefilters,"
+    "networkpolicies"
+)
 ASKED = 40  # requests of strangers after each operation
 
 
@@ -75,6 +91,58 @@ def test_a_model_that_is_added_again_serves_again(
     installation.install(auth=AUTH)
     wait_until("a known client is answered", lambda: answers(installation, SECOND), seconds=180.0)
     check(stranger)
+
+
+@pytest.mark.skipif(not OWN_CLUSTER, reason="pods are reached from the node only")
+def test_a_server_answers_nobody_past_the_gateway(installation: Installation) -> None:
+    version = installation.model(FIRST)["production"]
+    path, forged = f"/v2/models/{FIRST}/infer", {"x-watchkeeper-client": "press-shop"}
+    for pod in installation.pods(FIRST, version):
+        url = f"http://{pod['status']['podIP']}:8080"
+        for headers in ({}, forged, {**forged, **HEADERS}):
+            answer = httpx.post(f"{url}{path}", json=sample_request(FIRST), headers=headers)
+            assert answer.status_code == 401
+            assert "answers its gateway only" in answer.text
+        assert httpx.get(f"{url}/v2/health/ready").status_code == 200
+
+
+def test_a_client_cannot_replace_the_token_of_the_gateway(installation: Installation) -> None:
+    for protocol in ("http", "grpc"):
+        headers = {**HEADERS, "x-watchkeeper-gateway": "forged"}
+        assert is_answered(installation, protocol, headers, FIRST)
+
+
+def test_the_token_of_the_gateway_is_replaced_without_a_refused_request(
+    installation: Installation,
+) -> None:
+    namespace, name = f"--namespace={installation.namespace}", f"{RELEASE}-gateway"
+    new = secrets.token_hex(16)
+    version = installation.model(FIRST)["production"]
+
+    def know(token: str) -> bool:
+        """Return True if every server accepts a token."""
+        path, headers = f"/v2/models/{FIRST}/infer", {"x-watchkeeper-gateway": token}
+        return all(
+            httpx.post(
+                f"http://{pod['status']['podIP']}:8080{path}",
+                json=sample_request(FIRST),
+                headers=headers,
+            ).is_success
+            for pod in installation.pods(FIRST, version)
+        )
+
+    old = read_secret(installation.namespace, name, "credential")
+    patch = json.dumps({"stringData": {"next": new}})
+    kubectl("patch", "secret", name, f"--patch={patch}", namespace)
+    wait_until("all servers know the new token", lambda: know(new), seconds=180.0)
+    assert know(old)
+    patch = json.dumps({"stringData": {"credential": new}})
+    kubectl("patch", "secret", name, f"--patch={patch}", namespace)
+    remove = json.dumps([{"op": "remove", "path": "/data/next"}])
+    kubectl("patch", "secret", name, "--type=json", f"--patch={remove}", namespace)
+    while know(old):
+        assert answers(installation, FIRST)
+    assert answers(installation, FIRST)
 
 
 def test_policies_that_somebody_deletes_come_back(installation: Installation) -> None:

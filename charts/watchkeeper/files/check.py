@@ -48,11 +48,17 @@ def _check(model):
         print(f"{model} version {version} answers over {protocol}: {outputs[0]['data'][:3]} ...")
 
 
+def _gateway_token():
+    """Return the header that the gateway adds to each request."""
+    token = Path("/run/secrets/gateway/credential")
+    return {"x-watchkeeper-gateway": token.read_text()} if token.exists() else {}
+
+
 def _infer_http(host, model, body):
     request = urllib.request.Request(
         f"http://{host}/v2/models/{model}/infer",
         json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
+        {"Content-Type": "application/json", **_gateway_token()},
     )
     with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
         return json.load(response)["outputs"]
@@ -67,7 +73,10 @@ def _infer_grpc(host, model, body):
         typed, model_name=model, model_version=None
     )
     with grpc.insecure_channel(f"{host}:9000") as channel:
-        answer = GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=30)
+        metadata = tuple(_gateway_token().items())
+        answer = GRPCInferenceServiceStub(channel).ModelInfer(
+            request, timeout=30, metadata=metadata
+        )
     response: InferenceResponse = converters.ModelInferResponseConverter.to_types(answer)
     return [{"name": output.name, "data": list(output.data)} for output in response.outputs]
 

@@ -92,6 +92,14 @@ watchkeeper/model: {{ . }}
 {{- .Values.secrets.existingTraining | default ($sameNamespace | ternary (include "watchkeeper.secret" .) (include "watchkeeper.fullname" .)) -}}
 {{- end }}
 
+{{/* The Secret with the token by which the servers know the gateway; empty without one. Only Envoy
+Gateway can add a token to requests. */}}
+{{- define "watchkeeper.gatewaySecret" -}}
+{{- if .Values.gateway.retries -}}
+{{- .Values.gateway.tokenSecret | default (empty .Values.secrets.existing | ternary (printf "%s-gateway" (include "watchkeeper.fullname" .)) "") -}}
+{{- end -}}
+{{- end }}
+
 {{/* The files of a client of ledger and MLflow: items of a Secret volume */}}
 {{- define "watchkeeper.clientSecrets" -}}
 - {key: ledger-url, path: ledger-url}

@@ -58,7 +58,15 @@ spec:
         - {name: WATCHKEEPER_FEEDBACK_TOKEN_FILE, value: /run/secrets/watchkeeper/feedback-token}
         - {name: WATCHKEEPER_SYNTHETIC_CLIENTS, value: {{ $model.syntheticClients | toJson | quote }}}
         - {name: WATCHKEEPER_ANSWER_POLICY, value: {{ $model.policies.answer | toJson | quote }}}
+        {{- if include "watchkeeper.gatewaySecret" $root }}
+        - {name: WATCHKEEPER_GATEWAY_TOKENS, value: /run/secrets/gateway}
+        {{- end }}
         {{- include "watchkeeper.extraEnv" $serving.extraEnv | nindent 8 }}
+      {{- if include "watchkeeper.gatewaySecret" $root }}
+      # KServe adds these to the mounts of the runtime.
+      volumeMounts:
+        - {name: gateway-tokens, mountPath: /run/secrets/gateway, readOnly: true}
+      {{- end }}
     initContainers:
       # A native sidecar ends after the server. It has no readiness probe: a ledger that is down must
       # not take the server out of traffic. It has no startup probe: KServe fetches the files of the
@@ -98,6 +106,9 @@ spec:
           - {name: sidecar-secrets, mountPath: /run/secrets/watchkeeper, readOnly: true}
           - {name: sidecar-token, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
     volumes:
+      {{- with include "watchkeeper.gatewaySecret" $root }}
+      - {name: gateway-tokens, secret: {secretName: {{ . }}}}
+      {{- end }}
       - {name: sidecar-tmp, emptyDir: {}}
       - name: sidecar-secrets
         secret:

@@ -18,6 +18,7 @@ SOUND = {
     "postgresql.enabled": "false",
     "secrets.existing": "credentials",
     "secrets.existingTraining": "credentials",
+    "gateway.tokenSecret": "gateway",
 }
 # For each of these values: the value to set instead, if any, and the warning.
 RISKY = {
@@ -33,6 +34,7 @@ RISKY = {
         "until networkPolicies has egress rules for them: ledger.",
     ),
     "postgresql.enabled": ("", "Ledger and registry are in the PostgreSQL of this release"),
+    "gateway.tokenSecret": ("", "answer everybody who reaches them past the gateway"),
     "mlflow.auth.enabled": ("mlflow.auth.enabled=false", "MLflow requires no password"),
     "mlflow.artifacts.destination": (
         "mlflow.artifacts.destination=s3://bucket/mlflow",

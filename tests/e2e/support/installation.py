@@ -174,7 +174,7 @@ class Installation:
                 name: {**model, "replicas": 2} if name == FIRST else model for name in MODELS
             },
             "training": {"createNamespace": False},
-            "rollout": {"turnSeconds": 0.5},
+            "rollout": {"turnSeconds": 0.5, "removalSeconds": 5},
             # A machine that trains, serves and sends at the same time delays requests. The server
             # must not reject them while the gateway still waits.
             "serving": {"queueSeconds": 8.0},

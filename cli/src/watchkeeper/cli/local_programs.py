@@ -4,6 +4,7 @@ import msgspec
 
 from watchkeeper.cli.local_settings import (
     FEEDBACK_TOKEN,
+    GATEWAY_TOKEN,
     SIGNING_KEY,
     LocalConfiguration,
     passed_on,
@@ -51,6 +52,7 @@ def describe(
             {
                 "WATCHKEEPER_SIGNING_KEY_FILE": str(home.secrets / SIGNING_KEY),
                 "WATCHKEEPER_FEEDBACK_TOKEN_FILE": str(home.secrets / FEEDBACK_TOKEN),
+                "WATCHKEEPER_GATEWAY_TOKENS": str((home.secrets / GATEWAY_TOKEN).parent),
                 **passed_on("server", configuration.variables),
             },
         ),

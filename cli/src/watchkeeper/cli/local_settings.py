@@ -19,6 +19,7 @@ from watchkeeper.platforms.local.api_keys import read_keys
 
 SIGNING_KEY = "signing-key"
 FEEDBACK_TOKEN = "feedback-token"  # noqa: S105  (the name of its file)
+GATEWAY_TOKEN = "gateway/token"  # noqa: S105  (the same; the server reads the whole folder)
 # The folder of each component's environment, below ``components``. Most components share the
 # environment at the root.
 ENVIRONMENTS = {
@@ -178,10 +179,10 @@ def passed_on(role: str, variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def make_secrets(folder: Path) -> None:
-    """Create the key that signs prediction ids and the token for labels, if they are missing."""
-    folder.mkdir(exist_ok=True, mode=0o700)
-    for name in (SIGNING_KEY, FEEDBACK_TOKEN):
+    """Create the key that signs prediction ids and the tokens, if they are missing."""
+    for name in (SIGNING_KEY, FEEDBACK_TOKEN, GATEWAY_TOKEN):
         path = folder / name
+        path.parent.mkdir(exist_ok=True, parents=True, mode=0o700)
         if not path.exists():
             path.touch(mode=0o600)
         if not path.read_text().strip():  # an earlier call may have ended here

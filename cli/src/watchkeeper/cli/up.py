@@ -13,6 +13,7 @@ import msgspec
 
 from watchkeeper.cli.local_programs import describe, mlflow_url
 from watchkeeper.cli.local_settings import (
+    GATEWAY_TOKEN,
     LocalConfiguration,
     LocalSettings,
     how_to_reset,
@@ -91,7 +92,9 @@ def _up(home: Home, configuration: LocalConfiguration) -> Endpoints:
         config = describe(home, sockets, ports, configuration)
         if config != read_struct(home.config_file, LocalConfig):
             write_struct(home.config_file, config)
-        Gateway(home.gateway, Path(sockets)).declare(models, ports, read_keys(settings.api_keys))
+        token = (home.secrets / GATEWAY_TOKEN).read_text()
+        gateway = Gateway(home.gateway, Path(sockets))
+        gateway.declare(models, ports, read_keys(settings.api_keys), token)
         return config
 
     def apply(ports: Ports, services: Sequence[Service], *, versions: bool = True) -> None:

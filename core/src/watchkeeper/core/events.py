@@ -116,7 +116,7 @@ class RouteRepaired(Details, frozen=True, tag="route-repaired", kw_only=True):
 class ModelRemoved(Details, frozen=True, tag="model-removed", kw_only=True):
     """The installation no longer has the model: its route is deleted, its versions are retired.
 
-    ``versions`` had the traffic until then.
+    ``versions`` were served until then.
     """
 
     versions: tuple[int, ...]

@@ -1,9 +1,12 @@
 """The lease of a version: of all its sidecars, one watches and does retention."""
 
+import logging
 from collections.abc import Callable
 
 from watchkeeper.core.names import serving_name
-from watchkeeper.platforms import Platform
+from watchkeeper.platforms import Platform, PlatformError
+
+log = logging.getLogger(__name__)
 
 
 class WatchLease:
@@ -37,3 +40,12 @@ class WatchLease:
             self.held = None
             raise
         return self._platform if self.held else None
+
+    def release(self) -> None:
+        """Release the lease, so that another sidecar need not wait until it ends."""
+        if self._platform is None or not self.held:
+            return
+        try:
+            self._platform.release(self._name)
+        except PlatformError as error:
+            log.warning("the lease %s is not released, so it ends later: %s", self._name, error)

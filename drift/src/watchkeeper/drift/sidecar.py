@@ -103,6 +103,7 @@ class Sidecar:
             deadline = time.monotonic() + STOP_SECONDS
             for thread in threads:
                 thread.join(max(0.0, deadline - time.monotonic()))
+            self._lease.release()
             self._ledger.close()
 
     # Shipping, in the main thread.

@@ -89,7 +89,8 @@ def _controllers(
             ),
         ]
     platform, ledger = open_platform(settings.platform), Ledger(settings.ledger_url)
-    return [*controllers, RemovedModels(platform, ledger, metrics)]
+    removed = RemovedModels(platform, ledger, metrics, delay=settings.removal_seconds)
+    return [*controllers, removed]
 
 
 if __name__ == "__main__":

@@ -88,6 +88,7 @@ class Controller:
             )
             for name, errors in {
                 "platform": (PlatformError, OSError),
+                "reconcile": (PlatformError, OSError),
                 "gateway": (PlatformError, OSError),
                 "registry": (RegistryError, OSError),
                 "ledger": (LedgerError,),
@@ -149,14 +150,19 @@ class Controller:
     def _observe(self) -> ObservedState:
         """Read commands, then the registry, then the rest of the platform.
 
-        The platform finishes interrupted calls before its route and servers are read.
+        The platform finishes interrupted calls before anything is read. If it cannot, the turn goes
+        on: a bad canary must lose its traffic although, for example, a policy is refused.
         """
+        try:
+            with self._throttles["reconcile"].guard():
+                self.platform.reconcile(self.model)
+        except DependencyUnavailableError:
+            pass  # the throttle has logged and counted it
         with self._throttles["platform"].guard():
             # Before the registry: aliases that are older than a command must not make it stale.
             commands = self.platform.commands(self.model)
         aliases, tags = self._read_registry()
         with self._throttles["platform"].guard():
-            self.platform.reconcile(self.model)
             route = self.platform.route(self.model)
             state, broken = read_state(route)
             serving = self.platform.serving(self.model)

@@ -33,6 +33,8 @@ class RemovedModels:
         platform: has what is left of these models.
         ledger: stores the event of each removal.
         metrics: shared with the controllers of the models.
+        delay: seconds from the last configuration to the first step; until then somebody can
+            correct a mistake.
         clock: returns the time in seconds since 1970.
         monotonic: returns seconds that never go back.
     """
@@ -44,11 +46,14 @@ class RemovedModels:
         platform: Platform,
         ledger: Ledger,
         metrics: RolloutMetrics,
+        *,
+        delay: float = 0.0,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.platform = platform
         self.ledger = ledger
+        self._delay = delay
         self._clock = clock
         self._errors = metrics.errors
         self._throttle = Throttle(
@@ -82,22 +87,32 @@ class RemovedModels:
         if not self.platform.endpoints().hosts:
             # `helm upgrade --set` without the file of values drops all models at once.
             return self._wait(f"the installation has no model at all, so {names} stays as it is")
-        for model in removed:
-            self._report(model)
-            self.platform.remove(model)
+        configured = self.platform.configured_at()
+        if self._clock() < configured + self._delay:
+            when = time.strftime("%H:%M:%S UTC", time.gmtime(configured + self._delay))
+            return self._wait(f"the installation no longer has {names}: out of service at {when}")
+        problems = [problem for model in removed if (problem := self._remove(model, configured))]
+        if problems:
+            raise PlatformError("; ".join(problems))
         return self._wait(f"the installation no longer has {names}: taking it out of service")
 
-    def _report(self, model: str) -> None:
+    def _remove(self, model: str, configured: float) -> str:
+        """Take one step; return why it is not possible, or ""."""
+        try:
+            self._report(model, configured)
+            self.platform.remove(model)
+        except PlatformError as error:
+            return str(error)
+        return ""
+
+    def _report(self, model: str, configured: float) -> None:
         """Store the event of a removal, and those that only the route has, before it is deleted."""
         route = self.platform.route(model)
-        if route is None:
-            return
-        state, _ = read_state(route)
-        for pending in state.pending_events:
+        for pending in read_state(route)[0].pending_events:
             emit(self.ledger, pending)
-        details = ModelRemoved(versions=tuple(sorted(route.weights)))
+        details = ModelRemoved(versions=tuple(sorted(self.platform.serving(model))))
         event = Event(
-            id=f"{model}/{kind_of(details)}/{state.changed:.3f}",
+            id=f"{model}/{kind_of(details)}/{configured:.3f}",
             model=model,
             version=None,
             time=self._clock(),

@@ -21,6 +21,8 @@ class RolloutSettings(msgspec.Struct, frozen=True):
         rollout_policies: the same for single models, by name. They take precedence.
         turn_seconds: the time between two turns of a model.
         host: the address of /metrics and /healthz.
+        removal_seconds: the time from the last configuration until a model that it no longer has
+            is taken out of service.
         trained_models: the models for which training runs are started without a person, as a JSON
             list: for a first version, and for each new ``code_version``.
         code_version: the version of the code that trains; empty where new code is no reason to
@@ -38,6 +40,7 @@ class RolloutSettings(msgspec.Struct, frozen=True):
     turn_seconds: float = 5.0
     host: str = "127.0.0.1"
     cache: str = ""
+    removal_seconds: float = 0.0
     trained_models: tuple[str, ...] = ()
     code_version: str = ""
 

@@ -25,6 +25,12 @@ from watchkeeper.rollout.throttle import DependencyUnavailableError, Throttle
 
 RETRY_SECONDS: Final = 300.0  # from the start of a failed run to the next one, doubled each time
 MAX_RETRY_SECONDS: Final = 6 * 3600.0
+SETTLE_SECONDS: Final = (
+    60.0  # `helm upgrade` writes the template of the runs after the configuration
+)
+COMPLETE_SECONDS: Final = (
+    60.0  # a run that a killed turn has not created is created within this time
+)
 MAX_TRIGGER: Final = 255  # characters that the ledger stores
 
 log = logging.getLogger(__name__)
@@ -101,25 +107,38 @@ class TrainingRuns:
         self._report_failures(runs)
         if not self.starts:
             return "no run is started automatically"
-        self._is_trained = self._is_trained or self._has_version()
         own = [] if self._is_trained else self._attempts()
-        is_failing = bool(own) and runs.get(own[-1].run) == "failed"
+        is_failing = len(own) > 1 or (bool(own) and runs.get(own[-1].run) == "failed")
         self._metrics.training_failing.labels(self.model).set(is_failing)
-        if self._is_trained:
-            return "there is a version by the code in force"
-        if "running" in runs.values():
+        if self._is_busy(own, runs):
             return "waits for the end of a run"
+        self._is_trained = self._is_trained or self._has_version()
+        if self._is_trained:
+            self._metrics.training_failing.labels(self.model).set(False)
+            return "there is a version by the code in force"
         return self._train(own, runs)
+
+    def _is_busy(self, own: list[Attempt], runs: dict[str, RunState]) -> bool:
+        """Return whether to wait for a run.
+
+        A run that cannot start, such as with a Secret that does not exist, is not waited for after
+        the installation was configured again.
+        """
+        running = {run for run, state in runs.items() if state == "running"}
+        if own and own[-1].run in running and self.platform.configured_at() > own[-1].time:
+            running -= {own[-1].run} if self.platform.run_reason(own[-1].run) else set()
+        return bool(running)
 
     def _train(self, own: list[Attempt], runs: dict[str, RunState]) -> str:
         """Start the first run for this code or the next one, if it is due."""
         if not own:
             return self._start(self._base)
-        if own[-1].run not in runs:
-            return self._create(own[-1])  # a turn was killed, or somebody has deleted the run
+        last = own[-1]
+        if last.run not in runs and self._clock() < last.time + COMPLETE_SECONDS:
+            return self._create(last)  # a turn was killed
         if (due := self._due(own)) > self._clock():
             when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(due))
-            return f"run {own[-1].run} has made no version; tried again at {when}"
+            return f"run {last.run} has made no version; tried again at {when}"
         return self._start(f"{self._base}-r{len(own) + 1}")
 
     @property
@@ -139,10 +158,9 @@ class TrainingRuns:
 
     def _due(self, own: list[Attempt]) -> float:
         """Return when the next attempt may start: after the delay, or after a configuration."""
-        last = own[-1].time
-        if self.platform.configured_at() > last:
-            return last
-        return last + min(RETRY_SECONDS * 2.0 ** (len(own) - 1), MAX_RETRY_SECONDS)
+        last, configured = own[-1].time, self.platform.configured_at()
+        delayed = last + min(RETRY_SECONDS * 2.0 ** (len(own) - 1), MAX_RETRY_SECONDS)
+        return min(delayed, configured + SETTLE_SECONDS) if configured > last else delayed
 
     def _has_version(self) -> bool:
         """Return whether a version is by this code, also if somebody has deleted it since then."""

@@ -6,6 +6,7 @@ refused and recorded like any other bad request.
 
 import asyncio
 import json
+from functools import partial
 from typing import Any, NoReturn
 
 import grpc
@@ -26,8 +27,10 @@ from watchkeeper.serving.errors import (
     TooLargeError,
     UnimplementedError,
 )
+from watchkeeper.serving.gateway_tokens import GATEWAY_HEADER, OPEN_CALLS, GatewayTokens
 from watchkeeper.serving.grpc_codec import GrpcCodec
 from watchkeeper.serving.grpc_queue import PROBE_METHOD, GrpcQueueProbe
+from watchkeeper.serving.metrics import Metrics
 from watchkeeper.serving.micro_batching import GrpcBatchWindow
 from watchkeeper.serving.request import Call, read_call
 
@@ -160,7 +163,12 @@ class MethodHandlers(grpc.GenericRpcHandler):  # type: ignore[misc]
         services: The names of the services for clients.
     """
 
-    def __init__(self, queue_probe: GrpcQueueProbe) -> None:
+    def __init__(
+        self, queue_probe: GrpcQueueProbe, tokens: GatewayTokens, metrics: Metrics
+    ) -> None:
+        self._tokens = tokens
+        self._metrics = metrics
+        self._open = {*OPEN_CALLS, PROBE_METHOD}
         self.services: list[str] = []
         self._methods: dict[str, Any] = {
             PROBE_METHOD: grpc.unary_unary_rpc_method_handler(queue_probe.handle_probe)
@@ -168,6 +176,12 @@ class MethodHandlers(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     def service(self, details: Any) -> Any:
         """Return the handler of a new call, or None."""
+        if self._tokens.required and details.method not in self._open:
+            try:
+                self._tokens.check(_find_token(details.invocation_metadata))
+            except RequestError as error:
+                self._metrics.past_gateway.inc()
+                return grpc.stream_unary_rpc_method_handler(partial(_refuse, error))
         return self._methods.get(details.method)
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
@@ -183,6 +197,15 @@ class MethodHandlers(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     def add_generic_rpc_handlers(self, handlers: Any) -> None:
         """Ignore them: they are the same methods again."""
+
+
+def _find_token(metadata: Any) -> bytes:
+    found = [value for name, value in metadata or () if name == GATEWAY_HEADER]
+    return found[0].encode() if found else b""
+
+
+async def _refuse(error: RequestError, stream: Any, context: Context) -> NoReturn:  # noqa: ARG001
+    await _abort(context, error)
 
 
 def _not_found(model: str) -> NotFoundError:

@@ -30,6 +30,7 @@ from watchkeeper.serving.errors import (
     UnsupportedMediaTypeError,
 )
 from watchkeeper.serving.feedback import FeedbackHandler
+from watchkeeper.serving.gateway_tokens import GatewayTokens, find_token
 from watchkeeper.serving.http_codec import HttpCodec
 from watchkeeper.serving.metrics import Metrics
 from watchkeeper.serving.request import SYNTHETIC_HEADER, client_name, read_call
@@ -41,6 +42,9 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 _MODEL_PATH = re.compile(r"/v2/models/([^/]*)(?:/versions/([^/]*))?/([a-z_]+)")
 _METADATA_PATH = re.compile(r"/v2(?:/models/[^/]+(?:/versions/[^/]+)?)?")
+_OPEN_PATH = re.compile(
+    r"/v2/health/(live|ready)|/v2/models/[^/]*(/versions/[^/]*/ready|/ready|/feedback)"
+)
 # curl and urllib send the last one if the user does not name a content type.
 _CONTENT_TYPES = (
     "",
@@ -70,7 +74,8 @@ class V2Middleware:
         plane: Answers inference requests.
         feedback: Accepts labels.
         admission: Admission control of the process.
-        metrics: Counts refused feedback requests.
+        metrics: Counts refused feedback requests, and requests past the gateway.
+        tokens: The tokens of the gateway.
         max_body_bytes: Limit for the body of one request.
         body_seconds: How long a body may take to arrive.
     """
@@ -83,6 +88,7 @@ class V2Middleware:
         admission: Admission,
         metrics: Metrics,
         *,
+        tokens: GatewayTokens,
         max_body_bytes: int,
         body_seconds: float,
     ) -> None:
@@ -92,6 +98,7 @@ class V2Middleware:
         self._feedback = feedback
         self._admission = admission
         self._metrics = metrics
+        self._tokens = tokens
         self._max_body_bytes = max_body_bytes
         self._body_seconds = body_seconds
         model, version = plane.model, str(plane.version)
@@ -112,14 +119,21 @@ class V2Middleware:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        app = self._route(scope["path"]) if scope["type"] == "http" else self._mlserver_app
+        app = self._route(scope) if scope["type"] == "http" else self._mlserver_app
         try:
             await app(scope, receive, send)
         finally:
             if ARRIVAL in scope:
                 self._admission.controller.leave(scope[ARRIVAL])
 
-    def _route(self, path: str) -> App:
+    def _route(self, scope: Message) -> App:
+        path = scope["path"]
+        if self._tokens.required and not _OPEN_PATH.fullmatch(path):
+            try:
+                self._tokens.check(find_token(scope["headers"]))
+            except RequestError as error:
+                self._metrics.past_gateway.inc()
+                return partial(self._refuse, error)
         route = self._fixed_routes.get(path)
         if route is not None:
             return route
@@ -210,6 +224,15 @@ class V2Middleware:
             await self._read_body(_headers(scope), receive)
         except RequestError as refused:
             error = refused
+        await self._send_error(send, error)
+
+    async def _refuse(
+        self,
+        error: RequestError,
+        scope: Message,  # noqa: ARG002
+        receive: Receive,  # noqa: ARG002
+        send: Send,
+    ) -> None:
         await self._send_error(send, error)
 
     async def _metadata(self, scope: Message, receive: Receive, send: Send) -> None:

@@ -43,6 +43,9 @@ class Metrics:
         self.lost = counter("records_lost_total", "Records that found no room in the spool")
         self.labels = counter("labels_total", "Labels accepted")
         self.refused_labels = counter("label_requests_refused_total", "Feedback requests refused")
+        self.past_gateway = counter(
+            "past_gateway_total", "Requests refused because they did not come from the gateway"
+        )
         self.spool_bytes = gauge("spool_bytes", "Upper bound of the bytes in the spool")
         self.ready = gauge("ready", "1 while ready")
 

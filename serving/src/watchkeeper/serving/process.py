@@ -18,13 +18,14 @@ from prometheus_client import REGISTRY
 from watchkeeper.serving.admission import Admission, AdmissionController, ShedCounter
 from watchkeeper.serving.dataplane import create_data_plane
 from watchkeeper.serving.feedback import FeedbackHandler
+from watchkeeper.serving.gateway_tokens import GatewayTokens
 from watchkeeper.serving.metrics import Metrics
 from watchkeeper.serving.runtime import Runtime, model_settings
 from watchkeeper.serving.servers import GrpcServer, HttpServer, MetricsHttpServer
 from watchkeeper.serving.settings import ServingSettings
 from watchkeeper.serving.spool import SpoolWriter
 
-_REPORT_SECONDS = 1.0
+_REGULAR_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class ServingProcess(MLServer):  # type: ignore[misc]
             AdmissionController(settings.queue_seconds),
             ShedCounter(model, version, spool, metrics),
         )
+        self._tokens = GatewayTokens(settings.gateway_tokens)
         self._model = model_settings(settings)
         self._terminated = asyncio.Event()
         super().__init__(mlserver_settings(settings))
@@ -75,29 +77,29 @@ class ServingProcess(MLServer):  # type: ignore[misc]
         for part in parts:
             part.bind()
         servers = [asyncio.create_task(part.start()) for part in parts]
-        report = asyncio.create_task(self._report_shed())
+        regular = asyncio.create_task(self._work_regularly())
         load = asyncio.create_task(self._model_registry.load(self._model))
         terminated = asyncio.create_task(self._terminated.wait())
         try:
             await asyncio.wait(
-                (load, terminated, report, *servers), return_when=asyncio.FIRST_COMPLETED
+                (load, terminated, regular, *servers), return_when=asyncio.FIRST_COMPLETED
             )
             if load.done():
                 load.result()
                 _freeze_loaded_objects()
                 logger.info("ready: %s %s", self._serving.model, self._serving.version)
                 await asyncio.wait(
-                    (terminated, report, *servers), return_when=asyncio.FIRST_COMPLETED
+                    (terminated, regular, *servers), return_when=asyncio.FIRST_COMPLETED
                 )
             if self._terminated.is_set():
                 await self._drain()
         finally:
             load.cancel()
-            report.cancel()
+            regular.cancel()
             await self.stop()
             await asyncio.gather(*servers)
-            if not report.cancelled():
-                report.result()  # raises the error that ended it
+            if not regular.cancelled():
+                regular.result()  # raises the error that ended it
             self._admission.shed.report()
             self._spool.close()
         return 0 if self._terminated.is_set() else 1
@@ -107,10 +109,11 @@ class ServingProcess(MLServer):  # type: ignore[misc]
         await asyncio.gather(self._rest_server.stop(), self._grpc_server.stop())
         await self._metrics_server.stop()
 
-    async def _report_shed(self) -> None:
+    async def _work_regularly(self) -> None:
         while True:
-            await asyncio.sleep(_REPORT_SECONDS)
+            await asyncio.sleep(_REGULAR_SECONDS)
             self._admission.shed.report()
+            await asyncio.to_thread(self._tokens.read_again)
 
     async def _drain(self) -> None:
         """Report that the process is not ready, while it still answers, so that clients leave."""
@@ -147,9 +150,15 @@ class ServingProcess(MLServer):  # type: ignore[misc]
             self._admission,
             self._metrics,
             *mlserver_arguments,
+            tokens=self._tokens,
         )
         self._grpc_server = GrpcServer(
-            self._serving, self._plane, self._admission, *mlserver_arguments
+            self._serving,
+            self._plane,
+            self._admission,
+            self._metrics,
+            *mlserver_arguments,
+            tokens=self._tokens,
         )
         self._metrics_server = MetricsHttpServer(self._settings)
 

@@ -31,6 +31,7 @@ from watchkeeper.serving.connection import Connection
 from watchkeeper.serving.dataplane import DataPlane
 from watchkeeper.serving.errors import RequestError
 from watchkeeper.serving.feedback import FeedbackHandler
+from watchkeeper.serving.gateway_tokens import GatewayTokens
 from watchkeeper.serving.grpc import MethodHandlers, Servicer
 from watchkeeper.serving.grpc_health import Health
 from watchkeeper.serving.grpc_queue import GrpcQueueProbe
@@ -150,6 +151,7 @@ class HttpServer(_HttpServerBase, RESTServer):  # type: ignore[misc]
         admission: Admission,
         metrics: Metrics,
         *mlserver_arguments: Any,
+        tokens: GatewayTokens,
     ) -> None:
         RESTServer.__init__(self, *mlserver_arguments)
         self._app.router.redirect_slashes = False
@@ -160,6 +162,7 @@ class HttpServer(_HttpServerBase, RESTServer):  # type: ignore[misc]
         self._feedback = feedback
         self._admission = admission
         self._metrics = metrics
+        self._tokens = tokens
         self.port, self.stop_seconds = serving.http_port, round(serving.stop_seconds)
 
     def application(self) -> Any:
@@ -170,6 +173,7 @@ class HttpServer(_HttpServerBase, RESTServer):  # type: ignore[misc]
             self._feedback,
             self._admission,
             self._metrics,
+            tokens=self._tokens,
             max_body_bytes=self._serving.body_bytes,
             body_seconds=self._serving.body_seconds,
         )
@@ -220,9 +224,12 @@ class GrpcServer(GRPCServer):  # type: ignore[misc]
         serving: ServingSettings,
         plane: DataPlane,
         admission: Admission,
+        metrics: Metrics,
         *mlserver_arguments: Any,
+        tokens: GatewayTokens,
     ) -> None:
         super().__init__(*mlserver_arguments)
+        self._metrics, self._tokens = metrics, tokens
         self._serving, self._plane, self._admission = serving, plane, admission
         self._queue_probe = GrpcQueueProbe(serving.queue_seconds)
         self._address = f"{self._settings.host}:{self._settings.grpc_port}"
@@ -243,7 +250,7 @@ class GrpcServer(GRPCServer):  # type: ignore[misc]
             ("grpc.server.max_pending_requests_hard_limit", _UNLIMITED),
         ]
         self._server = aio.server(options=options)
-        handlers = MethodHandlers(self._queue_probe)
+        handlers = MethodHandlers(self._queue_probe, self._tokens, self._metrics)
         servicer = Servicer(
             self._data_plane,
             self._plane,

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from watchkeeper.core.names import check_model_name
+from watchkeeper.serving.gateway_tokens import GatewayTokens
 
 MEBIBYTE = 1024 * 1024
 
@@ -20,6 +21,8 @@ class ServingSettings(msgspec.Struct, frozen=True):
         spool: Folder of the spool.
         signing_key: Secret that signs prediction ids.
         feedback_token: Bearer token that clients need to send labels.
+        gateway_tokens: Folder with the tokens that requests of the gateway have; without one, the
+            server answers everybody who reaches it.
         host: Address to listen on.
         http_port, grpc_port, metrics_port: Ports to listen on.
         spool_bytes: Limit for all records that are not shipped yet.
@@ -41,6 +44,7 @@ class ServingSettings(msgspec.Struct, frozen=True):
     spool: Path
     signing_key: str
     feedback_token: str
+    gateway_tokens: str = ""
     host: str = "127.0.0.1"
     http_port: int = 8080
     grpc_port: int = 9000
@@ -60,6 +64,7 @@ class ServingSettings(msgspec.Struct, frozen=True):
         for name in ("version", "spool_bytes", "body_bytes", "connections"):
             if getattr(self, name) < 1:
                 raise ValueError(f"WATCHKEEPER_{name.upper()} must be at least 1")
+        GatewayTokens(self.gateway_tokens)  # refuses a folder without a token
         if not self.queue_seconds > 0:
             raise ValueError("WATCHKEEPER_QUEUE_SECONDS must be more than 0")
         for name in ("signing_key", "feedback_token"):

@@ -27,12 +27,15 @@ class ModelConfig(msgspec.Struct, frozen=True, rename="camel"):
             storage URI and some settings of KServe are added.
         hostnames: The host names of its route.
         policies: What protects its route and its servers: SecurityPolicies and NetworkPolicies,
-            each with ``kind``, ``metadata`` and ``spec``.
+            each with ``kind``, ``metadata`` and ``spec``. None if an earlier chart has written the
+            configuration, which has made them objects of the release.
+        filters: Filters of the rules of its route for which the gateway checks the clients.
     """
 
     inference_service: Json
     hostnames: tuple[str, ...]
-    policies: tuple[Json, ...] = ()
+    policies: tuple[Json, ...] | None = None
+    filters: tuple[Json, ...] = ()
 
 
 class ClusterConfig(msgspec.Struct, frozen=True, rename="camel"):

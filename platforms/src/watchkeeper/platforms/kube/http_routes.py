@@ -28,6 +28,10 @@ class HttpRoutes:
         self._last_read[model] = None if found is None else parse(check_ours(found, model), model)
         return self._last_read[model]
 
+    def exists(self, model: str) -> bool:
+        """Return whether the model has an HTTPRoute, whatever it sends to which version."""
+        return self._api.find(HTTP_ROUTE, model) is not None
+
     def write(self, model: str, route: Route, config: ClusterConfig) -> None:
         """Write weights and state in one step.
 

@@ -98,7 +98,8 @@ class KubePlatform:
         config = self._config()
         config.model(model)
         route.check(model, self._services.served(model))
-        self._policies.apply(model, config)  # before the route that they protect
+        if not self._routes.exists(model):
+            self._policies.apply(model, config)  # the route would open the model without them
         self._routes.write(model, route, config)
 
     def confirmed(self, model: str) -> bool:

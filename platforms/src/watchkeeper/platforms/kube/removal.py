@@ -8,7 +8,7 @@ from watchkeeper.platforms.interface import PlatformError
 from watchkeeper.platforms.kube.api import HTTP_ROUTE, INFERENCE_SERVICE, LEASE, Api
 from watchkeeper.platforms.kube.cluster_config import ClusterConfig
 from watchkeeper.platforms.kube.inference_services import InferenceServices
-from watchkeeper.platforms.kube.labels import MODEL
+from watchkeeper.platforms.kube.labels import MODEL, check_ours
 from watchkeeper.platforms.kube.route_policies import RoutePolicies
 
 
@@ -40,11 +40,11 @@ class Removal:
         if model not in self.models(config):
             raise PlatformError(f"{model}: in the values of the chart, so it is not removed")
         ours = {**config.labels, MODEL: model}
-        if routes := self._api.all(HTTP_ROUTE, ours):
-            for route in routes:
-                self._api.delete(HTTP_ROUTE, route["metadata"]["name"])
+        if (route := self._api.find(HTTP_ROUTE, model)) is not None:
+            version = check_ours(route, model)["metadata"]["resourceVersion"]
+            self._api.delete(HTTP_ROUTE, model, version)
         elif self._api.all(INFERENCE_SERVICE, ours):
-            for version in sorted(self._services.served(model)):
+            for version in sorted(self._services.served(model, config.labels)):
                 self._services.retire(model, version)
         else:
             self._api.delete(LEASE, f"rollout-{model}")

@@ -14,6 +14,7 @@ from watchkeeper.platforms.interface import PlatformError
 from watchkeeper.platforms.kube.api import (
     BACKEND_TRAFFIC_POLICY,
     FIELD_MANAGER,
+    HTTP_ROUTE_FILTER,
     NETWORK_POLICY,
     SECURITY_POLICY,
     Api,
@@ -25,7 +26,8 @@ from watchkeeper.platforms.kube.labels import MODEL, check_ours
 from watchkeeper.platforms.kube.route_spec import retry_policy
 
 KINDS: Final = {
-    kind.name: kind for kind in (SECURITY_POLICY, NETWORK_POLICY, BACKEND_TRAFFIC_POLICY)
+    kind.name: kind
+    for kind in (SECURITY_POLICY, HTTP_ROUTE_FILTER, NETWORK_POLICY, BACKEND_TRAFFIC_POLICY)
 }
 
 log = logging.getLogger(__name__)
@@ -42,22 +44,24 @@ class RoutePolicies:
         """Create what is missing, and write again what differs.
 
         Raises:
-            PlatformError: A policy cannot be written, or one of its name belongs to somebody else.
+            PlatformError: A policy cannot be written, one of its name belongs to somebody else, or
+                the gateway does not apply it. All others are in force nevertheless.
         """
         found = self._found({MODEL: model})
-        for name, wanted in self._wanted(model, config).items():
-            kind = KINDS[wanted["kind"]]
-            old = found.get(name) or self._api.find(kind, wanted["metadata"]["name"])
-            if old is None:
-                self._api.apply(kind, wanted)
-            elif self._differs(kind, check_ours(old, model), wanted):
-                log.warning("%s %s: written again, it was changed%s", *name, _by(old))
-                self._api.replace(kind, _replacement(old, wanted))
+        problems = [
+            problem
+            for name, wanted in self._wanted(model, config).items()
+            if (problem := self._apply(model, found.get(name), wanted))
+        ]
+        if problems:
+            raise PlatformError(f"{model}: {'; '.join(problems)}")
 
     def prune(self, model: str, config: ClusterConfig) -> None:
         """Delete the policies that the values no longer contain."""
-        wanted = self._wanted(model, config)
-        self._delete({n: p for n, p in self._found({MODEL: model}).items() if n not in wanted})
+        if config.model(model).policies is None:
+            return
+        wanted, ours = self._wanted(model, config), {**config.labels, MODEL: model}
+        self._delete({n: p for n, p in self._found(ours).items() if n not in wanted})
 
     def delete(self, model: str, labels: dict[str, str]) -> None:
         """Delete all policies of a model that have these labels."""
@@ -68,9 +72,27 @@ class RoutePolicies:
         found = self._found(labels).values()
         return {policy["metadata"]["labels"].get(MODEL, "") for policy in found} - {""}
 
+    def _apply(self, model: str, found: Json | None, wanted: Json) -> str:
+        """Create or restore one policy; return what is wrong with it, or ""."""
+        kind, name = KINDS[wanted["kind"]], wanted["metadata"]["name"]
+        try:
+            found = found or self._api.find(kind, name)
+            if found is None:
+                log.info("%s %s: created, it did not exist", kind.name, name)
+                self._api.apply(kind, wanted)
+            elif self._differs(kind, check_ours(found, model), wanted):
+                if self._api.replace(kind, _replacement(found, wanted)):
+                    log.warning("%s %s: written again%s", kind.name, name, _by(found))
+                self._stored.clear()  # the defaults may be those of a newer definition
+            else:
+                return _refusal(found)
+        except PlatformError as error:
+            return str(error)
+        return ""
+
     def _delete(self, policies: dict[tuple[str, str], Json]) -> None:
-        for kind, name in policies:
-            self._api.delete(KINDS[kind], name)
+        for (kind, name), policy in policies.items():
+            self._api.delete(KINDS[kind], name, policy["metadata"]["resourceVersion"])
 
     def _found(self, labels: dict[str, str]) -> dict[tuple[str, str], Json]:
         """Return the policies with these labels by kind and name."""
@@ -82,7 +104,7 @@ class RoutePolicies:
         }
 
     def _wanted(self, model: str, config: ClusterConfig) -> dict[tuple[str, str], Json]:
-        policies = list(config.model(model).policies)
+        policies = list(config.model(model).policies or ())
         if config.retries:
             retries: Json = {"kind": BACKEND_TRAFFIC_POLICY.name, "metadata": {"name": model}}
             policies.append({**retries, "spec": retry_policy(model)})
@@ -124,6 +146,22 @@ def _replacement(found: Json, wanted: Json) -> Json:
     return {**wanted, "metadata": {**metadata, "labels": labels}}
 
 
+def _refusal(found: Json) -> str:
+    """Return why the gateway does not apply a policy, or "".
+
+    A route has one SecurityPolicy. If there are several, the oldest one is in force.
+    """
+    for ancestor in found.get("status", {}).get("ancestors", []):
+        for condition in ancestor.get("conditions", []):
+            if condition["type"] == "Accepted" and condition["status"] == "False":
+                if condition.get("reason") == "TargetNotFound":
+                    continue  # there is no route yet
+                name = f"{found['kind']} {found['metadata']['name']}"
+                message = condition.get("message") or condition.get("reason", "")
+                return f"the gateway does not apply {name}: {message}"
+    return ""
+
+
 def _by(found: Json) -> str:
     """Return who has changed the spec of an object and when, for the log."""
     entries = found["metadata"].get("managedFields", [])
@@ -132,4 +170,4 @@ def _by(found: Json) -> str:
         for entry in entries
         if entry["manager"] != FIELD_MANAGER and "f:spec" in entry.get("fieldsV1", {})
     ]
-    return f" by {', '.join(people)}" if people else ""
+    return f", it was changed by {', '.join(people)}" if people else ""

@@ -5,7 +5,7 @@ others to the HTTP port. Paths that need no API key have rules of their own, to 
 the chart refer: health, readiness, and feedback, for which the server itself checks a credential.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -40,11 +40,17 @@ def route_spec(model: str, weights: Mapping[int, int], config: ClusterConfig) ->
     return {
         "parentRefs": [config.gateway],
         "hostnames": list(config.model(model).hostnames),
-        "rules": rules(model, weights, clients=config.clients),
+        "rules": rules(model, weights, clients=config.clients, filters=config.model(model).filters),
     }
 
 
-def rules(model: str, weights: Mapping[int, int], *, clients: bool = False) -> list[Json]:
+def rules(
+    model: str,
+    weights: Mapping[int, int],
+    *,
+    clients: bool = False,
+    filters: Sequence[Json] = (),
+) -> list[Json]:
     """Return the rules, the most specific first.
 
     Args:
@@ -52,6 +58,7 @@ def rules(model: str, weights: Mapping[int, int], *, clients: bool = False) -> l
         weights: Percentage of the traffic by version.
         clients: The gateway checks API keys and sets the client's name in a header. The rules
             remove that header wherever the gateway does not set it, so that no client can forge it.
+        filters: Further filters of the rules that are not open to everybody.
     """
     grpc = {"type": "RegularExpression", "name": "content-type", "value": "application/grpc.*"}
     open_http = [path.format(model=model) for path in OPEN_PATHS]
@@ -70,7 +77,9 @@ def rules(model: str, weights: Mapping[int, int], *, clients: bool = False) -> l
         {
             "name": name,
             "matches": match,
-            "filters": [] if clients and name in ("grpc", "http") else [remove_header],
+            "filters": [remove_header]
+            if name.startswith("open-")
+            else [*([] if clients else [remove_header]), *filters],
             "backendRefs": [
                 {
                     "group": "",

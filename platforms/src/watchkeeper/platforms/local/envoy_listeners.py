@@ -9,6 +9,7 @@ from watchkeeper.platforms.local.ports import HOST
 
 NO_CLIENT = {"address_prefix": "255.255.255.255", "prefix_len": 32}
 
+GATEWAY_HEADER = "x-watchkeeper-gateway"
 REQUEST_SECONDS = 30
 ATTEMPT_SECONDS = 10
 BODY_BYTES = 64 * 1024 * 1024
@@ -30,7 +31,7 @@ def bootstrap(folder: Path, admin: Path, v2_port: int, operations_port: int) -> 
     }
 
 
-def v2_routes(models: Sequence[str], keys: dict[str, str]) -> Json:
+def v2_routes(models: Sequence[str], keys: dict[str, str], token: str = "") -> Json:
     """Return the route table of the V2 port.
 
     The hosts ``<model>`` and ``<model>.<anything>`` select a model. With any other host, the path
@@ -40,6 +41,8 @@ def v2_routes(models: Sequence[str], keys: dict[str, str]) -> Json:
     Args:
         models: The models.
         keys: API keys by the name of the client; empty if requests need no key.
+        token: What the gateway adds to each request, in place of what a client sends, so that the
+            servers know it.
     """
     hosts = [
         _virtual_host(model, [model, f"{model}.*"], _server_routes("/", model)) for model in models
@@ -50,7 +53,8 @@ def v2_routes(models: Sequence[str], keys: dict[str, str]) -> Json:
     for model in models[:1]:
         any_host += _server_routes("/", model)
     hosts.append(_virtual_host("any host", ["*"], any_host))
-    return _table("v2", require_keys(hosts, keys))
+    hosts = [{**host, **_add_token(token)} for host in require_keys(hosts, keys)]
+    return _table("v2", hosts)
 
 
 def operations_routes(models: Sequence[str]) -> Json:
@@ -164,6 +168,14 @@ def _table(name: str, hosts: list[Json]) -> Json:
         "virtual_hosts": hosts,
     }
     return {"resources": [table]}
+
+
+def _add_token(token: str) -> Json:
+    if not token:
+        return {}
+    header = {"key": GATEWAY_HEADER, "value": token}
+    action = "OVERWRITE_IF_EXISTS_OR_ADD"
+    return {"request_headers_to_add": [{"header": header, "append_action": action}]}
 
 
 def _virtual_host(name: str, domains: list[str], table: list[Json]) -> Json:

@@ -54,7 +54,11 @@ class Gateway:
         self.admin = sockets / "envoy.sock"
 
     def declare(
-        self, models: Sequence[str], ports: Ports, keys: dict[str, str] | None = None
+        self,
+        models: Sequence[str],
+        ports: Ports,
+        keys: dict[str, str] | None = None,
+        token: str = "",
     ) -> None:
         """Write listeners, clusters and routes of all models, everything except the weights.
 
@@ -62,6 +66,7 @@ class Gateway:
             models: The models; the first one answers clients that name no host.
             ports: The ports of the listeners.
             keys: API keys by the name of the client. If there are any, requests need one.
+            token: The token by which the servers know this gateway.
         """
         for model in models:
             (self.folder / model).mkdir(exist_ok=True)
@@ -72,7 +77,7 @@ class Gateway:
         start = bootstrap(self.folder, self.admin, ports.v2, ports.operations)
         _write(self.folder / "bootstrap.json", start)
         _write(self.folder / "clusters.json", clusters(self.folder, models))
-        _write(self.folder / "v2.json", v2_routes(models, keys or {}))
+        _write(self.folder / "v2.json", v2_routes(models, keys or {}, token))
         _write(self.folder / "operations.json", operations_routes(models))
 
     def write_endpoints(self, model: str, endpoints: Mapping[Kind, Sequence[Endpoint]]) -> None:
