@@ -87,7 +87,7 @@ VALUES: dict[str, Json] = {
             "pullSecrets": [{"name": "pull"}],
             "digests": {"serving": f"sha256:{'0' * 64}"},
         },
-        "training": {"deadlineSeconds": 600, "keepSeconds": 60, "backoffLimit": 0},
+        "training": {"deadlineSeconds": 600, "keepSeconds": 7200, "backoffLimit": 0},
         "rollout": {"policy": {"watch_seconds": 60}},
         "postgresql": {"storage": {"size": "100Gi", "className": "fast"}},
         "networkPolicies": {"apiServer": {"cidr": "10.0.0.1/32", "ports": [6443]}},
