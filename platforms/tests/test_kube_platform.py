@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
 import pytest
 import yaml
 from api_server import JSON_PATCH, POLICY, ApiServer
@@ -22,6 +23,7 @@ from waiting import wait_for
 
 from watchkeeper.platforms import (
     UNREADABLE,
+    Announcement,
     Platform,
     PlatformError,
     RolloutCommands,
@@ -1125,3 +1127,26 @@ def test_the_time_of_the_last_configuration_is_known(
         return rollout.configured_at() > before
 
     wait_for(is_later)
+
+
+def test_an_announcement_becomes_one_event_of_the_route_and_one_of_the_version(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    made = Announcement("a/v1/promoted/1.0", MODEL, 1, "Promoted", "x" * 2000, False, 1.5e9)
+    rollout.announce(made)
+    assert system.here.list(api.EVENT) == [], "there is nothing that it is about"
+    rollout.serve(MODEL, 1)
+    rollout.set_route(MODEL, Route({1: 100}))
+    for _ in range(2):
+        rollout.announce(made)
+    rollout.announce(msgspec.structs.replace(made, id="b", version=2, reason="RolledBack"))
+    found = system.here.list(api.EVENT)
+    about = [(e["involvedObject"]["kind"], e["involvedObject"]["name"], e["reason"]) for e in found]
+    assert sorted(about) == [
+        ("HTTPRoute", MODEL, "Promoted"),
+        ("HTTPRoute", MODEL, "RolledBack"),
+        ("InferenceService", f"{MODEL}-v1", "Promoted"),
+    ]
+    uid = system.here.get(api.HTTP_ROUTE, MODEL)["metadata"]["uid"]
+    assert uid in {event["involvedObject"]["uid"] for event in found}
+    assert {event["lastTimestamp"] for event in found} == {"2017-07-14T02:40:00Z"}

@@ -31,6 +31,7 @@ ALLOWED: dict[str, dict[str, dict[str, str]]] = {
     "watchkeeper-rollout": {
         SYSTEM: {
             **STATE,
+            "events/*": "list create",
             "inferenceservices.serving.kserve.io/*": "get list create patch delete",
             "httproutes.gateway.networking.k8s.io/*": "get list delete",
             "httproutes.gateway.networking.k8s.io/{model}": "get create patch",

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from watchkeeper.platforms.interface import (
     UNREADABLE,
+    Announcement,
     Endpoints,
     Platform,
     PlatformError,
@@ -18,6 +19,7 @@ from watchkeeper.platforms.interface import (
 
 __all__ = [
     "UNREADABLE",
+    "Announcement",
     "Endpoints",
     "Platform",
     "PlatformError",

@@ -189,6 +189,28 @@ class Process(msgspec.Struct, frozen=True):
     log: str = ""
 
 
+class Announcement(msgspec.Struct, frozen=True):
+    """An event of a model, as shown to people beside the objects of the platform.
+
+    Attributes:
+        id: The id of the event; an announcement with the same id is shown once.
+        model: The model.
+        version: The version that it is about; None if it is about the whole model.
+        reason: One word in CamelCase, such as "Promoted".
+        message: The reason for people.
+        warning: Somebody should look at it.
+        time: When it was decided, in seconds since 1970.
+    """
+
+    id: str
+    model: str
+    version: int | None
+    reason: str
+    message: str
+    warning: bool
+    time: float
+
+
 class Platform(Protocol):
     """Where the control loops run: one machine or a cluster."""
 
@@ -286,6 +308,12 @@ class Platform(Protocol):
 
     def configured_at(self) -> float:
         """Return when the system was configured last, in seconds since 1970."""
+
+    def announce(self, announcement: Announcement) -> None:
+        """Show an event beside the objects that it is about, where the platform has such a place.
+
+        An announcement that was made before, or whose objects do not exist, changes nothing.
+        """
 
     def acquire(self, lease: str) -> bool:
         """Take or renew a lease; return False while another process holds it."""

@@ -15,6 +15,7 @@ from watchkeeper.ledger import Ledger
 from watchkeeper.platforms import open_platform
 from watchkeeper.registry import Registry
 from watchkeeper.rollout import loop
+from watchkeeper.rollout.announcements import Announcements
 from watchkeeper.rollout.controller import Controller
 from watchkeeper.rollout.metrics import Health, RolloutMetrics, serve
 from watchkeeper.rollout.removal import RemovedModels
@@ -86,6 +87,9 @@ def _controllers(
                 metrics,
                 code_version=settings.code_version,
                 starts=model in settings.trained_models,
+            ),
+            Announcements(
+                model, open_platform(settings.platform), Ledger(settings.ledger_url), metrics
             ),
         ]
     platform, ledger = open_platform(settings.platform), Ledger(settings.ledger_url)

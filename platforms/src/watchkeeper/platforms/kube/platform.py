@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from watchkeeper.core.names import check_model_name
 from watchkeeper.platforms.interface import (
+    Announcement,
     Endpoints,
     PlatformError,
     Process,
@@ -16,6 +17,7 @@ from watchkeeper.platforms.interface import (
 from watchkeeper.platforms.kube.api import POD, Api
 from watchkeeper.platforms.kube.cluster_config import NAME, ClusterConfig, changed_at, read_config
 from watchkeeper.platforms.kube.commands import change_commands, read_commands
+from watchkeeper.platforms.kube.events import announce
 from watchkeeper.platforms.kube.http_routes import HttpRoutes
 from watchkeeper.platforms.kube.inference_services import InferenceServices
 from watchkeeper.platforms.kube.jobs import TrainingJobs
@@ -157,6 +159,10 @@ class KubePlatform:
     def configured_at(self) -> float:
         """Return when the configuration was changed last, as ``managedFields`` has it."""
         return changed_at(self._api, self._name)
+
+    def announce(self, announcement: Announcement) -> None:
+        """Create Kubernetes Events about the route and about the version."""
+        announce(self._api, announcement)
 
     def acquire(self, lease: str) -> bool:
         """Take or renew a lease; return False while another process holds it."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from watchkeeper.core.names import check_model_name
 from watchkeeper.platforms.interface import (
+    Announcement,
     Endpoints,
     PlatformError,
     Process,
@@ -171,6 +172,9 @@ class LocalPlatform:
     def configured_at(self) -> float:
         """Return when ``watchkeeper up`` has written the configuration."""
         return self.home.config_file.stat().st_mtime
+
+    def announce(self, announcement: Announcement) -> None:
+        """Do nothing: on one machine `watchkeeper history` is the place of events."""
 
     def acquire(self, lease: str) -> bool:
         """Take a lease; this object holds it until it is released or the process ends."""

@@ -1,0 +1,114 @@
+"""Events of a model where people look first: on a cluster, as Kubernetes Events.
+
+The ledger has the events of all components: gate, drift watch, rollout. This controller hands the
+new ones to the platform, which shows them with the objects that they are about. An announcement has
+the id of its event, so one that is repeated is shown once.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from watchkeeper.core import events as e
+from watchkeeper.ledger import Ledger
+from watchkeeper.ledger.errors import LedgerError
+from watchkeeper.ledger.events import history
+from watchkeeper.platforms import Announcement, Platform, PlatformError
+from watchkeeper.rollout.actions import Wait
+from watchkeeper.rollout.metrics import RolloutMetrics
+from watchkeeper.rollout.throttle import DependencyUnavailableError, Throttle
+
+KEPT_SECONDS: Final = 3600.0  # for how long a cluster keeps its Events
+# These are many, or about persons, and nothing is wrong.
+SILENT: Final = (e.RowsRemoved, e.SubjectForgotten, e.LabelContradicted, e.Unknown)
+WARNINGS: Final = (
+    e.RolledBack,
+    e.GateRejected,
+    e.NumberReused,
+    e.RouteRepaired,
+    e.ProductionUnregistered,
+    e.SensorBroken,
+    e.WatchFailed,
+    e.SpoolAbandoned,
+    e.SpoolLost,
+    e.RunFailed,
+)
+DRIFT_WARNINGS: Final = ("waiting-for-labels", "given-up")
+
+log = logging.getLogger(__name__)
+
+
+class Announcements:
+    """Announces the events of one model.
+
+    Args:
+        model: the model.
+        platform: shows the announcements.
+        ledger: has the events.
+        metrics: shared with the other controllers.
+        clock: returns the time in seconds since 1970.
+        monotonic: returns seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        platform: Platform,
+        ledger: Ledger,
+        metrics: RolloutMetrics,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.model = model
+        self.name = f"{model} (announcements)"
+        self.platform = platform
+        self.ledger = ledger
+        self._clock = clock
+        self._throttle = Throttle(
+            self.name,
+            (PlatformError, LedgerError, OSError),
+            metrics.errors.labels(model, "announcements").inc,
+            monotonic,
+        )
+        self._announced: set[str] = set()  # a cache: ids of events
+
+    def turn(self) -> Wait | None:
+        """Announce what is new; None while a dependency does not answer."""
+        try:
+            with self._throttle.guard():
+                recent = history(self.ledger, self.model, since=self._clock() - KEPT_SECONDS)
+                for event in recent:
+                    if event.id not in self._announced and not isinstance(event.details, SILENT):
+                        self.platform.announce(announcement(event))
+                        self._announced.add(event.id)
+                self._announced &= {event.id for event in recent}
+        except DependencyUnavailableError:
+            return None
+        except Exception:  # a defect here must not stop the rollouts
+            log.exception("%s: the turn failed", self.name)
+            return None
+        return Wait("everything is announced", "announced")
+
+    def end(self) -> None:
+        """There is no lease to release."""
+
+
+def announcement(event: e.Event) -> Announcement:
+    """Return what the platform shows of an event."""
+    return Announcement(
+        id=event.id,
+        model=event.model,
+        version=event.version,
+        reason=type(event.details).__name__,
+        message=event.reason,
+        warning=_is_warning(event.details),
+        time=event.time,
+    )
+
+
+def _is_warning(details: e.EventDetails) -> bool:
+    if isinstance(details, e.EpisodeChanged):
+        return details.state in DRIFT_WARNINGS
+    return isinstance(details, WARNINGS)
