@@ -8,12 +8,11 @@ import json
 import secrets
 from collections.abc import Iterator
 
-import httpx
 import pytest
 from declared_models import FIRST, MODELS, SECOND
 from installation import RELEASE, Installation
 from kube import (
-    OWN_CLUSTER,
+    Json,
     apply,
     get,
     helm,
@@ -38,6 +37,17 @@ OF_ROLLOUT = (
     "httproutes,inferenceservices,backendtrafficpolicies,securitypolicies,httproutefilters,"
     "networkpolicies"
 )
+# A program for the pod of the command line: sends a request, prints status and body.
+SEND = """
+import json, sys, urllib.error, urllib.request
+given = json.load(sys.stdin)
+data, headers = json.dumps(given["body"]).encode(), given["headers"]
+try:
+    answer = urllib.request.urlopen(urllib.request.Request(given["url"], data, headers), timeout=10)
+except urllib.error.HTTPError as error:
+    answer = error
+print(answer.status, answer.read().decode())
+"""
 ASKED = 40  # requests of strangers after each operation
 
 
@@ -93,17 +103,14 @@ def test_a_model_that_is_added_again_serves_again(
     check(stranger)
 
 
-@pytest.mark.skipif(not OWN_CLUSTER, reason="pods are reached from the node only")
 def test_a_server_answers_nobody_past_the_gateway(installation: Installation) -> None:
     version = installation.model(FIRST)["production"]
-    path, forged = f"/v2/models/{FIRST}/infer", {"x-watchkeeper-client": "press-shop"}
+    forged = {"x-watchkeeper-client": "press-shop"}
     for pod in installation.pods(FIRST, version):
-        url = f"http://{pod['status']['podIP']}:8080"
         for headers in ({}, forged, {**forged, **HEADERS}):
-            answer = httpx.post(f"{url}{path}", json=sample_request(FIRST), headers=headers)
-            assert answer.status_code == 401
-            assert "answers its gateway only" in answer.text
-        assert httpx.get(f"{url}/v2/health/ready").status_code == 200
+            status, text = past_the_gateway(installation, pod, headers)
+            assert status == 401
+            assert "answers its gateway only" in text
 
 
 def test_a_client_cannot_replace_the_token_of_the_gateway(installation: Installation) -> None:
@@ -121,15 +128,9 @@ def test_the_token_of_the_gateway_is_replaced_without_a_refused_request(
 
     def know(token: str) -> bool:
         """Return True if every server accepts a token."""
-        path, headers = f"/v2/models/{FIRST}/infer", {"x-watchkeeper-gateway": token}
-        return all(
-            httpx.post(
-                f"http://{pod['status']['podIP']}:8080{path}",
-                json=sample_request(FIRST),
-                headers=headers,
-            ).is_success
-            for pod in installation.pods(FIRST, version)
-        )
+        headers = {"x-watchkeeper-gateway": token}
+        pods = installation.pods(FIRST, version)
+        return all(past_the_gateway(installation, pod, headers)[0] == 200 for pod in pods)
 
     old = read_secret(installation.namespace, name, "credential")
     patch = json.dumps({"stringData": {"next": new}})
@@ -178,6 +179,17 @@ def test_a_new_install_takes_over_what_serves(
         )
         assert answers(installation, model)
     check(stranger)
+
+
+def past_the_gateway(
+    installation: Installation, pod: Json, headers: dict[str, str]
+) -> tuple[int, str]:
+    """Send a request from the pod of the command line to a server; return status and body."""
+    url = f"http://{pod['status']['podIP']}:8080/v2/models/{FIRST}/infer"
+    given = json.dumps({"url": url, "headers": headers, "body": sample_request(FIRST)})
+    words = ("exec", "-i", f"deploy/{RELEASE}-cli", f"--namespace={installation.namespace}", "--")
+    status, _, text = kubectl(*words, "python", "-c", SEND, given=given).partition(" ")
+    return int(status), text
 
 
 def check(stranger: Stranger) -> None:
