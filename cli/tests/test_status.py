@@ -10,7 +10,13 @@ from rich.console import Console
 from watchkeeper.cli.status import ModelStatus, Status, print_status, read_status
 from watchkeeper.cli.system import System
 from watchkeeper.ledger import Ledger, migrate
-from watchkeeper.platforms import Endpoints, PlatformError, RolloutCommands, Route
+from watchkeeper.platforms import (
+    Endpoints,
+    PlatformError,
+    RolloutCommands,
+    Route,
+    ServingStatus,
+)
 
 
 @pytest.mark.parametrize("part", ["registry", "platform"])
@@ -58,6 +64,28 @@ def test_production_that_the_registry_does_not_name_is_shown(since: str) -> None
     with console.capture() as captured:
         print_status(console, Status(Endpoints("", "", "", "", ""), [model], []))
     assert ("the registry does not name version 3" in captured.get()) == bool(since)
+
+
+def test_the_command_in_a_reason_can_be_copied_in_80_columns() -> None:
+    command = f"kubectl logs -n a-namespace pump-v3-predictor-{'x' * 60} -c kserve-container"
+    console = Console(width=80)
+    model = ModelStatus(
+        name="pump",
+        host="pump",
+        production=None,
+        candidate=3,
+        previous=None,
+        weights={},
+        confirmed=False,
+        paused=False,
+        rollout={},
+        serving=[ServingStatus(3, "failed", f"started 4 times (see {command})")],
+        runs={},
+        episodes=[],
+    )
+    with console.capture() as captured:
+        print_status(console, Status(Endpoints("", "", "", "", ""), [model], []))
+    assert f"  v3 failed: started 4 times (see {command})\n" in captured.get()
 
 
 def test_the_log_of_a_failed_run_is_named(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ pytest_plugins = ["api_server"]
 
 @pytest.fixture(scope="session")
 def namespace() -> Iterator[str]:
-    """A namespace, and one for training. The tests create nothing in them: they use dry runs."""
+    """A namespace, and one for training. The tests use dry runs; one creates Secrets."""
     if shutil.which("kubectl") is None or kubectl("get", "--raw", "/readyz").returncode:
         pytest.skip("no cluster answers; set KUBECONFIG or run `make cluster`")
     name = f"chart-{secrets.token_hex(3)}"

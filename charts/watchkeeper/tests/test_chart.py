@@ -22,6 +22,8 @@ INVALID = {
     "models.pump.schedule=often": "'/models/pump/schedule': 'often' does not match pattern",
     "models.pump.policies.rollout.on_no_traffic=wait": "must be one of 'extend', 'abort'",
     "models.pump.policies.drift.windows=5": "additional properties 'windows' not allowed",
+    "models.pump.policies.rollout.steps={50,10}": "steps must rise, and 10 follows 50",
+    "rollout.policy.steps={10,25,20}": "rollout.policy.steps: the steps must rise, and 20 follows",
     "images.pullPolicy=Sometimes": "must be one of 'IfNotPresent', 'Always', 'Never'",
     "gateway.port=99999": "'/gateway/port': maximum: got 99,999, want 65,535",
     "gateway.create=false": "gateway.existing.name: name your Gateway",
@@ -80,6 +82,14 @@ def test_an_invalid_value_is_rejected_with_its_path(value: str) -> None:
     done = helm("template", "watchkeeper", str(CHART), *VALID, "--set", value)
     assert done.returncode != 0
     assert INVALID[value] in done.stderr
+
+
+def test_a_namespace_that_is_too_long_for_kserve_is_rejected() -> None:
+    words = ("template", "watchkeeper", str(CHART), "--set", f"models.{'m' * 30}.replicas=1")
+    assert helm(*words, "--namespace", "n" * 18).returncode == 0
+    done = helm(*words, "--namespace", "n" * 19)
+    assert done.returncode != 0
+    assert "choose a namespace of at most 18 characters" in done.stderr
 
 
 def test_models_must_not_be_null() -> None:

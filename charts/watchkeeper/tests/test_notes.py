@@ -1,10 +1,12 @@
 """The notes after an install warn of values that are risky or incomplete, and of no others."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from cluster import KUBECONFIG, kubectl
 
 CHART = Path(__file__).parents[1]
 # Values without any reason for a warning.
@@ -45,10 +47,11 @@ RISKY = {
 pytestmark = pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not on PATH")
 
 
-def warnings(*settings: str) -> list[str]:
-    """Return the first line of each warning in the notes."""
+def warnings(*settings: str, dry_run: str = "client") -> list[str]:
+    """Return the first line of each warning in the notes; "server" reads from the cluster."""
     done = subprocess.run(
-        ["helm", "install", "watchkeeper", CHART, "--dry-run=client", *settings],
+        ["helm", "install", "watchkeeper", CHART, f"--dry-run={dry_run}", *settings],
+        env={**os.environ, "KUBECONFIG": KUBECONFIG} if dry_run == "server" else None,
         capture_output=True,
         text=True,
         check=False,
@@ -71,6 +74,16 @@ def test_a_risky_value_causes_one_warning(name: str) -> None:
     instead, expected = RISKY[name]
     (warning,) = warnings(*sound(without=name), *([f"--set={instead}"] if instead else []))
     assert expected in warning
+
+
+def test_a_secret_that_is_missing_in_the_cluster_causes_a_warning(namespace: str) -> None:
+    missing = f"! pump cannot be trained yet: there is no Secret plant in namespace {namespace}"
+    where = (f"--namespace={namespace}", f"--set=training.namespace={namespace}")
+    words = (*where, "--set=training.createNamespace=false", *sound())
+    assert any(line.startswith(missing) for line in warnings(*words, dry_run="server"))
+    for name in ("plant", "keys"):
+        kubectl("create", "secret", "generic", name, "--from-literal=url=x", where[0])
+    assert warnings(*words, dry_run="server") == []
 
 
 def test_values_without_a_model_cause_a_warning() -> None:

@@ -199,6 +199,10 @@ def print_status(console: Console, status: Status) -> None:
 
 def _print_model(console: Console, model: ModelStatus, down: dict[str, str]) -> None:
     console.print(_table(model, down))
+    for serving in model.serving:  # below the table, so that a command in a reason can be copied
+        if serving.reason:
+            reason = escape(serving.reason)
+            console.print(f"  v{serving.version} {serving.state}: {reason}", soft_wrap=True)
     if model.problem:
         console.print(f"  [red]{escape(model.problem)}[/red]")
     if model.rollout.get("unregistered_since"):
@@ -267,4 +271,4 @@ def _table(model: ModelStatus, down: dict[str, str]) -> Table:
 def _serving(serving: ServingStatus | None, *, unknown: bool) -> str:
     if serving is None:
         return "unknown" if unknown else "no"
-    return escape(f"{serving.state} {serving.reason}".strip())
+    return serving.state
