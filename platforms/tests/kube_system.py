@@ -35,7 +35,6 @@ KINDS = (
     api.HTTP_ROUTE,
     api.BACKEND_TRAFFIC_POLICY,
     api.SECURITY_POLICY,
-    api.HTTP_ROUTE_FILTER,
     api.NETWORK_POLICY,
 )
 GATEWAY = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gateway"}

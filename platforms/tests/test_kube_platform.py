@@ -17,7 +17,7 @@ import msgspec
 import pytest
 import yaml
 from api_server import JSON_PATCH, POLICY, ApiServer
-from kube_system import MODEL, OTHER, RELEASE, KubeSystem, installed, job_template
+from kube_system import GATEWAY, MODEL, OTHER, RELEASE, KubeSystem, installed, job_template
 from kubernetes.config import incluster_config
 from waiting import wait_for
 
@@ -428,6 +428,7 @@ def test_a_route_that_differs_from_a_new_configuration_is_not_confirmed(
         assert rollout.confirmed(MODEL)
 
 
+IMAGE = "/spec/template/spec/containers/0/image"
 POLICIES = (
     (api.SECURITY_POLICY, f"{MODEL}-clients"),
     (api.NETWORK_POLICY, f"{MODEL}-server"),
@@ -517,6 +518,21 @@ def test_a_policy_that_is_no_longer_wanted_goes_after_the_route_that_needs_it(
     rollout.reconcile(MODEL)
     assert names(system, api.SECURITY_POLICY) == set()
     assert names(system, api.NETWORK_POLICY) == {f"{MODEL}-server"}
+
+
+def test_a_route_without_its_policies_does_not_trust_the_name_of_the_client(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    rollout.serve(MODEL, 1)
+    rollout.set_route(MODEL, Route({1: 100}))
+    upgrade(system, '"retries": true', '"retries": true, "clients": true')
+    system.here.delete(api.SECURITY_POLICY, f"{MODEL}-clients")
+    rollout.set_route(MODEL, Route({1: 100}))
+    system.as_gateway(MODEL)
+    removed = {"remove": ["x-watchkeeper-client"]}
+    rules = system.here.get(api.HTTP_ROUTE, MODEL)["spec"]["rules"]
+    assert all(rule["filters"][0]["requestHeaderModifier"] == removed for rule in rules)
+    assert not rollout.confirmed(MODEL)
 
 
 def test_a_policy_of_somebody_else_is_not_changed(
@@ -1086,6 +1102,39 @@ def test_a_run_that_does_not_start_or_has_failed_has_a_reason(
     assert rollout.run_reason("first") == "DeadlineExceeded: it was active for too long"
 
 
+def test_a_run_that_hangs_is_outdated_after_its_template_was_changed(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    assert rollout.create_run(TrainingRun("hangs", MODEL, "test"))
+    training_pod(system, "hangs", waiting={"reason": "ErrImagePull", "message": "no such tag"})
+    assert not rollout.is_outdated("hangs")
+    image = [{"op": "replace", "path": f"/spec/jobTemplate{IMAGE}", "value": "training:2"}]
+    system.there.patch(api.CRON_JOB, f"{MODEL}-training", image, content_type=JSON_PATCH)
+    assert rollout.is_outdated("hangs")
+    training_pod(system, "hangs", running={})
+    assert not rollout.is_outdated("hangs"), "it runs"
+    assert not rollout.is_outdated("unknown")
+
+
+def test_a_policy_that_the_gateway_does_not_apply_is_an_error_that_blocks_nothing(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    rollout.serve(MODEL, 1)
+    rollout.reconcile(MODEL)
+    conflict = {
+        "type": "Accepted",
+        "status": "False",
+        "reason": "Conflicted",
+        "message": "the route has another one",
+        "lastTransitionTime": "2026-11-21T00:00:00Z",
+    }
+    ancestor = {"ancestorRef": GATEWAY, "controllerName": "me.org/me", "conditions": [conflict]}
+    system.write_status(api.SECURITY_POLICY, f"{MODEL}-clients", {"ancestors": [ancestor]})
+    with pytest.raises(PlatformError, match=r"does not apply .*-clients: the route has another"):
+        rollout.reconcile(MODEL)
+    rollout.set_route(MODEL, Route({1: 100}))
+
+
 def training_pod(system: KubeSystem, run: str, **state: Any) -> None:
     """Write the pod of a run, as kubelet does."""
     name = f"{run}-x"
@@ -1133,12 +1182,12 @@ def test_an_announcement_becomes_one_event_of_the_route_and_one_of_the_version(
     system: KubeSystem, rollout: KubePlatform
 ) -> None:
     made = Announcement("a/v1/promoted/1.0", MODEL, 1, "Promoted", "x" * 2000, False, 1.5e9)
-    rollout.announce(made)
+    assert not rollout.announce(made)
     assert system.here.list(api.EVENT) == [], "there is nothing that it is about"
     rollout.serve(MODEL, 1)
     rollout.set_route(MODEL, Route({1: 100}))
     for _ in range(2):
-        rollout.announce(made)
+        assert rollout.announce(made)
     rollout.announce(msgspec.structs.replace(made, id="b", version=2, reason="RolledBack"))
     found = system.here.list(api.EVENT)
     about = [(e["involvedObject"]["kind"], e["involvedObject"]["name"], e["reason"]) for e in found]

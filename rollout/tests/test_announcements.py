@@ -30,12 +30,14 @@ class Board:
 
     def __init__(self) -> None:
         self.shown: list[Announcement] = []
-        self.up = True
+        self.up = self.has_route = True
 
-    def announce(self, announcement: Announcement) -> None:
+    def announce(self, announcement: Announcement) -> bool:
         if not self.up:
             raise PlatformError("the platform is down")
-        self.shown.append(announcement)
+        if self.has_route:
+            self.shown.append(announcement)
+        return self.has_route
 
 
 @pytest.fixture
@@ -95,11 +97,15 @@ def test_old_events_and_those_of_retention_are_not_announced(ledger: Ledger) -> 
     assert board.shown == []
 
 
-def test_nothing_is_lost_while_the_platform_does_not_answer(ledger: Ledger) -> None:
+def test_nothing_is_lost_while_there_is_no_platform_or_no_route(ledger: Ledger) -> None:
     board = Board()
     store(ledger, "first", Promoted())
     board.up = False
     assert announcements(board, ledger).turn() is None
-    board.up = True
-    announcements(board, ledger).turn()
+    board.up, board.has_route = True, False
+    controller = announcements(board, ledger)
+    controller.turn()
+    assert board.shown == []
+    board.has_route = True
+    controller.turn()
     assert [each.id for each in board.shown] == ["first"]

@@ -42,7 +42,7 @@ class World:
         self.up = True
         self.metrics = RolloutMetrics()
         self.killed = False
-        self.runs_start = False
+        self.outdated: set[str] = set()
 
     def runs(self, _model: str) -> dict[str, Any]:
         if not self.up:
@@ -58,9 +58,10 @@ class World:
         return is_new
 
     def run_reason(self, run: str) -> str:
-        if self.runs_start and self.states[run] == "running":
-            return ""
         return f"training: exit code 2: no table ({run})"
+
+    def is_outdated(self, run: str) -> bool:
+        return run in self.outdated
 
     def run_log(self, run: str) -> str:
         return f"logs of {run}"
@@ -189,18 +190,16 @@ def test_a_failed_run_is_tried_again_at_once_after_a_configuration(world: World)
     assert "has made no version" in world.turn(controller)
 
 
-def test_a_run_that_cannot_start_is_not_waited_for_after_a_configuration(world: World) -> None:
+def test_a_run_that_hangs_is_not_waited_for_once_its_template_is_corrected(world: World) -> None:
     controller = world.controller()
     world.turn(controller)
-    world.now += RETRY_SECONDS
     assert world.turn(controller) == "waits for the end of a run"
-    world.configured = world.now
-    world.now += SETTLE_SECONDS
-    world.runs_start = True
-    assert world.turn(controller) == "waits for the end of a run"
-    world.runs_start = False
+    world.outdated = {RUN}
     assert world.turn(controller) == f"run {RUN}-r2 started: first version"
     assert world.turn(controller) == "waits for the end of a run"
+    assert world.turn(world.controller("3.0")) == "waits for the end of a run"
+    world.outdated = {RUN, f"{RUN}-r2"}
+    assert world.turn(world.controller("3.0")).endswith("started: first version")
 
 
 def test_a_run_that_succeeds_ends_the_failure(world: World) -> None:

@@ -33,10 +33,7 @@ from watchkeeper.ledger.events import history
 KEY = secrets.token_hex(16)
 HEADERS = {"x-api-key": KEY}
 AUTH = {"clients": {"mode": "apiKey", "apiKey": {"secretNames": ["clients"]}}}
-OF_ROLLOUT = (
-    "httproutes,inferenceservices,backendtrafficpolicies,securitypolicies,httproutefilters,"
-    "networkpolicies"
-)
+OF_ROLLOUT = "httproutes,inferenceservices,backendtrafficpolicies,securitypolicies,networkpolicies"
 # A program for the pod of the command line: sends a request, prints status and body.
 SEND = """
 import json, sys, urllib.error, urllib.request
@@ -137,9 +134,11 @@ def test_the_token_of_the_gateway_is_replaced_without_a_refused_request(
     kubectl("patch", "secret", name, f"--patch={patch}", namespace)
     wait_until("all servers know the new token", lambda: know(new), seconds=180.0)
     assert know(old)
-    patch = json.dumps({"stringData": {"credential": new}})
+    patch = json.dumps({"stringData": {"credential": new, "previous": old}})
     kubectl("patch", "secret", name, f"--patch={patch}", namespace)
-    remove = json.dumps([{"op": "remove", "path": "/data/next"}])
+    for _ in range(20):
+        assert answers(installation, FIRST)
+    remove = json.dumps([{"op": "remove", "path": f"/data/{key}"} for key in ("next", "previous")])
     kubectl("patch", "secret", name, "--type=json", f"--patch={remove}", namespace)
     while know(old):
         assert answers(installation, FIRST)

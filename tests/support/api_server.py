@@ -43,8 +43,6 @@ DEFINITIONS = {
     "gateway.envoyproxy.io_backendtrafficpolicies.yaml": ("backendtrafficpolicies",),
     "github.com_envoyproxy_gateway/charts/gateway-helm/charts/crds/crds/generated/"
     "gateway.envoyproxy.io_securitypolicies.yaml": ("securitypolicies",),
-    "github.com_envoyproxy_gateway/charts/gateway-helm/charts/crds/crds/generated/"
-    "gateway.envoyproxy.io_httproutefilters.yaml": ("httproutefilters",),
 }
 
 NAMESPACE = Kind("", "v1", "Namespace", "namespaces")

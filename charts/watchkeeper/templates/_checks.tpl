@@ -8,7 +8,7 @@
 {{- include "watchkeeper.checkSteps" (dict "name" (printf "models.%s.policies.rollout.steps" $name) "steps" $model.policies.rollout.steps) }}
 {{- /* KServe makes a host name of model, version and namespace. Two digits are for the version. */}}
 {{- $host := printf "%s-v10-predictor-%s" $name $.Release.Namespace }}
-{{- if gt (len $host) 63 }}
+{{- if and $.Release.IsInstall (gt (len $host) 63) }}
 {{- fail (printf "model %s in namespace %s: KServe makes the host name %s, which is longer than 63 characters: choose a namespace of at most %d characters, or a shorter model name" $name $.Release.Namespace $host (sub (add 63 (len $.Release.Namespace)) (len $host))) }}
 {{- end }}
 {{- end }}

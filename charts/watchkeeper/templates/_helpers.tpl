@@ -92,11 +92,12 @@ watchkeeper/model: {{ . }}
 {{- .Values.secrets.existingTraining | default ($sameNamespace | ternary (include "watchkeeper.secret" .) (include "watchkeeper.fullname" .)) -}}
 {{- end }}
 
-{{/* The Secret with the token by which the servers know the gateway; empty without one. Only Envoy
-Gateway can add a token to requests. */}}
+{{/* The Secret with the token by which the servers know the gateway; empty where the gateway is not
+Envoy Gateway, the only one that can add a token. No value changes the name: the servers of a version
+keep what they mount. */}}
 {{- define "watchkeeper.gatewaySecret" -}}
 {{- if .Values.gateway.retries -}}
-{{- .Values.gateway.tokenSecret | default (empty .Values.secrets.existing | ternary (printf "%s-gateway" (include "watchkeeper.fullname" .)) "") -}}
+{{ include "watchkeeper.fullname" . }}-gateway
 {{- end -}}
 {{- end }}
 

@@ -28,16 +28,6 @@ policies:
       authorization:
         defaultAction: Allow
 {{- end }}
-{{- if include "watchkeeper.gatewaySecret" $root }}
-  # The gateway adds the token by which the servers know it, in place of what a client sends.
-  - kind: HTTPRouteFilter
-    metadata: {name: {{ $model }}-gateway}
-    spec:
-      credentialInjection:
-        header: x-watchkeeper-gateway
-        overwrite: true
-        credential: {valueRef: {name: {{ include "watchkeeper.gatewaySecret" $root }}}}
-{{- end }}
 {{- if $root.Values.networkPolicies.enabled }}
 {{- $component := "watchkeeper.networkPolicy.component" }}
   - kind: NetworkPolicy
@@ -63,15 +53,6 @@ policies:
         {{- include "watchkeeper.networkPolicy.dns" $root | nindent 8 }}
         {{- include "watchkeeper.networkPolicy.api" $root | nindent 8 }}
         {{- include "watchkeeper.networkPolicy.stores" (dict "policies" $root.Values.networkPolicies "namespace" "") | nindent 8 }}
-{{- end }}
-{{- end }}
-
-{{/* The filters of a model's rules that are not open to everybody: {root, name} */}}
-{{- define "watchkeeper.filters" -}}
-filters:
-{{- if include "watchkeeper.gatewaySecret" .root }}
-  - type: ExtensionRef
-    extensionRef: {group: gateway.envoyproxy.io, kind: HTTPRouteFilter, name: {{ .name }}-gateway}
 {{- end }}
 {{- end }}
 

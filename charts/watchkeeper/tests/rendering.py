@@ -91,7 +91,6 @@ def policies(objects: list[Json], namespace: str) -> list[Json]:
     """Return the policies of all models, as rollout makes them."""
     versions = {
         "SecurityPolicy": "gateway.envoyproxy.io/v1alpha1",
-        "HTTPRouteFilter": "gateway.envoyproxy.io/v1alpha1",
         "NetworkPolicy": "networking.k8s.io/v1",
     }
     return [

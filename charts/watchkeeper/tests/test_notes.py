@@ -20,7 +20,6 @@ SOUND = {
     "postgresql.enabled": "false",
     "secrets.existing": "credentials",
     "secrets.existingTraining": "credentials",
-    "gateway.tokenSecret": "gateway",
 }
 # For each of these values: the value to set instead, if any, and the warning.
 RISKY = {
@@ -36,7 +35,6 @@ RISKY = {
         "until networkPolicies has egress rules for them: ledger.",
     ),
     "postgresql.enabled": ("", "Ledger and registry are in the PostgreSQL of this release"),
-    "gateway.tokenSecret": ("", "answer everybody who reaches them past the gateway"),
     "mlflow.auth.enabled": ("mlflow.auth.enabled=false", "MLflow requires no password"),
     "mlflow.artifacts.destination": (
         "mlflow.artifacts.destination=s3://bucket/mlflow",
@@ -79,11 +77,13 @@ def test_a_risky_value_causes_one_warning(name: str) -> None:
 def test_a_secret_that_is_missing_in_the_cluster_causes_a_warning(namespace: str) -> None:
     missing = f"! pump cannot be trained yet: there is no Secret plant in namespace {namespace}"
     where = (f"--namespace={namespace}", f"--set=training.namespace={namespace}")
-    words = (*where, "--set=training.createNamespace=false", *sound())
+    embedded = ("postgresql", "secrets")  # with Secrets of their own, people may not read them
+    values = [each for each in sound() if not each.removeprefix("--set=").startswith(embedded)]
+    words = (*where, "--set=training.createNamespace=false", *values)
     assert any(line.startswith(missing) for line in warnings(*words, dry_run="server"))
     for name in ("plant", "keys"):
         kubectl("create", "secret", "generic", name, "--from-literal=url=x", where[0])
-    assert warnings(*words, dry_run="server") == []
+    assert not any("there is no Secret" in each for each in warnings(*words, dry_run="server"))
 
 
 def test_values_without_a_model_cause_a_warning() -> None:

@@ -306,13 +306,17 @@ class Platform(Protocol):
     def run_reason(self, run: str) -> str:
         """Return why a run has failed or does not start, as far as the platform knows, or ""."""
 
+    def is_outdated(self, run: str) -> bool:
+        """Return whether a run does not start, and would start in another way now."""
+
     def configured_at(self) -> float:
         """Return when the system was configured last, in seconds since 1970."""
 
-    def announce(self, announcement: Announcement) -> None:
+    def announce(self, announcement: Announcement) -> bool:
         """Show an event beside the objects that it is about, where the platform has such a place.
 
-        An announcement that was made before, or whose objects do not exist, changes nothing.
+        An announcement that was made before changes nothing. Returns False if the model has no
+        route yet, with which the event would be shown; then call it again later.
         """
 
     def acquire(self, lease: str) -> bool:

@@ -79,11 +79,12 @@ class Announcements:
         try:
             with self._throttle.guard():
                 recent = history(self.ledger, self.model, since=self._clock() - KEPT_SECONDS)
-                for event in recent:
-                    if event.id not in self._announced and not isinstance(event.details, SILENT):
-                        self.platform.announce(announcement(event))
-                        self._announced.add(event.id)
                 self._announced &= {event.id for event in recent}
+                for event in recent:
+                    if event.id in self._announced or isinstance(event.details, SILENT):
+                        continue
+                    if self.platform.announce(announcement(event)):
+                        self._announced.add(event.id)
         except DependencyUnavailableError:
             return None
         except Exception:  # a defect here must not stop the rollouts

@@ -107,36 +107,27 @@ class TrainingRuns:
         self._report_failures(runs)
         if not self.starts:
             return "no run is started automatically"
+        self._is_trained = self._is_trained or self._has_version()
         own = [] if self._is_trained else self._attempts()
         is_failing = len(own) > 1 or (bool(own) and runs.get(own[-1].run) == "failed")
         self._metrics.training_failing.labels(self.model).set(is_failing)
-        if self._is_busy(own, runs):
-            return "waits for the end of a run"
-        self._is_trained = self._is_trained or self._has_version()
         if self._is_trained:
-            self._metrics.training_failing.labels(self.model).set(False)
             return "there is a version by the code in force"
-        return self._train(own, runs)
+        running = [run for run, state in runs.items() if state == "running"]
+        # A run that hangs, such as with the name of an image that does not exist, is not waited for
+        # once the name is corrected.
+        if not all(self.platform.is_outdated(run) for run in running):
+            return "waits for the end of a run"
+        return self._train(own, runs, is_hanging=bool(running))
 
-    def _is_busy(self, own: list[Attempt], runs: dict[str, RunState]) -> bool:
-        """Return whether to wait for a run.
-
-        A run that cannot start, such as with a Secret that does not exist, is not waited for after
-        the installation was configured again.
-        """
-        running = {run for run, state in runs.items() if state == "running"}
-        if own and own[-1].run in running and self.platform.configured_at() > own[-1].time:
-            running -= {own[-1].run} if self.platform.run_reason(own[-1].run) else set()
-        return bool(running)
-
-    def _train(self, own: list[Attempt], runs: dict[str, RunState]) -> str:
+    def _train(self, own: list[Attempt], runs: dict[str, RunState], *, is_hanging: bool) -> str:
         """Start the first run for this code or the next one, if it is due."""
         if not own:
             return self._start(self._base)
         last = own[-1]
         if last.run not in runs and self._clock() < last.time + COMPLETE_SECONDS:
             return self._create(last)  # a turn was killed
-        if (due := self._due(own)) > self._clock():
+        if not is_hanging and (due := self._due(own)) > self._clock():
             when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(due))
             return f"run {last.run} has made no version; tried again at {when}"
         return self._start(f"{self._base}-r{len(own) + 1}")

@@ -92,7 +92,8 @@ def find_token(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def _read(folder: Path) -> tuple[bytes, ...]:
-    # Kubernetes mounts folders with a leading dot, and links to the files in them.
+    # What Kubernetes mounts is a link to a folder that is replaced as a whole.
+    folder = (folder / "..data").resolve() if (folder / "..data").exists() else folder
     paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     found = [path.read_bytes().strip() for path in paths if path.is_file()]
     return tuple(token for token in found if token)

@@ -57,9 +57,6 @@ BACKEND_TRAFFIC_POLICY: Final = Kind(
 SECURITY_POLICY: Final = Kind(
     "gateway.envoyproxy.io", "v1alpha1", "SecurityPolicy", "securitypolicies"
 )
-HTTP_ROUTE_FILTER: Final = Kind(
-    "gateway.envoyproxy.io", "v1alpha1", "HTTPRouteFilter", "httproutefilters"
-)
 NETWORK_POLICY: Final = Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies")
 
 

@@ -29,13 +29,11 @@ class ModelConfig(msgspec.Struct, frozen=True, rename="camel"):
         policies: What protects its route and its servers: SecurityPolicies and NetworkPolicies,
             each with ``kind``, ``metadata`` and ``spec``. None if an earlier chart has written the
             configuration, which has made them objects of the release.
-        filters: Filters of the rules of its route for which the gateway checks the clients.
     """
 
     inference_service: Json
     hostnames: tuple[str, ...]
     policies: tuple[Json, ...] | None = None
-    filters: tuple[Json, ...] = ()
 
 
 class ClusterConfig(msgspec.Struct, frozen=True, rename="camel"):
@@ -48,6 +46,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, rename="camel"):
         retries: The gateway is Envoy Gateway, and retries on another endpoint.
         clients: The gateway checks API keys, and sends the client's name in a header.
         instance: The name of the release, a label of all its objects.
+        filters: Filters of the rules of all routes that are not open to everybody.
     """
 
     models: dict[str, ModelConfig]
@@ -56,6 +55,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, rename="camel"):
     retries: bool = False
     clients: bool = False
     instance: str = ""
+    filters: tuple[Json, ...] = ()
 
     @property
     def labels(self) -> dict[str, str]:

@@ -16,8 +16,12 @@ from watchkeeper.platforms.kube.labels import MODEL, PART_OF, WATCHKEEPER
 MAX_MESSAGE: Final = 1024  # characters that the API server accepts
 
 
-def announce(api: Api, announcement: Announcement) -> None:
-    """Create the Events of an announcement that do not exist yet."""
+def announce(api: Api, announcement: Announcement) -> bool:
+    """Create the Events of an announcement that do not exist yet.
+
+    Returns False if the model has no route yet, so that it is tried again.
+    """
+    has_route = False
     objects = [(HTTP_ROUTE, announcement.model)]
     if announcement.version is not None:
         name = serving_name(announcement.model, announcement.version)
@@ -26,6 +30,8 @@ def announce(api: Api, announcement: Announcement) -> None:
         found = api.find(kind, name)
         if found is not None and found["metadata"].get("labels", {}).get(MODEL):
             api.create(EVENT, event(announcement, kind, found["metadata"]))
+            has_route = has_route or kind is HTTP_ROUTE
+    return has_route
 
 
 def event(announcement: Announcement, kind: Kind, about: Json) -> Json:

@@ -32,8 +32,13 @@ class HttpRoutes:
         """Return whether the model has an HTTPRoute, whatever it sends to which version."""
         return self._api.find(HTTP_ROUTE, model) is not None
 
-    def write(self, model: str, route: Route, config: ClusterConfig) -> None:
+    def write(
+        self, model: str, route: Route, config: ClusterConfig, *, protected: bool = True
+    ) -> None:
         """Write weights and state in one step.
+
+        Without its policies (``protected`` is False), the route does not trust the header that
+        names the client. Such a route is never accepted, so it is written again.
 
         Raises:
             PlatformError: The route is not as it was last read, or it cannot be written.
@@ -44,7 +49,7 @@ class HttpRoutes:
             "labels": {**config.labels, MODEL: model},
             "annotations": {STATE: msgspec.json.encode(route.state).decode()},
         }
-        spec = route_spec(model, route.weights, config)
+        spec = route_spec(model, route.weights, config, protected=protected)
         for _ in range(MAX_ATTEMPTS):
             found = self._api.find(HTTP_ROUTE, model)
             current = None if found is None else parse(check_ours(found, model), model)

@@ -45,6 +45,17 @@ class TrainingJobs:
             or pod_status.warning_reason(e for name in names for e in self._api.events(name))
         )
 
+    def is_outdated(self, run: str) -> bool:
+        """Return whether a run does not start, and the template of its model has changed since.
+
+        The cause may be gone in the new template, such as the name of an image or of a Secret.
+        """
+        job = self._api.find(JOB, run)
+        if job is None or state(job) != "running" or not self.reason(run):
+            return False
+        template = self._template(job["metadata"]["labels"][MODEL])
+        return _pod(job["spec"]) != _pod(template["spec"])
+
     def log(self, run: str) -> str:
         """Return the command that prints the log of a run's last pod."""
         return f"kubectl logs -n {self._api.namespace} job/{run}"
@@ -94,6 +105,13 @@ def job(template: Json, run: TrainingRun, namespace: str) -> Json:
             },
         },
     }
+
+
+def _pod(spec: Json) -> Json:
+    """Return the pod of a Job's spec without the arguments, which differ from run to run."""
+    pod: Json = spec["template"]["spec"]
+    containers = [{**container, "args": []} for container in pod["containers"]]
+    return {**pod, "containers": containers}
 
 
 def _failure(job: Json) -> str:

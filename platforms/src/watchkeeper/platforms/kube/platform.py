@@ -102,7 +102,9 @@ class KubePlatform:
         route.check(model, self._services.served(model))
         if not self._routes.exists(model):
             self._policies.apply(model, config)  # the route would open the model without them
-        self._routes.write(model, route, config)
+        self._routes.write(
+            model, route, config, protected=not self._policies.missing(model, config)
+        )
 
     def confirmed(self, model: str) -> bool:
         """Return whether the gateway has accepted the route as it is."""
@@ -117,6 +119,7 @@ class KubePlatform:
         self._policies.apply(model, config)
         if self._routes.read(model) is None or self._routes.accepted(model, config):
             self._policies.prune(model, config)
+        self._policies.check(model, config)
 
     def removed_models(self) -> list[str]:
         """Return the models that are not in the values of the chart, and still have objects."""
@@ -156,13 +159,17 @@ class KubePlatform:
         """Return why a run has failed or does not start; "" if the cluster does not say."""
         return self._jobs.reason(run)
 
+    def is_outdated(self, run: str) -> bool:
+        """Return whether a run does not start, and its template has changed since."""
+        return self._jobs.is_outdated(run)
+
     def configured_at(self) -> float:
         """Return when the configuration was changed last, as ``managedFields`` has it."""
         return changed_at(self._api, self._name)
 
-    def announce(self, announcement: Announcement) -> None:
+    def announce(self, announcement: Announcement) -> bool:
         """Create Kubernetes Events about the route and about the version."""
-        announce(self._api, announcement)
+        return announce(self._api, announcement)
 
     def acquire(self, lease: str) -> bool:
         """Take or renew a lease; return False while another process holds it."""

@@ -14,7 +14,6 @@ from watchkeeper.platforms.interface import PlatformError
 from watchkeeper.platforms.kube.api import (
     BACKEND_TRAFFIC_POLICY,
     FIELD_MANAGER,
-    HTTP_ROUTE_FILTER,
     NETWORK_POLICY,
     SECURITY_POLICY,
     Api,
@@ -26,8 +25,7 @@ from watchkeeper.platforms.kube.labels import MODEL, check_ours
 from watchkeeper.platforms.kube.route_spec import retry_policy
 
 KINDS: Final = {
-    kind.name: kind
-    for kind in (SECURITY_POLICY, HTTP_ROUTE_FILTER, NETWORK_POLICY, BACKEND_TRAFFIC_POLICY)
+    kind.name: kind for kind in (SECURITY_POLICY, NETWORK_POLICY, BACKEND_TRAFFIC_POLICY)
 }
 
 log = logging.getLogger(__name__)
@@ -44,8 +42,8 @@ class RoutePolicies:
         """Create what is missing, and write again what differs.
 
         Raises:
-            PlatformError: A policy cannot be written, one of its name belongs to somebody else, or
-                the gateway does not apply it. All others are in force nevertheless.
+            PlatformError: A policy cannot be written, or one of its name belongs to somebody else.
+                All others are in force nevertheless.
         """
         found = self._found({MODEL: model})
         problems = [
@@ -55,6 +53,24 @@ class RoutePolicies:
         ]
         if problems:
             raise PlatformError(f"{model}: {'; '.join(problems)}")
+
+    def missing(self, model: str, config: ClusterConfig) -> list[str]:
+        """Return the policies of a model that do not exist."""
+        found = self._found({MODEL: model})
+        return [" ".join(name) for name in self._wanted(model, config) if name not in found]
+
+    def check(self, model: str, config: ClusterConfig) -> None:
+        """Check that the gateway applies the policies.
+
+        Raises:
+            PlatformError: It does not apply one of them. A route has one SecurityPolicy, for
+                example: of several, the oldest one is in force.
+        """
+        wanted = self._wanted(model, config)
+        found = self._found({MODEL: model}).items()
+        refusals = [refusal for name, p in found if name in wanted and (refusal := _refusal(p))]
+        if refusals:
+            raise PlatformError(f"{model}: {'; '.join(refusals)}")
 
     def prune(self, model: str, config: ClusterConfig) -> None:
         """Delete the policies that the values no longer contain."""
@@ -84,8 +100,6 @@ class RoutePolicies:
                 if self._api.replace(kind, _replacement(found, wanted)):
                     log.warning("%s %s: written again%s", kind.name, name, _by(found))
                 self._stored.clear()  # the defaults may be those of a newer definition
-            else:
-                return _refusal(found)
         except PlatformError as error:
             return str(error)
         return ""
@@ -147,10 +161,7 @@ def _replacement(found: Json, wanted: Json) -> Json:
 
 
 def _refusal(found: Json) -> str:
-    """Return why the gateway does not apply a policy, or "".
-
-    A route has one SecurityPolicy. If there are several, the oldest one is in force.
-    """
+    """Return why the gateway does not apply a policy, or ""."""
     for ancestor in found.get("status", {}).get("ancestors", []):
         for condition in ancestor.get("conditions", []):
             if condition["type"] == "Accepted" and condition["status"] == "False":

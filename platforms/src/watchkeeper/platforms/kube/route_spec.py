@@ -35,12 +35,16 @@ REQUEST_SECONDS = 30
 ATTEMPT_SECONDS = 10
 
 
-def route_spec(model: str, weights: Mapping[int, int], config: ClusterConfig) -> Json:
-    """Return the spec of a model's HTTPRoute."""
+def route_spec(
+    model: str, weights: Mapping[int, int], config: ClusterConfig, *, protected: bool = True
+) -> Json:
+    """Return the spec of a model's HTTPRoute; see HttpRoutes.write for ``protected``."""
     return {
         "parentRefs": [config.gateway],
         "hostnames": list(config.model(model).hostnames),
-        "rules": rules(model, weights, clients=config.clients, filters=config.model(model).filters),
+        "rules": rules(
+            model, weights, clients=config.clients and protected, filters=config.filters
+        ),
     }
 
 
