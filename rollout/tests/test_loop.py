@@ -81,7 +81,7 @@ def test_turns_in_progress_end_before_the_lease_is_released() -> None:
     done: list[str] = []
 
     class Slow:
-        model = MODEL
+        name = MODEL
 
         def turn(self) -> Action | None:
             begun.set()
@@ -92,7 +92,7 @@ def test_turns_in_progress_end_before_the_lease_is_released() -> None:
         def end(self) -> None:
             done.append("end")
 
-    stopper = threading.Thread(target=lambda: (begun.wait(), ended.set()))
+    stopper = threading.Thread(target=lambda: (begun.wait(), ended.set()), daemon=True)
     stopper.start()
     assert loop.run([Slow()], 60.0, Health([MODEL], 60), ended) == []
     assert done == ["turn", "end"]
