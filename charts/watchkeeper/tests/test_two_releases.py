@@ -34,6 +34,8 @@ DEFINITIONS = {
     ),
     "github.com_envoyproxy_gateway/charts/gateway-helm/charts/crds/crds/generated/"
     "gateway.envoyproxy.io_clienttrafficpolicies.yaml": ("clienttrafficpolicies",),
+    "github.com_envoyproxy_gateway/charts/gateway-helm/charts/crds/crds/generated/"
+    "gateway.envoyproxy.io_httproutefilters.yaml": ("httproutefilters",),
 }
 # The second release has other values, and the same model.
 VALUES: dict[str, Json] = {
