@@ -1,7 +1,5 @@
 """The events of all components are announced once, where people look first."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +13,7 @@ from watchkeeper.core.events import (
     RolledBack,
     RowsRemoved,
 )
-from watchkeeper.ledger import Ledger, migrate
+from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.events import emit
 from watchkeeper.platforms import Announcement, PlatformError
 from watchkeeper.rollout.announcements import KEPT_SECONDS, Announcements
@@ -38,15 +36,6 @@ class Board:
         if self.has_route:
             self.shown.append(announcement)
         return self.has_route
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    url = f"sqlite:///{tmp_path / 'ledger.db'}"
-    migrate(url)
-    ledger = Ledger(url)
-    yield ledger
-    ledger.close()
 
 
 def store(ledger: Ledger, name: str, details: EventDetails, time: float = NOW) -> None:

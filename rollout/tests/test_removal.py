@@ -1,12 +1,9 @@
 """A model that the installation no longer has is taken out of service, and the ledger says so."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from watchkeeper.core.events import Event, ModelRemoved, Promoted
-from watchkeeper.ledger import Ledger, migrate
+from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.events import history
 from watchkeeper.platforms import Endpoints, PlatformError, Route
 from watchkeeper.rollout.metrics import RolloutMetrics
@@ -53,15 +50,6 @@ class Rest:
             raise PlatformError(f"HTTPRoute {model} is not Watchkeeper's")
         if self.left.pop(0) == "route":
             self.written = None
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    url = f"sqlite:///{tmp_path / 'ledger.db'}"
-    migrate(url)
-    ledger = Ledger(url)
-    yield ledger
-    ledger.close()
 
 
 def controller(rest: Rest, ledger: Ledger, now: float = 100.0, delay: float = 0.0) -> RemovedModels:

@@ -1,8 +1,6 @@
 """A model gets a version by the code in force, and every failed run is reported once."""
 
 import itertools
-from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +9,7 @@ import pytest
 from watchkeeper.core.events import Event as LedgerEvent
 from watchkeeper.core.events import GatePassed, RunFailed, TrainingData
 from watchkeeper.core.names import code_run_name
-from watchkeeper.ledger import Ledger, migrate
+from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.episodes import Attempt, attempts, save_attempt
 from watchkeeper.ledger.events import emit, history
 from watchkeeper.platforms import PlatformError, TrainingRun
@@ -101,12 +99,8 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    url = f"sqlite:///{tmp_path / 'ledger.db'}"
-    migrate(url)
-    ledger = Ledger(url)
-    yield World(ledger)
-    ledger.close()
+def world(ledger: Ledger) -> World:
+    return World(ledger)
 
 
 def gate_passed(code: str) -> LedgerEvent:

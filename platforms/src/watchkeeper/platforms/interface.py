@@ -6,8 +6,8 @@ machine) and :class:`watchkeeper.platforms.kube.KubePlatform` (a Kubernetes clus
 Rules for both:
 
 - Methods that read (``endpoints``, ``processes``, ``serving``, ``route``, ``confirmed``,
-  ``removed_models``, ``commands``, ``runs``, ``run_reason``, ``configured_at``) change nothing.
-  ``reconcile`` repairs what an interrupted call left.
+  ``removed_models``, ``commands``, ``runs``, ``run_reason``, ``is_outdated``, ``configured_at``)
+  change nothing. ``reconcile`` repairs what an interrupted call left.
 - Every method is idempotent and may be killed at any line. The caller reads the state again in its
   next turn and calls the method that is missing.
 - Every method raises :class:`PlatformError` if the platform does not answer or refuses.

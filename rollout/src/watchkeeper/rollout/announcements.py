@@ -5,19 +5,16 @@ new ones to the platform, which shows them with the objects that they are about.
 the id of its event, so one that is repeated is shown once.
 """
 
-import logging
 import time
 from collections.abc import Callable
 from typing import Final
 
 from watchkeeper.core import events as e
 from watchkeeper.ledger import Ledger
-from watchkeeper.ledger.errors import LedgerError
 from watchkeeper.ledger.events import history
-from watchkeeper.platforms import Announcement, Platform, PlatformError
-from watchkeeper.rollout.actions import Wait
+from watchkeeper.platforms import Announcement, Platform
 from watchkeeper.rollout.metrics import RolloutMetrics
-from watchkeeper.rollout.throttle import DependencyUnavailableError, Throttle
+from watchkeeper.rollout.steps import StepController
 
 KEPT_SECONDS: Final = 3600.0  # for how long a cluster keeps its Events
 # These are many, or about persons, and nothing is wrong.
@@ -36,10 +33,8 @@ WARNINGS: Final = (
 )
 DRIFT_WARNINGS: Final = ("waiting-for-labels", "given-up")
 
-log = logging.getLogger(__name__)
 
-
-class Announcements:
+class Announcements(StepController):
     """Announces the events of one model.
 
     Args:
@@ -61,39 +56,29 @@ class Announcements:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__(
+            f"{model} (announcements)",
+            model,
+            "announcements",
+            metrics,
+            clock=clock,
+            monotonic=monotonic,
+        )
         self.model = model
-        self.name = f"{model} (announcements)"
         self.platform = platform
         self.ledger = ledger
-        self._clock = clock
-        self._throttle = Throttle(
-            self.name,
-            (PlatformError, LedgerError, OSError),
-            metrics.errors.labels(model, "announcements").inc,
-            monotonic,
-        )
         self._announced: set[str] = set()  # a cache: ids of events
 
-    def turn(self) -> Wait | None:
-        """Announce what is new; None while a dependency does not answer."""
-        try:
-            with self._throttle.guard():
-                recent = history(self.ledger, self.model, since=self._clock() - KEPT_SECONDS)
-                self._announced &= {event.id for event in recent}
-                for event in recent:
-                    if event.id in self._announced or isinstance(event.details, SILENT):
-                        continue
-                    if self.platform.announce(announcement(event)):
-                        self._announced.add(event.id)
-        except DependencyUnavailableError:
-            return None
-        except Exception:  # a defect here must not stop the rollouts
-            log.exception("%s: the turn failed", self.name)
-            return None
-        return Wait("everything is announced", "announced")
-
-    def end(self) -> None:
-        """There is no lease to release."""
+    def step(self) -> str:
+        """Announce what is new."""
+        recent = history(self.ledger, self.model, since=self.clock() - KEPT_SECONDS)
+        self._announced &= {event.id for event in recent}
+        for event in recent:
+            if event.id in self._announced or isinstance(event.details, SILENT):
+                continue
+            if self.platform.announce(announcement(event)):
+                self._announced.add(event.id)
+        return "announces events"
 
 
 def announcement(event: e.Event) -> Announcement:

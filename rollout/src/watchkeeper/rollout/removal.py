@@ -6,27 +6,22 @@ model serves again as soon as it is configured again. Each step is idempotent, s
 controllers may take it at the same time, and there is no lease.
 """
 
-import logging
 import time
 from collections.abc import Callable
 from typing import Final
 
 from watchkeeper.core.events import Event, ModelRemoved, kind_of
 from watchkeeper.ledger import Ledger
-from watchkeeper.ledger.errors import LedgerError
 from watchkeeper.ledger.events import emit
 from watchkeeper.platforms import Platform, PlatformError
-from watchkeeper.rollout.actions import Wait
 from watchkeeper.rollout.metrics import RolloutMetrics
 from watchkeeper.rollout.state import read_state
-from watchkeeper.rollout.throttle import DependencyUnavailableError, Throttle
+from watchkeeper.rollout.steps import StepController
 
 REMOVED_MODELS: Final = "removed models"  # in logs and metrics; no model can have this name
 
-log = logging.getLogger(__name__)
 
-
-class RemovedModels:
+class RemovedModels(StepController):
     """Takes one step of a removal in each turn.
 
     Args:
@@ -39,8 +34,6 @@ class RemovedModels:
         monotonic: returns seconds that never go back.
     """
 
-    name = REMOVED_MODELS
-
     def __init__(
         self,
         platform: Platform,
@@ -51,50 +44,30 @@ class RemovedModels:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__(
+            REMOVED_MODELS, REMOVED_MODELS, "removal", metrics, clock=clock, monotonic=monotonic
+        )
         self.platform = platform
         self.ledger = ledger
         self._delay = delay
-        self._clock = clock
-        self._errors = metrics.errors
-        self._throttle = Throttle(
-            REMOVED_MODELS,
-            (PlatformError, LedgerError, OSError),
-            self._errors.labels(REMOVED_MODELS, "removal").inc,
-            monotonic,
-        )
-        self._logged = ""
 
-    def turn(self) -> Wait | None:
-        """Take one turn; None while a dependency does not answer."""
-        try:
-            with self._throttle.guard():
-                return self._turn()
-        except DependencyUnavailableError:
-            return None
-        except Exception:  # a defect here must not stop the rollouts of the other models
-            log.exception("%s: the turn failed", REMOVED_MODELS)
-            self._errors.labels(REMOVED_MODELS, "defect").inc()
-            return None
-
-    def end(self) -> None:
-        """There is no lease to release."""
-
-    def _turn(self) -> Wait:
+    def step(self) -> str:
+        """Take a step of each removal that is due."""
         removed = self.platform.removed_models()
         names = ", ".join(removed)
         if not removed:
-            return self._wait("no model was removed")
+            return "no model was removed"
         if not self.platform.endpoints().hosts:
             # `helm upgrade --set` without the file of values drops all models at once.
-            return self._wait(f"the installation has no model at all, so {names} stays as it is")
+            return f"the installation has no model at all, so {names} stays as it is"
         configured = self.platform.configured_at()
-        if self._clock() < configured + self._delay:
+        if self.clock() < configured + self._delay:
             when = time.strftime("%H:%M:%S UTC", time.gmtime(configured + self._delay))
-            return self._wait(f"the installation no longer has {names}: out of service at {when}")
+            return f"the installation no longer has {names}: out of service at {when}"
         problems = [problem for model in removed if (problem := self._remove(model, configured))]
         if problems:
             raise PlatformError("; ".join(problems))
-        return self._wait(f"the installation no longer has {names}: taking it out of service")
+        return f"the installation no longer has {names}: taking it out of service"
 
     def _remove(self, model: str, configured: float) -> str:
         """Take one step; return why it is not possible, or ""."""
@@ -115,14 +88,8 @@ class RemovedModels:
             id=f"{model}/{kind_of(details)}/{configured:.3f}",
             model=model,
             version=None,
-            time=self._clock(),
+            time=self.clock(),
             reason="the installation no longer has the model",
             details=details,
         )
         emit(self.ledger, event)
-
-    def _wait(self, reason: str) -> Wait:
-        if reason != self._logged:
-            log.info("%s", reason)
-            self._logged = reason
-        return Wait(reason, reason)

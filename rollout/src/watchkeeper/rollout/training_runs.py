@@ -6,7 +6,6 @@ has configured the installation again. Its cause may be gone by then: a Secret, 
 image. A run happens once by its name, so several controllers may do this at the same time.
 """
 
-import logging
 import time
 from collections.abc import Callable
 from typing import Final
@@ -15,13 +14,11 @@ from watchkeeper.core.events import Event, GateDecided, GatePassed, GateRejected
 from watchkeeper.core.names import PRODUCTION, code_run_name, run_name
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.episodes import Attempt, attempts, save_attempt
-from watchkeeper.ledger.errors import LedgerError
 from watchkeeper.ledger.events import emit, history
-from watchkeeper.platforms import Platform, PlatformError, RunState, TrainingRun
-from watchkeeper.registry import CODE_TAG, Registry, RegistryError
-from watchkeeper.rollout.actions import Wait
+from watchkeeper.platforms import Platform, RunState, TrainingRun
+from watchkeeper.registry import CODE_TAG, Registry
 from watchkeeper.rollout.metrics import RolloutMetrics
-from watchkeeper.rollout.throttle import DependencyUnavailableError, Throttle
+from watchkeeper.rollout.steps import StepController
 
 RETRY_SECONDS: Final = 300.0  # from the start of a failed run to the next one, doubled each time
 MAX_RETRY_SECONDS: Final = 6 * 3600.0
@@ -33,10 +30,8 @@ COMPLETE_SECONDS: Final = (
 )
 MAX_TRIGGER: Final = 255  # characters that the ledger stores
 
-log = logging.getLogger(__name__)
 
-
-class TrainingRuns:
+class TrainingRuns(StepController):
     """Takes the turns of a model's training runs.
 
     Args:
@@ -64,45 +59,21 @@ class TrainingRuns:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__(
+            f"{model} (training)", model, "training", metrics, clock=clock, monotonic=monotonic
+        )
         self.model = model
-        self.name = f"{model} (training)"
         self.platform = platform
         self.registry = registry
         self.ledger = ledger
         self.code_version = code_version
         self.starts = starts
         self._metrics = metrics
-        self._clock = clock
-        self._throttle = Throttle(
-            self.name,
-            (PlatformError, RegistryError, LedgerError, OSError),
-            metrics.errors.labels(model, "training").inc,
-            monotonic,
-        )
         self._reported: set[str] = set()  # a cache: names of failed runs
         self._is_trained = False  # a cache: a version by the code stays one
-        self._logged = ""
 
-    def turn(self) -> Wait | None:
-        """Take one turn; None while a dependency does not answer."""
-        try:
-            with self._throttle.guard():
-                reason = self._turn()
-        except DependencyUnavailableError:
-            return None
-        except Exception:  # a defect here must not stop the rollouts
-            log.exception("%s: the turn failed", self.name)
-            self._metrics.errors.labels(self.model, "defect").inc()
-            return None
-        if reason != self._logged:
-            log.info("%s: %s", self.name, reason)
-            self._logged = reason
-        return Wait(reason, reason)
-
-    def end(self) -> None:
-        """There is no lease to release."""
-
-    def _turn(self) -> str:
+    def step(self) -> str:
+        """Report failed runs, and start one if the model needs it."""
         runs = self.platform.runs(self.model)
         self._report_failures(runs)
         if not self.starts:
@@ -125,9 +96,9 @@ class TrainingRuns:
         if not own:
             return self._start(self._base)
         last = own[-1]
-        if last.run not in runs and self._clock() < last.time + COMPLETE_SECONDS:
+        if last.run not in runs and self.clock() < last.time + COMPLETE_SECONDS:
             return self._create(last)  # a turn was killed
-        if not is_hanging and (due := self._due(own)) > self._clock():
+        if not is_hanging and (due := self._due(own)) > self.clock():
             when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(due))
             return f"run {last.run} has made no version; tried again at {when}"
         return self._start(f"{self._base}-r{len(own) + 1}")
@@ -166,7 +137,7 @@ class TrainingRuns:
         """Store an attempt in the ledger, then create its run."""
         production = self.registry.aliases(self.model).get(PRODUCTION)
         trigger = f"new code: {self.code_version}" if production else "first version"
-        attempt = Attempt(run, None, self.model, trigger[:MAX_TRIGGER], self._clock())
+        attempt = Attempt(run, None, self.model, trigger[:MAX_TRIGGER], self.clock())
         save_attempt(self.ledger, attempt)
         return self._create(attempt)
 
@@ -186,7 +157,7 @@ class TrainingRuns:
                 id=f"{self.model}/{kind_of(details)}/{run}",
                 model=self.model,
                 version=None,
-                time=self._clock(),
+                time=self.clock(),
                 reason=reason,
                 details=details,
             )

@@ -4,7 +4,7 @@ After its creation only the number of replicas changes. Any other change, also o
 annotations, would restart the pods.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -30,7 +30,6 @@ ANNOTATIONS: Final = {"serving.kserve.io/deploymentMode": "Standard"}
 LABELS: Final = {"networking.kserve.io/visibility": "cluster-local"}
 
 
-NO_LABELS: Final[Mapping[str, str]] = {}
 Warnings = Callable[[Json], list[Json]]
 
 
@@ -89,12 +88,12 @@ class InferenceServices:
     def _warnings(self, pod: Json) -> list[Json]:
         return self._api.events(pod["metadata"]["name"])
 
-    def served(self, model: str, labels: Mapping[str, str] = NO_LABELS) -> set[int]:
+    def served(self, model: str, labels: dict[str, str] | None = None) -> set[int]:
         """Return the versions that are served, ready or not, without those that are retiring.
 
         With ``labels``, only those whose InferenceService has them.
         """
-        services = self._api.all(INFERENCE_SERVICE, {**labels, MODEL: model})
+        services = self._api.all(INFERENCE_SERVICE, {**(labels or {}), MODEL: model})
         return {_version(service) for service in services if not _is_deleted(service)}
 
 

@@ -31,7 +31,11 @@ class TrainingJobs:
     def reason(self, run: str) -> str:
         """Return why a run has failed or does not start; "" if the cluster does not say."""
         job = self._api.find(JOB, run)
-        if job is None or state(job) == "succeeded":
+        return "" if job is None else self._reason(job)
+
+    def _reason(self, job: Json) -> str:
+        run = job["metadata"]["name"]
+        if state(job) == "succeeded":
             return ""
         pods = self._api.all(POD, {JOB_NAME: run})
         if state(job) == "failed":
@@ -51,7 +55,7 @@ class TrainingJobs:
         The cause may be gone in the new template, such as the name of an image or of a Secret.
         """
         job = self._api.find(JOB, run)
-        if job is None or state(job) != "running" or not self.reason(run):
+        if job is None or state(job) != "running" or not self._reason(job):
             return False
         template = self._template(job["metadata"]["labels"][MODEL])
         return _pod(job["spec"]) != _pod(template["spec"])

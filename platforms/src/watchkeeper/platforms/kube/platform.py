@@ -100,11 +100,12 @@ class KubePlatform:
         config = self._config()
         config.model(model)
         route.check(model, self._services.served(model))
-        if not self._routes.exists(model):
-            self._policies.apply(model, config)  # the route would open the model without them
-        self._routes.write(
-            model, route, config, protected=not self._policies.missing(model, config)
-        )
+        protected = True
+        if self._routes.exists(model):
+            protected = not self._policies.missing(model, config)
+        else:  # the route would open the model without its policies
+            self._policies.apply(model, config, self._policies.find(model))
+        self._routes.write(model, route, config, protected=protected)
 
     def confirmed(self, model: str) -> bool:
         """Return whether the gateway has accepted the route as it is."""
@@ -115,11 +116,12 @@ class KubePlatform:
 
         A policy that is no longer wanted stays until the gateway has the route that goes with it.
         """
-        config = self._config()
-        self._policies.apply(model, config)
-        if self._routes.read(model) is None or self._routes.accepted(model, config):
-            self._policies.prune(model, config)
-        self._policies.check(model, config)
+        config, found = self._config(), self._policies.find(model)
+        self._policies.apply(model, config, found)
+        unwanted = self._policies.unwanted(model, config, found)
+        if unwanted and (self._routes.read(model) is None or self._routes.accepted(model, config)):
+            self._policies.delete_all(unwanted)
+        self._policies.check(model, config, found)
 
     def removed_models(self) -> list[str]:
         """Return the models that are not in the values of the chart, and still have objects."""

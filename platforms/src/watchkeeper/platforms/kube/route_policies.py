@@ -28,6 +28,8 @@ KINDS: Final = {
     kind.name: kind for kind in (SECURITY_POLICY, NETWORK_POLICY, BACKEND_TRAFFIC_POLICY)
 }
 
+Policies = dict[tuple[str, str], Json]  # by kind and name
+
 log = logging.getLogger(__name__)
 
 
@@ -38,14 +40,17 @@ class RoutePolicies:
         self._api = api
         self._stored: dict[bytes, Json] = {}  # specs with the defaults of the API server
 
-    def apply(self, model: str, config: ClusterConfig) -> None:
-        """Create what is missing, and write again what differs.
+    def find(self, model: str) -> Policies:
+        """Return the policies of a model by kind and name."""
+        return self._found({MODEL: model})
+
+    def apply(self, model: str, config: ClusterConfig, found: Policies) -> None:
+        """Create what is missing in ``found``, and write again what differs.
 
         Raises:
             PlatformError: A policy cannot be written, or one of its name belongs to somebody else.
                 All others are in force nevertheless.
         """
-        found = self._found({MODEL: model})
         problems = [
             problem
             for name, wanted in self._wanted(model, config).items()
@@ -56,10 +61,10 @@ class RoutePolicies:
 
     def missing(self, model: str, config: ClusterConfig) -> list[str]:
         """Return the policies of a model that do not exist."""
-        found = self._found({MODEL: model})
+        found = self.find(model)
         return [" ".join(name) for name in self._wanted(model, config) if name not in found]
 
-    def check(self, model: str, config: ClusterConfig) -> None:
+    def check(self, model: str, config: ClusterConfig, found: Policies) -> None:
         """Check that the gateway applies the policies.
 
         Raises:
@@ -67,21 +72,28 @@ class RoutePolicies:
                 example: of several, the oldest one is in force.
         """
         wanted = self._wanted(model, config)
-        found = self._found({MODEL: model}).items()
-        refusals = [refusal for name, p in found if name in wanted and (refusal := _refusal(p))]
+        refusals = [
+            refusal
+            for name, policy in found.items()
+            if name in wanted and (refusal := _refusal(policy))
+        ]
         if refusals:
             raise PlatformError(f"{model}: {'; '.join(refusals)}")
 
-    def prune(self, model: str, config: ClusterConfig) -> None:
-        """Delete the policies that the values no longer contain."""
+    def unwanted(self, model: str, config: ClusterConfig, found: Policies) -> Policies:
+        """Return the policies of this installation that the values no longer contain."""
         if config.model(model).policies is None:
-            return
-        wanted, ours = self._wanted(model, config), {**config.labels, MODEL: model}
-        self._delete({n: p for n, p in self._found(ours).items() if n not in wanted})
+            return {}
+        wanted = self._wanted(model, config)
+        return {
+            name: policy
+            for name, policy in found.items()
+            if name not in wanted and config.labels.items() <= policy["metadata"]["labels"].items()
+        }
 
     def delete(self, model: str, labels: dict[str, str]) -> None:
         """Delete all policies of a model that have these labels."""
-        self._delete(self._found({**labels, MODEL: model}))
+        self.delete_all(self._found({**labels, MODEL: model}))
 
     def models(self, labels: dict[str, str]) -> set[str]:
         """Return the models that have policies with these labels."""
@@ -104,11 +116,12 @@ class RoutePolicies:
             return str(error)
         return ""
 
-    def _delete(self, policies: dict[tuple[str, str], Json]) -> None:
+    def delete_all(self, policies: Policies) -> None:
+        """Delete policies, unless they have changed since they were found."""
         for (kind, name), policy in policies.items():
             self._api.delete(KINDS[kind], name, policy["metadata"]["resourceVersion"])
 
-    def _found(self, labels: dict[str, str]) -> dict[tuple[str, str], Json]:
+    def _found(self, labels: dict[str, str]) -> Policies:
         """Return the policies with these labels by kind and name."""
         return {
             (name, policy["metadata"]["name"]): policy
@@ -117,12 +130,12 @@ class RoutePolicies:
             for policy in self._api.all(kind, labels, optional_kind=True)
         }
 
-    def _wanted(self, model: str, config: ClusterConfig) -> dict[tuple[str, str], Json]:
+    def _wanted(self, model: str, config: ClusterConfig) -> Policies:
         policies = list(config.model(model).policies or ())
         if config.retries:
             retries: Json = {"kind": BACKEND_TRAFFIC_POLICY.name, "metadata": {"name": model}}
             policies.append({**retries, "spec": retry_policy(model)})
-        wanted: dict[tuple[str, str], Json] = {}
+        wanted: Policies = {}
         for policy in policies:
             kind, metadata = policy["kind"], policy["metadata"]
             if kind not in KINDS:
