@@ -1,10 +1,13 @@
 """``python -m watchkeeper.drift``: run the sidecar of one server."""
 
+import os
 import signal
 import sys
 import threading
 
+from watchkeeper.core.exit_codes import EXIT_RETRY
 from watchkeeper.core.logs import configure_logging
+from watchkeeper.core.secret_changes import SecretFiles
 from watchkeeper.core.settings import SettingsError, read_settings
 from watchkeeper.drift.settings import SidecarSettings
 from watchkeeper.drift.sidecar import Sidecar
@@ -19,6 +22,7 @@ def main() -> int:
         invalid.
     """
     configure_logging()
+    secrets = SecretFiles()
     try:
         settings = read_settings(SidecarSettings)
     except SettingsError as error:
@@ -29,6 +33,8 @@ def main() -> int:
         signal.signal(number, lambda *_: stop.set())
     try:
         sidecar = Sidecar(settings, lambda: _open_platform(settings.platform), stop)
+        # Not a graceful shutdown: that one closes the spool, and the server still writes to it.
+        secrets.on_change(lambda: os._exit(EXIT_RETRY))
         return 0 if sidecar.run() else 1
     except (OSError, SettingsError) as error:
         print(error, file=sys.stderr)

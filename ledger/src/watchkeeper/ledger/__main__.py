@@ -1,13 +1,15 @@
-"""``python -m watchkeeper.ledger``: migrate the ledger's tables to this release.
+"""``python -m watchkeeper.ledger``: migrate the ledger's tables to this release, and grant rights.
 
-Waits for a database that is still starting. Exit code 0: the tables fit this release. 1: the
-database did not answer in time, or refused; run the command again. 2: a setting is wrong.
+Waits for a database that is still starting. Exit code 0: the tables fit this release, and the users
+have their rights. 1: the database did not answer in time, or refused; run the command again. 2: a
+setting is wrong, or a user is missing that the owner of the tables may not create.
 """
 
 import logging
 import sys
 import time
 from contextlib import closing
+from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
@@ -21,8 +23,10 @@ from watchkeeper.core.exit_codes import (
 )
 from watchkeeper.core.logs import configure_logging
 from watchkeeper.core.retry import error_text, retry_until_answered
-from watchkeeper.core.settings import SettingsError, read_settings
+from watchkeeper.core.settings import SettingsError, read_secret, read_settings
 from watchkeeper.ledger.database import Ledger, migrate
+from watchkeeper.ledger.mlflow_owner import hand_over
+from watchkeeper.ledger.users import grant_rights
 
 # What PostgreSQL and MySQL say about a wrong password. It may be set a moment later.
 REFUSALS: Final = ("authentication failed", "Access denied")
@@ -34,7 +38,24 @@ log = logging.getLogger("watchkeeper.ledger")
 class MigrationSettings(msgspec.Struct, frozen=True):
     """The settings of the migration."""
 
-    ledger_url: Annotated[str, msgspec.Meta(description="SQLAlchemy URL of the ledger.")]
+    ledger_url: Annotated[
+        str, msgspec.Meta(description="SQLAlchemy URL of the ledger, with the owner of its tables.")
+    ]
+    ledger_reader_url: Annotated[
+        str,
+        msgspec.Meta(description="The URL for rollout, training and the command line."),
+    ] = ""
+    ledger_writer_urls: Annotated[
+        str,
+        msgspec.Meta(description="Folder with a file for each model: the URL for its sidecars."),
+    ] = ""
+    mlflow_url: Annotated[
+        str,
+        msgspec.Meta(
+            description="SQLAlchemy URL of MLflow, if its database is on the server of the ledger "
+            "and its user has to become the owner of its tables."
+        ),
+    ] = ""
     wait_seconds: Annotated[
         float, msgspec.Meta(description="How long to wait for the database, in seconds.")
     ] = 300.0
@@ -48,14 +69,30 @@ def main() -> int:
         settings = read_settings(MigrationSettings)
         _wait_for_database(settings)
         migrate(settings.ledger_url)
+        writers = _read_urls(settings.ledger_writer_urls)
+        grant_rights(settings.ledger_url, reader=settings.ledger_reader_url, writers=writers)
+        if settings.mlflow_url:
+            hand_over(settings.ledger_url, settings.mlflow_url)
     except SettingsError as error:
         log.error("%s", error)  # noqa: TRY400 - a user needs the message, not the traceback
         return EXIT_FATAL
     except SQLAlchemyError as error:
         log.error("%s", error_text(error))  # noqa: TRY400
         return EXIT_RETRY
-    log.info("the ledger's tables fit this release")
+    log.info("the ledger's tables fit this release, and the users have their rights")
     return EXIT_SUCCESS
+
+
+def _read_urls(folder: str) -> dict[str, str]:
+    """Return the texts of a folder's files by name, without the hidden ones of a mounted Secret."""
+    if not folder:
+        return {}
+    try:
+        files = [path for path in sorted(Path(folder).iterdir()) if not path.name.startswith(".")]
+    except OSError as error:
+        shown = f"WATCHKEEPER_LEDGER_WRITER_URLS={folder}"
+        raise SettingsError(f"{shown}: {error.strerror}") from error
+    return {path.name: read_secret(str(path), str(path)) for path in files}
 
 
 def _wait_for_database(settings: MigrationSettings) -> None:

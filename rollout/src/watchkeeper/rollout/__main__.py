@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Final
 
 from watchkeeper.core.logs import configure_logging
+from watchkeeper.core.secret_changes import SecretFiles
 from watchkeeper.core.settings import SettingsError, read_settings
 from watchkeeper.ledger import Ledger
 from watchkeeper.platforms import open_platform
@@ -29,12 +30,13 @@ log = logging.getLogger("watchkeeper.rollout")
 
 
 def main() -> int:
-    """Run until SIGTERM or SIGINT, then finish the turns in progress.
+    """Run until SIGTERM, SIGINT or a changed secret, then finish the turns in progress.
 
     Returns:
         The exit code: 0, or 2 if a setting is wrong or the port is in use.
     """
     configure_logging()
+    secrets = SecretFiles()
     ended = threading.Event()
 
     def end(_signal: int, _frame: FrameType | None) -> None:
@@ -55,6 +57,7 @@ def main() -> int:
         except (SettingsError, ValueError, OSError) as error:
             sys.stderr.write(f"rollout cannot start: {error}\n")
             return 2
+        secrets.on_change(ended.set)
         log.info("rolls out %s, one turn every %g s", settings.models, settings.turn_seconds)
         for name in loop.run(controllers, settings.turn_seconds, health, ended):
             log.warning("%s: its turn did not end in time and is cut off", name)
