@@ -11,7 +11,7 @@ def mounted(folder: Path, text: str) -> None:
     new = folder / f"..{text}"
     new.mkdir()
     (new / "url").write_text(text)
-    link = folder / "..new"
+    link = folder / "..link"
     link.symlink_to(new.name)
     link.rename(folder / "..data")
 

@@ -22,6 +22,7 @@ from sqlalchemy import select
 from waiting import wait_for
 
 from watchkeeper.core.events import EpisodeChanged, Event, Promoted
+from watchkeeper.core.exit_codes import EXIT_RETRY
 from watchkeeper.core.policies import DriftPolicy
 from watchkeeper.core.record import Gap, Record
 from watchkeeper.core.spool import segments
@@ -251,3 +252,21 @@ def test_drift_of_shipped_records_starts_a_training_run(
     assert [e.details.state for e in events] == ["waiting-for-labels", "training"]
     assert events[0].details.policy["window"] == 200
     assert spool(ledger) == (0, True)
+
+
+def test_a_replaced_secret_ends_the_process_and_leaves_the_spool_open(
+    tmp_path: Path, ledger: Ledger, started: list[Process]
+) -> None:
+    secret = tmp_path / "ledger-url"
+    secret.write_text("sqlite:////nowhere/ledger.db")
+    append(tmp_path / "spool", predictions(rows(10, 1)))
+    process = Process(tmp_path, WATCHKEEPER_LEDGER_URL_FILE=str(secret))
+    started.append(process)
+    wait_for(lambda: "they stay in the spool" in process.log())
+    secret.write_text(f"sqlite:///{tmp_path}/ledger.db")
+    assert process.process.wait(60) == EXIT_RETRY
+    assert "WATCHKEEPER_LEDGER_URL_FILE, whose file has changed" in process.log()
+    again = Process(tmp_path, WATCHKEEPER_LEDGER_URL_FILE=str(secret))
+    started.append(again)
+    wait_for(lambda: len(ids(ledger)) == 10)
+    assert spool(ledger) == (0, False)

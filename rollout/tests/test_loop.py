@@ -99,14 +99,17 @@ def test_turns_in_progress_end_before_the_lease_is_released() -> None:
     stopper.join()
 
 
+@pytest.mark.parametrize("end", ["signal", "changed secret"])
 def test_the_process_leads_all_models_and_ends_even_while_the_registry_hangs(
-    tmp_path: Path,
+    tmp_path: Path, end: str
 ) -> None:
     home = Home(tmp_path / "home")
     home.make()
     installation = LocalConfig(("pump", "press"), str(tmp_path), Ports(1, 2, 3, 4))
     write_struct(home.config_file, installation)
     migrate(f"sqlite:///{tmp_path}/ledger.db")
+    secret = tmp_path / "ledger-url"
+    secret.write_text(f"sqlite:///{tmp_path}/ledger.db")
     port, log = free_port(), tmp_path / "log"
     with socket.create_server(("127.0.0.1", 0)) as hanging, log.open("wb") as output:
         process = subprocess.Popen(
@@ -116,7 +119,7 @@ def test_the_process_leads_all_models_and_ends_even_while_the_registry_hangs(
                 "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{hanging.getsockname()[1]}",
                 "MLFLOW_HTTP_REQUEST_TIMEOUT": "600",
                 "WATCHKEEPER_MODELS": '["pump", "press"]',
-                "WATCHKEEPER_LEDGER_URL": f"sqlite:///{tmp_path}/ledger.db",
+                "WATCHKEEPER_LEDGER_URL_FILE": str(secret),
                 "WATCHKEEPER_PLATFORM": f"local:{home.folder}",
                 "WATCHKEEPER_PORT": str(port),
             },
@@ -126,7 +129,10 @@ def test_the_process_leads_all_models_and_ends_even_while_the_registry_hangs(
         try:
             leads = 'watchkeeper_rollout_leader{model="%s"} 1.0'
             wait_for(lambda: all(leads % m in _metrics(port) for m in ("pump", "press")))
-            process.send_signal(signal.SIGTERM)
+            if end == "signal":
+                process.send_signal(signal.SIGTERM)
+            else:
+                secret.write_text(f"sqlite:///{tmp_path}/other.db")
             assert process.wait(60) == 0, log.read_text()
         finally:
             process.kill()

@@ -26,6 +26,31 @@ volumeMounts:
   - {name: secrets, mountPath: /run/secrets/watchkeeper, readOnly: true}
 {{- end }}
 
+{{/* The container that migrates the ledger and grants the rights of its users. No other container has
+the URL of the owner of the tables. */}}
+{{- define "watchkeeper.migrationContainer" -}}
+name: ledger
+image: {{ include "watchkeeper.image" (dict "root" . "component" "cli") }}
+imagePullPolicy: {{ .Values.images.pullPolicy }}
+command: [python, -m, watchkeeper.ledger]
+env:
+  - {name: WATCHKEEPER_LEDGER_URL_FILE, value: /run/secrets/watchkeeper/ledger-url}
+  - {name: WATCHKEEPER_LEDGER_READER_URL_FILE, value: /run/secrets/watchkeeper/ledger-reader-url}
+  {{- if .Values.models }}
+  - {name: WATCHKEEPER_LEDGER_WRITER_URLS, value: /run/secrets/watchkeeper/writers}
+  {{- end }}
+  {{- if and .Values.postgresql.enabled .Values.mlflow.enabled }}
+  - {name: WATCHKEEPER_MLFLOW_URL_FILE, value: /run/secrets/watchkeeper/mlflow-url}
+  {{- end }}
+  {{- include "watchkeeper.extraEnv" .Values.cli.extraEnv | nindent 2 }}
+terminationMessagePolicy: FallbackToLogsOnError
+resources: {{- toYaml .Values.cli.resources | nindent 2 }}
+securityContext: {{- include "watchkeeper.containerSecurity" . | nindent 2 }}
+volumeMounts:
+  - {name: tmp, mountPath: /tmp}
+  - {name: ledger, mountPath: /run/secrets/watchkeeper, readOnly: true}
+{{- end }}
+
 {{- define "watchkeeper.cliVolumes" -}}
 - {name: tmp, emptyDir: {}}
 - name: secrets

@@ -101,9 +101,14 @@ keep what they mount. */}}
 {{- end -}}
 {{- end }}
 
-{{/* The files of a client of ledger and MLflow: items of a Secret volume */}}
+{{/* The key of the URL with which a model's sidecars write the ledger: {root, name, model} */}}
+{{- define "watchkeeper.ledgerKey" -}}
+{{- .model.ledgerKey | default (empty .root.Values.secrets.existing | ternary (printf "ledger-writer-url.%s" .name) "ledger-writer-url") -}}
+{{- end }}
+
+{{/* The files of a client that reads the ledger and calls MLflow: items of a Secret volume */}}
 {{- define "watchkeeper.clientSecrets" -}}
-- {key: ledger-url, path: ledger-url}
+- {key: ledger-reader-url, path: ledger-url}
 {{- if .Values.mlflow.auth.enabled }}
 - {key: mlflow-password, path: mlflow-password}
 {{- end }}

@@ -113,7 +113,7 @@ spec:
       - name: sidecar-secrets
         secret:
           secretName: {{ include "watchkeeper.secret" $root }}
-          items: [{key: ledger-url, path: ledger-url}]
+          items: [{key: {{ include "watchkeeper.ledgerKey" . }}, path: ledger-url}]
       - name: sidecar-token # mounted in the sidecar only
         projected:
           sources:

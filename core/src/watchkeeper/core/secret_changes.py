@@ -1,8 +1,8 @@
 """Noticing that a secret was replaced while a process runs.
 
 A process reads its secrets when it starts. Kubelet replaces the files of a mounted Secret while the
-process runs. The process then ends, and its supervisor starts it again with the new secrets. That is
-simpler than a second way to read settings, and it is tested by every other start.
+process runs. The process then ends, and its supervisor starts it again with the new secrets. That
+is simpler than a second way to read settings, and every other start tests it.
 """
 
 import hashlib

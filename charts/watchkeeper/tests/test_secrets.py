@@ -1,0 +1,106 @@
+"""Which container gets which credential, and that none is an environment variable."""
+
+import shutil
+from base64 import b64decode
+from collections import defaultdict
+from collections.abc import Iterator
+
+import pytest
+from rendering import MODEL, OTHER, Json, containers, inference_services, rendered
+from sqlalchemy import make_url
+
+NAMESPACE = "plant"
+EXISTING: Json = {"secrets": {"existing": "mine", "existingTraining": "theirs"}}
+OWNERS = ("ledger-url", "database-password", "mlflow-database-password")
+
+pytestmark = pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not on PATH")
+
+
+def keys_by_container(objects: list[Json]) -> dict[str, set[str]]:
+    """Return the keys of mounted Secrets by container; that of a sidecar has the model's name."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for each in [*objects, *inference_services(objects, NAMESPACE)]:
+        for container, volumes in containers(each):
+            mounted = {mount["name"] for mount in container.get("volumeMounts", [])}
+            name = container["name"]
+            if name == "drift":
+                name = f"{name} of {each['metadata']['name'].removesuffix('-v1')}"
+            for volume in volumes:
+                if volume["name"] in mounted and "secret" in volume:
+                    found[name] |= {item["key"] for item in volume["secret"].get("items", [])}
+    return found
+
+
+@pytest.mark.parametrize("values", [{}, EXISTING])
+def test_each_container_has_only_the_users_of_databases_that_it_needs(values: Json) -> None:
+    found = keys_by_container(rendered(values))
+    own = {model: f"ledger-writer-url.{model}" for model in (MODEL, OTHER)}
+    if values:
+        own = dict.fromkeys(own, "ledger-writer-url")
+    for model, key in own.items():
+        assert found[f"drift of {model}"] == {key}
+    for name in ("rollout", "cli", "training"):
+        assert found[name] == {"ledger-reader-url", "mlflow-password"} | (
+            {"url"} if name == "training" else set()
+        )
+    assert found["mlflow"] == {"mlflow-url", "mlflow-password"}
+    assert found["kserve-container"] == {"signing-key", "feedback-token"}
+    assert found["ledger"] == {"ledger-url", "ledger-reader-url", "mlflow-url", *own.values()}
+    holders = {name for name, keys in found.items() if keys.intersection(OWNERS)}
+    assert holders == {"ledger", "postgresql"}
+
+
+def test_a_model_may_name_the_key_of_its_writer() -> None:
+    values = {**EXISTING, "models": {MODEL: {"ledgerKey": "pumps"}, OTHER: {}}}
+    found = keys_by_container(rendered(values))
+    assert found[f"drift of {MODEL}"] == {"pumps"}
+    assert {"pumps", "ledger-writer-url"} <= found["ledger"]
+
+
+def test_only_the_password_for_the_download_of_a_version_is_an_environment_variable() -> None:
+    objects = rendered({})
+    assert set(secret_variables(objects)) == {("storage-initializer", "mlflow-password")}
+
+
+def secret_variables(objects: list[Json]) -> Iterator[tuple[str, str]]:
+    for each in [*objects, *inference_services(objects, NAMESPACE)]:
+        for container, _ in containers(each):
+            for variable in container.get("env", []):
+                if reference := variable.get("valueFrom", {}).get("secretKeyRef"):
+                    yield container["name"], reference["key"]
+
+
+def test_every_user_of_the_embedded_database_has_a_password_of_its_own() -> None:
+    data = {key: b64decode(value).decode() for key, value in secret_in(NAMESPACE).items()}
+    urls = {key: make_url(url) for key, url in data.items() if "url" in key}
+    users = {
+        "ledger-url": ("watchkeeper", "ledger"),
+        "ledger-reader-url": ("ledger-reader", "ledger"),
+        f"ledger-writer-url.{MODEL}": (f"ledger-writer-{MODEL}", "ledger"),
+        f"ledger-writer-url.{OTHER}": (f"ledger-writer-{OTHER}", "ledger"),
+        "mlflow-url": ("mlflow", "mlflow"),
+    }
+    assert {key: (url.username, url.database) for key, url in urls.items()} == users
+    assert len({url.password for url in urls.values()}) == len(urls)
+    assert urls["ledger-url"].password == data["database-password"]
+    assert urls["mlflow-url"].password == data["mlflow-database-password"]
+
+
+def test_training_gets_no_other_user_under_the_key_of_earlier_releases() -> None:
+    data = secret_in(f"{NAMESPACE}-training")
+    assert set(data) == {"ledger-reader-url", "ledger-url", "mlflow-password"}
+    user = make_url(b64decode(data["ledger-url"]).decode()).username
+    assert user == "ledger-reader"
+    assert data["ledger-url"] == data["ledger-reader-url"]
+
+
+def secret_in(namespace: str) -> dict[str, str]:
+    """Return the data of the Secret that the chart creates in a namespace."""
+    (secret,) = (
+        each
+        for each in rendered({})
+        if (each["kind"], each["metadata"]["name"]) == ("Secret", "watchkeeper")
+        and each["metadata"]["namespace"] == namespace
+    )
+    data: dict[str, str] = secret["data"]
+    return data
