@@ -90,8 +90,8 @@ cluster-test: cluster ## test that cluster itself
 	.venv/bin/python -m pytest -q -c dev/cluster/pyproject.toml dev/cluster/tests/running
 
 .PHONY: documents-test
-documents-test: environments cluster ## run the commands of manifests/README.md on that cluster with the images
-	.venv/bin/python -m pytest -q -c tests/e2e/pytest.ini tests/e2e/test_manifests_readme.py
+documents-test: environments cluster ## run the commands of docs/how-to/install.md and manifests/README.md on that cluster with the images
+	.venv/bin/python -m pytest -q -c tests/e2e/pytest.ini tests/e2e/test_install_page.py tests/e2e/test_manifests_readme.py
 
 .PHONY: changes-test
 changes-test: environments cluster ## test on that cluster what comes back after people have changed it with kubectl

@@ -28,10 +28,11 @@ def test_no_container_is_restarted(installation: Installation) -> None:
     assert first_version(installation, SECOND).restarts == [0]
 
 
-def test_helm_test_passes(installation: Installation) -> None:
+def test_helm_test_asks_through_the_gateway(installation: Installation) -> None:
     namespace = f"--namespace={installation.namespace}"
     output = helm("test", RELEASE, namespace, "--logs", "--timeout=3m")
     for model in MODELS:
         version = installation.model(model)["production"]
         for protocol in ("HTTP", "gRPC"):
-            assert f"{model} version {version} answers over {protocol}" in output
+            answers = f"{model} version {version} answers over {protocol}"
+            assert f"{answers} through the gateway" in output

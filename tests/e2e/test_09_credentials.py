@@ -10,8 +10,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from declared_models import FIRST as MODEL
-from installation import Installation
-from kube import Json, apply, kubectl, secret, wait_until
+from installation import RELEASE, Installation
+from kube import Json, apply, helm, kubectl, secret, wait_until
 from single_requests import Headers, infer, is_rejected
 
 from watchkeeper.core.prediction_id import request_of
@@ -109,6 +109,17 @@ def test_health_needs_no_credential_and_labels_need_their_own_token(
         assert client.post(path, json=labels, headers=credentials[0]).status_code == 401
         authorized = {"authorization": f"Bearer {token}"}
         assert client.post(path, json=labels, headers=authorized).status_code == 202
+
+
+@pytest.mark.usefixtures("credentials")
+def test_helm_test_is_refused_by_the_gateway_and_answered_by_the_servers(
+    installation: Installation,
+) -> None:
+    namespace = f"--namespace={installation.namespace}"
+    output = helm("test", RELEASE, namespace, "--logs", "--timeout=3m")
+    for protocol in ("HTTP", "gRPC"):
+        assert f"{MODEL}: the gateway refuses {protocol} without a credential" in output
+        assert f"answers over {protocol} past the gateway" in output
 
 
 def recorded(installation: Installation, prediction: str) -> str | None:

@@ -1,11 +1,18 @@
-"""Check of `helm test`: the version in production answers its own example over HTTP and gRPC."""
+"""Check of `helm test`: the version in production answers its own example through the gateway.
 
+It is asked over HTTP and gRPC. A gateway that authenticates its clients must refuse this check,
+which has no credential of a client. Then the servers are asked past the gateway, with its token.
+"""
+
+import http.client
 import json
 import math
+import ssl
 import subprocess
 import sys
 import tempfile
-import urllib.request
+import time
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -17,8 +24,38 @@ from watchkeeper.core.names import model_uri, serving_name
 from watchkeeper.core.version import read_example, read_manifest
 from watchkeeper.registry import Registry
 
+ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+TOKEN = Path("/run/secrets/gateway/credential")
+HTTP_PORT, GRPC_PORT = 80, 9000  # of the Services of a version
+# A gateway needs some seconds for a new route, and a canary answers a part of the requests.
+RETRY_SECONDS = 60.0
+CALL_SECONDS = 30.0
+SYNTHETIC = {"x-watchkeeper-synthetic": "true"}  # nobody may learn from these requests
 
-def _check(model):
+
+class _NoAnswerError(Exception):
+    """A request is not answered. The message says what came instead."""
+
+
+class _NoCredentialError(_NoAnswerError):
+    """The request is refused because it has no credential."""
+
+
+class _Peer:
+    """Where requests are sent.
+
+    ``host`` is the host name in the requests, by which a gateway selects the model.
+    """
+
+    def __init__(self, address, port, host=None, *, tls=False):
+        self.address, self.port, self.host, self.tls = address, port, host or address, tls
+
+    def __str__(self):
+        address = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{address}:{self.port}"
+
+
+def _check(model, gateway, *, authenticated):
     version = Registry().aliases(model).get("production")
     if version is None:
         sys.exit(f"{model}: no version is in production yet; wait for the first training run")
@@ -35,36 +72,98 @@ def _check(model):
         }
         for column in signature.inputs
     ]
-    host = f"{serving_name(model, version)}-predictor"
-    for protocol, infer in (("HTTP", _infer_http), ("gRPC", _infer_grpc)):
-        outputs = infer(host, model, {"inputs": inputs})
+    for protocol, infer, port in (
+        ("HTTP", _infer_http, HTTP_PORT),
+        ("gRPC", _infer_grpc, GRPC_PORT),
+    ):
+        ask = partial(infer, model=model, body={"inputs": inputs})
+        what = f"{model} version {version}, {protocol}"
+        # Python's gRPC always checks certificates, and this check does not know who has issued that
+        # of the gateway.
+        reachable = protocol == "HTTP" or not gateway.tls
+        if reachable and authenticated:
+            _retry(what, partial(_be_refused, ask, gateway))
+            print(f"{model}: the gateway refuses {protocol} without a credential")
+        if reachable and not authenticated:
+            outputs = _retry(what, partial(_be_answered, ask, gateway, version))
+            way = f"through the gateway, {gateway}"
+        else:
+            server = _Peer(f"{serving_name(model, version)}-predictor", port)
+            token = {"x-watchkeeper-gateway": TOKEN.read_text()} if TOKEN.exists() else {}
+            outputs = _retry(what, partial(_be_answered, ask, server, version, token))
+            way = f"past the gateway, {server}"
         for output in outputs:
             expected = example.outputs[output["name"]]
             if not _same_values(output["data"], expected):
-                sys.exit(
-                    f"{model} version {version}, {protocol}: {output} differs from the example's "
-                    f"output {expected}"
-                )
-        print(f"{model} version {version} answers over {protocol}: {outputs[0]['data'][:3]} ...")
+                sys.exit(f"{what}: {output} differs from the example's output {expected}")
+        first = outputs[0]["data"][:3]
+        print(f"{model} version {version} answers over {protocol} {way}: {first} ...")
 
 
-def _gateway_token():
-    """Return the header that the gateway adds to each request."""
-    token = Path("/run/secrets/gateway/credential")
-    return {"x-watchkeeper-gateway": token.read_text()} if token.exists() else {}
+def _retry(what, attempt):
+    """Return the result of the first attempt that does not fail."""
+    deadline = time.monotonic() + RETRY_SECONDS
+    while True:
+        try:
+            return attempt()
+        except _NoAnswerError as error:
+            if time.monotonic() > deadline:
+                sys.exit(f"{what}: tried for {RETRY_SECONDS:.0f} s; at last: {error}")
+        time.sleep(1)
 
 
-def _infer_http(host, model, body):
-    request = urllib.request.Request(
-        f"http://{host}/v2/models/{model}/infer",
-        json.dumps(body).encode(),
-        {"Content-Type": "application/json", **_gateway_token()},
+def _be_answered(ask, peer, version, headers=None):
+    """Return the outputs that a version answers with."""
+    answered, outputs = ask(peer, headers=headers or {})
+    if answered != str(version):
+        raise _NoAnswerError(f"{peer}: version {answered} has answered")
+    return outputs
+
+
+def _be_refused(ask, gateway):
+    """Send a request that the gateway must refuse."""
+    try:
+        ask(gateway, headers={})
+    except _NoCredentialError:
+        return
+    raise _NoAnswerError(f"{gateway}: a request without a credential was answered")
+
+
+def _infer_http(peer, *, model, body, headers):
+    given = {"Host": peer.host, "Content-Type": "application/json", **SYNTHETIC, **headers}
+    unverified = ssl.create_default_context()
+    unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
+    status, text = _http(
+        peer,
+        f"/v2/models/{model}/infer",
+        given,
+        body=json.dumps(body),
+        context=unverified if peer.tls else None,
     )
-    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
-        return json.load(response)["outputs"]
+    if status != http.client.OK:
+        kind = _NoCredentialError if status == http.client.UNAUTHORIZED else _NoAnswerError
+        raise kind(f"{peer}, host {peer.host}: status {status}: {text[:300]}")
+    answer = json.loads(text)
+    return answer["model_version"], answer["outputs"]
 
 
-def _infer_grpc(host, model, body):
+def _http(peer, path, headers, *, body=None, context=None):
+    """Send a request, without the proxies of the environment; return status and text."""
+    connection = http.client.HTTPConnection(peer.address, peer.port, timeout=CALL_SECONDS)
+    try:
+        connection.connect()
+        if context:
+            connection.sock = context.wrap_socket(connection.sock, server_hostname=peer.host)
+        connection.request("POST" if body else "GET", path, body, headers)
+        response = connection.getresponse()
+        return response.status, response.read().decode(errors="replace")
+    except (OSError, http.client.HTTPException) as error:
+        raise _NoAnswerError(f"{peer}: {error or type(error).__name__}") from error
+    finally:
+        connection.close()
+
+
+def _infer_grpc(peer, *, model, body, headers):
     typed = InferenceRequest.model_validate(body)
     for column in typed.inputs:
         if column.datatype == "BYTES":
@@ -72,13 +171,20 @@ def _infer_grpc(host, model, body):
     request = converters.ModelInferRequestConverter.from_types(
         typed, model_name=model, model_version=None
     )
-    with grpc.insecure_channel(f"{host}:9000") as channel:
-        metadata = tuple(_gateway_token().items())
-        answer = GRPCInferenceServiceStub(channel).ModelInfer(
-            request, timeout=30, metadata=metadata
-        )
+    options = [("grpc.default_authority", peer.host), ("grpc.enable_http_proxy", 0)]
+    metadata = tuple({**SYNTHETIC, **headers}.items())
+    with grpc.insecure_channel(str(peer), options) as channel:
+        infer = GRPCInferenceServiceStub(channel).ModelInfer
+        try:
+            answer = infer(request, timeout=CALL_SECONDS, metadata=metadata)
+        except grpc.RpcError as error:
+            refused = error.code() == grpc.StatusCode.UNAUTHENTICATED
+            kind = _NoCredentialError if refused else _NoAnswerError
+            reason = f"{error.code().name}: {error.details()}"
+            raise kind(f"{peer}, host {peer.host}: {reason}") from error
     response: InferenceResponse = converters.ModelInferResponseConverter.to_types(answer)
-    return [{"name": output.name, "data": list(output.data)} for output in response.outputs]
+    outputs = [{"name": output.name, "data": list(output.data)} for output in response.outputs]
+    return response.model_version, outputs
 
 
 def _same_values(actual, expected):
@@ -90,5 +196,35 @@ def _same_values(actual, expected):
     return len(actual) == len(expected) and all(map(same, actual, expected))
 
 
-for name in sys.argv[1:]:
-    _check(name)
+def _find_gateway(namespace, name, listener):
+    """Return address, port and TLS of a Gateway's listener, as its status and spec say."""
+    what = f"Gateway {namespace}/{name}"
+    api = _Peer("kubernetes.default.svc", 443)
+    path = f"/apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/gateways/{name}"
+    authorization = {"Authorization": f"Bearer {(ACCOUNT / 'token').read_text()}"}
+    try:
+        context = ssl.create_default_context(cafile=ACCOUNT / "ca.crt")
+        status, text = _http(api, path, authorization, context=context)
+    except _NoAnswerError as error:
+        sys.exit(f"{what}: cannot be read from the API server: {error}")
+    if status != http.client.OK:
+        sys.exit(f"{what}: cannot be read from the API server: status {status}: {text[:300]}")
+    gateway = json.loads(text)
+    addresses = gateway.get("status", {}).get("addresses")
+    if not addresses:
+        sys.exit(f"{what} has no address: `kubectl describe` it, and the controller of its class")
+    # Without a name, any listener has the routes; the one without TLS can be asked over gRPC, too.
+    listeners = sorted(
+        (each for each in gateway["spec"]["listeners"] if listener in ("", each["name"])),
+        key=lambda each: each["protocol"] != "HTTP",
+    )
+    if not listeners:
+        sys.exit(f"{what} has no listener {listener}: correct gateway.existing.sectionName")
+    chosen = listeners[0]
+    return addresses[0]["value"], chosen["port"], chosen["protocol"] != "HTTP"
+
+
+given = json.loads(sys.argv[1])
+address, port, tls = _find_gateway(**given["gateway"])
+for name, host in given["hosts"].items():
+    _check(name, _Peer(address, port, host, tls=tls), authenticated=given["authenticated"])
