@@ -129,6 +129,45 @@ def test_users_are_in_the_database_of_the_registry_unless_that_is_mysql(
     assert said[-1] == "server --app-name=basic-auth"
 
 
+def started(folder: Path, name: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run the start script with a program in place of MLflow that prints the key of the forms."""
+    pod = folder / name
+    pod.mkdir()
+    shows = pod / "mlflow"
+    shows.write_text('#!/bin/sh\necho "$MLFLOW_FLASK_SERVER_SECRET_KEY"\n')
+    shows.chmod(0o755)
+    (folder / "password").write_text(PASSWORD)
+    environment = {
+        "PATH": f"{pod}:{os.environ['PATH']}",
+        "TMPDIR": str(pod),
+        "MLFLOW_BACKEND_STORE_URI": "postgresql+psycopg://w:p%40ss@db/mlflow",
+        "MLFLOW_AUTH_ADMIN_PASSWORD_FILE": str(folder / "password"),
+    }
+    return subprocess.run(
+        [REGISTRY / "start", "server"],
+        env=environment | settings,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_all_pods_sign_forms_with_one_key_that_only_the_secret_gives(tmp_path: Path) -> None:
+    one, two = (started(tmp_path, name).stdout for name in ("one", "two"))
+    assert one == two
+    assert len(one.strip()) == 64
+    other = {"MLFLOW_BACKEND_STORE_URI": "postgresql+psycopg://w:other@db/mlflow"}
+    assert started(tmp_path, "three", **other).stdout != one
+
+
+def test_several_pods_with_users_of_their_own_do_not_start(tmp_path: Path) -> None:
+    mysql = {"MLFLOW_BACKEND_STORE_URI": "mysql+pymysql://w:p@db/mlflow"}
+    assert started(tmp_path, "one", **mysql, MLFLOW_REPLICAS="1").returncode == 0
+    done = started(tmp_path, "two", **mysql, MLFLOW_REPLICAS="2")
+    assert done.returncode == 78
+    assert "on MySQL and MariaDB each of them has users of its own" in done.stderr
+
+
 @pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not on PATH")
 @pytest.mark.parametrize("enabled", [True, False])
 def test_every_client_has_the_password_if_it_is_required(*, enabled: bool) -> None:
