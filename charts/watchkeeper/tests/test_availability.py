@@ -1,10 +1,15 @@
 """Several pods of a component, and what may be evicted at a time; backups of the database."""
 
+import json
+import os
 import shutil
+import subprocess
 from typing import Any
 
 import pytest
-from rendering import MODEL, OTHER, Json, inference_services, only, rendered
+import yaml
+from cluster import KUBECONFIG, kubectl
+from rendering import CHART, MODEL, OTHER, Json, inference_services, only, rendered
 
 S3: Json = {"replicas": 2, "artifacts": {"destination": "s3://versions/plant"}}
 OWN_DATABASE: Json = {
@@ -108,6 +113,37 @@ def test_only_people_start_a_restore() -> None:
     objects = rendered({})
     assert only(objects, "CronJob", "watchkeeper-restore")["spec"]["suspend"] is True
     assert "suspend" not in only(objects, "CronJob", "watchkeeper-backup")["spec"]
+
+
+def test_helm_creates_the_volume_once_and_does_not_wait_for_it(namespace: str) -> None:
+    """It is bound when the first backup runs, so `helm install --wait` must not wait for it."""
+    (volume,) = volumes_of_an_install(namespace)
+    assert volume["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+    given = json.dumps(volume)
+    kubectl("create", f"--namespace={namespace}", "--filename=-", given=given).check_returncode()
+    assert volumes_of_an_install(namespace) == []
+    kubectl("delete", "pvc", "--all", f"--namespace={namespace}", "--wait=false").check_returncode()
+
+
+def volumes_of_an_install(namespace: str) -> list[Json]:
+    """Return the volumes of backups that `helm install` would create on the cluster."""
+    words = ("helm", "install", "watchkeeper", str(CHART), f"--namespace={namespace}")
+    done = subprocess.run(
+        [*words, "--dry-run=server", "--set=training.createNamespace=false"],
+        env={**os.environ, "KUBECONFIG": KUBECONFIG},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    text = done.stdout.partition("\n---\n")[2].partition("\nNOTES:")[0]
+    objects = yaml.load_all(text.replace("\nMANIFEST:", ""), yaml.CSafeLoader)
+    return [
+        each
+        for each in objects
+        if each
+        and each["kind"] == "PersistentVolumeClaim"
+        and each["metadata"]["name"] == "watchkeeper-backup"
+    ]
 
 
 @pytest.mark.parametrize("values", [{"postgresql": {"backup": {"enabled": False}}}, OWN_DATABASE])
