@@ -4,11 +4,13 @@ The cluster of the scenarios enforces no NetworkPolicies. So the kernel records 
 tests/e2e/support/network_policies.py evaluates the policies.
 """
 
+import secrets
+
 import pytest
 from connection_recorder import ConnectionRecorder
 from declared_models import MODELS
 from installation import RELEASE, Installation
-from kube import Json, helm, items, wait_until
+from kube import Json, helm, items, kubectl, wait_until
 from load import Load
 from network_policies import Endpoint, NetworkPolicies
 from rollouts import current_scenario, has_succeeded
@@ -29,6 +31,7 @@ EXPECTED = {
     ("training", "mlflow", 5000),
     ("training", "postgresql", 5432),
     ("mlflow", "postgresql", 5432),
+    ("backup", "postgresql", 5432),
 }
 
 
@@ -44,7 +47,12 @@ def connected(installation: Installation, recorder: ConnectionRecorder | None) -
         scenario = current_scenario(installation, model)
         with Load(installation, model, f"connections-{model}", scenario=scenario) as load:
             wait_until("answers", lambda load=load: load.answered() >= REQUESTS)
-    helm("test", RELEASE, f"--namespace={installation.namespace}", "--timeout=3m")
+    namespace = f"--namespace={installation.namespace}"
+    helm("test", RELEASE, namespace, "--timeout=3m")
+    job = f"connections-{secrets.token_hex(3)}"
+    kubectl("create", "job", job, f"--from=cronjob/{RELEASE}-backup", namespace)
+    words = (f"job/{job}", "--for=condition=Complete", "--timeout=110s", namespace)
+    kubectl("wait", *words, seconds=120.0)
 
 
 @pytest.mark.usefixtures("connected")

@@ -3,6 +3,9 @@
 {{- if and (ne .Values.auth.clients.mode "none") (not .Values.gateway.retries) }}
 {{- fail (printf "auth.clients.mode %s needs Envoy Gateway: set gateway.retries true, or authenticate clients at your own gateway" .Values.auth.clients.mode) }}
 {{- end }}
+{{- if and .Values.mlflow.enabled (gt (int .Values.mlflow.replicas) 1) (not .Values.mlflow.artifacts.destination) }}
+{{- fail (printf "mlflow.replicas is %d, but its files are on a volume that one node can mount: store them in S3 (mlflow.artifacts.destination), or set mlflow.replicas 1" (int .Values.mlflow.replicas)) }}
+{{- end }}
 {{- include "watchkeeper.checkSteps" (dict "name" "rollout.policy.steps" "steps" .Values.rollout.policy.steps) }}
 {{- range $name, $model := include "watchkeeper.models" . | fromYaml }}
 {{- include "watchkeeper.checkSteps" (dict "name" (printf "models.%s.policies.rollout.steps" $name) "steps" $model.policies.rollout.steps) }}

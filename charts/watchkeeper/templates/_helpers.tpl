@@ -122,6 +122,11 @@ http://{{ include "watchkeeper.fullname" . }}-mlflow.{{ .Release.Namespace }}.sv
 {{- end -}}
 {{- end }}
 
+{{/* The number of rollout controllers, or of servers of a model: {root, replicas} */}}
+{{- define "watchkeeper.replicas" -}}
+{{- max (int .replicas) (.root.Values.highAvailability | ternary 2 1) -}}
+{{- end }}
+
 {{/* All models, each merged with the defaults, as YAML */}}
 {{- define "watchkeeper.models" -}}
 {{- $all := dict -}}
@@ -130,6 +135,7 @@ http://{{ include "watchkeeper.fullname" . }}-mlflow.{{ .Release.Namespace }}.sv
 {{- if not $model.hostnames -}}
 {{- $_ := set $model "hostnames" (list $name (printf "%s.%s" $name $.Release.Namespace)) -}}
 {{- end -}}
+{{- $_ := set $model "replicas" (include "watchkeeper.replicas" (dict "root" $ "replicas" $model.replicas) | int) -}}
 {{- $_ := set $all $name $model -}}
 {{- end -}}
 {{- $all | toYaml -}}

@@ -38,6 +38,13 @@ VALUES: dict[str, Json] = {
         },
         "networkPolicies": {"artifacts": [{"ports": [{"port": 443, "protocol": "TCP"}]}]},
     },
+    "high availability": {
+        "highAvailability": True,
+        "postgresql": {"enabled": False},
+        "secrets": SECRETS,
+        "mlflow": {"replicas": 2, "artifacts": {"destination": "s3://versions/plant"}},
+    },
+    "no backup": {"postgresql": {"backup": {"enabled": False}}},
     "external MLflow": {
         "mlflow": {"enabled": False, "url": "https://mlflow.example.com"},
         "secrets": SECRETS,
@@ -90,7 +97,10 @@ VALUES: dict[str, Json] = {
         },
         "training": {"deadlineSeconds": 600, "keepSeconds": 7200, "backoffLimit": 0},
         "rollout": {"policy": {"watch_seconds": 60}},
-        "postgresql": {"storage": {"size": "100Gi", "className": "fast"}},
+        "postgresql": {
+            "storage": {"size": "100Gi", "className": "fast"},
+            "backup": {"schedule": "@hourly", "keep": 48, "size": "1Ti", "className": "slow"},
+        },
         "networkPolicies": {"apiServer": {"cidr": "10.0.0.1/32", "ports": [6443]}},
         "serving": {"spoolBytes": 1073741824, "queueSeconds": 2},
     },

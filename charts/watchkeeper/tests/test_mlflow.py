@@ -1,15 +1,19 @@
 """MLflow requires a password, and every container that calls it has the password."""
 
+import contextlib
 import os
+import re
 import shutil
 import socket
 import subprocess
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
 from http import HTTPStatus
+from http.cookiejar import CookieJar
 from pathlib import Path
 
 import pytest
@@ -22,18 +26,39 @@ START_SECONDS = 120.0
 
 
 @pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The port of an MLflow server that is started as in its image."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a database and a password."""
     if not (REGISTRY / ".venv/bin/mlflow").exists():
         pytest.skip("MLflow has no environment; run `make environments`")
-    folder = tmp_path_factory.mktemp("mlflow")
-    (folder / "password").write_text(PASSWORD)
+    made = tmp_path_factory.mktemp("mlflow")
+    (made / "password").write_text(PASSWORD)
+    return made
+
+
+@pytest.fixture(scope="module")
+def port(folder: Path) -> Iterator[int]:
+    """The port of an MLflow server that is started as in its image."""
+    with serving(folder, "one") as chosen:
+        yield chosen
+
+
+@pytest.fixture(scope="module")
+def other_port(folder: Path, port: int) -> Iterator[int]:  # noqa: ARG001 - the first has the tables
+    """The port of a second pod, with the same database and the same Secret."""
+    with serving(folder, "two") as chosen:
+        yield chosen
+
+
+@contextlib.contextmanager
+def serving(folder: Path, name: str) -> Iterator[int]:
+    """Run a server for a block, with a temporary folder of its own."""
+    (folder / name).mkdir()
     with socket.create_server(("127.0.0.1", 0)) as free:
         chosen: int = free.getsockname()[1]
     environment = {
         "PATH": f"{REGISTRY}/.venv/bin:{os.environ['PATH']}",
-        "HOME": str(folder),
-        "TMPDIR": str(folder),
+        "HOME": str(folder / name),
+        "TMPDIR": str(folder / name),
         "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder}/100%25.db",
         "MLFLOW_AUTH_ADMIN_USERNAME": "watchkeeper",
         "MLFLOW_AUTH_ADMIN_PASSWORD_FILE": str(folder / "password"),
@@ -41,12 +66,12 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
     words = [f"--port={chosen}", "--workers=1", f"--allowed-hosts=127.0.0.1:{chosen}"]
-    log = folder / "log"
+    log = folder / name / "log"
     with (
         log.open("w") as file,
         subprocess.Popen(
             [REGISTRY / "start", "server", *words],
-            cwd=folder,
+            cwd=folder / name,
             env=environment,
             stdout=file,
             stderr=file,
@@ -93,6 +118,19 @@ def test_a_request_to_an_unknown_host_is_rejected(port: int) -> None:
     assert answer == HTTPStatus.FORBIDDEN
 
 
+def test_a_form_of_one_pod_is_accepted_by_another(port: int, other_port: int) -> None:
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
+    opener.addheaders = [("Authorization", basic("watchkeeper", PASSWORD))]
+    with opener.open(f"http://127.0.0.1:{port}/signup") as page:
+        (token,) = re.findall(r'name="csrf_token"\s+value="([^"]+)"', page.read().decode())
+    form = {"csrf_token": token, "username": "anna", "password": "twelve characters"}
+    url = f"http://127.0.0.1:{other_port}/api/2.0/mlflow/users/create-ui"
+    with opener.open(url, urllib.parse.urlencode(form).encode()) as answer:
+        assert "Successfully signed up" in answer.read().decode()
+    known = basic("anna", "twelve characters")
+    assert status_of(port, SEARCH, Authorization=known) == HTTPStatus.OK
+
+
 def test_it_does_not_start_without_its_password(tmp_path: Path) -> None:
     environment = {**os.environ, "MLFLOW_AUTH_ADMIN_PASSWORD_FILE": str(tmp_path / "none")}
     ended = subprocess.run(
@@ -127,6 +165,45 @@ def test_users_are_in_the_database_of_the_registry_unless_that_is_mysql(
     ).stdout.splitlines()
     assert f"database_uri = {users.format(folder=tmp_path)}" in said
     assert said[-1] == "server --app-name=basic-auth"
+
+
+def started(folder: Path, name: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run the start script with a program in place of MLflow that prints the key of the forms."""
+    pod = folder / name
+    pod.mkdir()
+    shows = pod / "mlflow"
+    shows.write_text('#!/bin/sh\necho "$MLFLOW_FLASK_SERVER_SECRET_KEY"\n')
+    shows.chmod(0o755)
+    (folder / "password").write_text(PASSWORD)
+    environment = {
+        "PATH": f"{pod}:{os.environ['PATH']}",
+        "TMPDIR": str(pod),
+        "MLFLOW_BACKEND_STORE_URI": "postgresql+psycopg://w:p%40ss@db/mlflow",
+        "MLFLOW_AUTH_ADMIN_PASSWORD_FILE": str(folder / "password"),
+    }
+    return subprocess.run(
+        [REGISTRY / "start", "server"],
+        env=environment | settings,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_all_pods_sign_forms_with_one_key_that_only_the_secret_gives(tmp_path: Path) -> None:
+    one, two = (started(tmp_path, name).stdout for name in ("one", "two"))
+    assert one == two
+    assert len(one.strip()) == 64
+    other = {"MLFLOW_BACKEND_STORE_URI": "postgresql+psycopg://w:other@db/mlflow"}
+    assert started(tmp_path, "three", **other).stdout != one
+
+
+def test_several_pods_with_users_of_their_own_do_not_start(tmp_path: Path) -> None:
+    mysql = {"MLFLOW_BACKEND_STORE_URI": "mysql+pymysql://w:p@db/mlflow"}
+    assert started(tmp_path, "one", **mysql, MLFLOW_REPLICAS="1").returncode == 0
+    done = started(tmp_path, "two", **mysql, MLFLOW_REPLICAS="2")
+    assert done.returncode == 78
+    assert "on MySQL and MariaDB each of them has users of its own" in done.stderr
 
 
 @pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not on PATH")

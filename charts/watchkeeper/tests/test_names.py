@@ -32,6 +32,7 @@ MONITORING = {"monitoring": {"podMonitors": True, "rules": True, "dashboards": T
 # The components of pods, and the values that apply to them.
 PODS = {
     "postgresql": "postgresql",
+    "backup": "postgresql",
     "mlflow": "mlflow",
     "rollout": "rollout",
     "cli": "cli",

@@ -35,6 +35,7 @@ RISKY = {
         "until networkPolicies has egress rules for them: ledger.",
     ),
     "postgresql.enabled": ("", "Ledger and registry are in the PostgreSQL of this release"),
+    "highAvailability": ("highAvailability=true", "highAvailability does not include MLflow"),
     "mlflow.auth.enabled": ("mlflow.auth.enabled=false", "MLflow requires no password"),
     "mlflow.artifacts.destination": (
         "mlflow.artifacts.destination=s3://bucket/mlflow",
