@@ -109,6 +109,37 @@ def replaced(installation: Installation) -> set[str]:
     return {name.partition("_replaced_")[0] for name in installation.databases() - set(DATABASES)}
 
 
+def test_users_that_no_longer_exist_own_their_tables_again_and_cannot_log_in(
+    made: Installation,
+) -> None:
+    users = ("Own-er", "ledger-writer-gone")
+    for user in users:
+        made.execute("postgres", f'CREATE ROLE "{user}" LOGIN')
+    made.execute("ledger", f'ALTER TABLE kept OWNER TO "{users[0]}"')
+    made.execute("ledger", "ALTER TABLE kept ENABLE ROW LEVEL SECURITY")
+    made.execute("ledger", f'CREATE POLICY own ON kept TO "{users[1]}" USING (number = 1)')
+    made.execute("ledger", f'GRANT SELECT ON kept TO "{users[1]}"')
+    made.backup()
+    made.execute("postgres", "DROP DATABASE ledger")
+    made.execute("postgres", "CREATE DATABASE ledger")
+    for user in users:
+        made.execute("postgres", f'DROP ROLE "{user}"')
+    done = made.run("restore")
+    assert done.returncode == 0, done.stderr
+    assert made.rows("ledger") == ROWS
+    owner = "SELECT tableowner FROM pg_tables WHERE tablename = 'kept'"
+    assert made.execute("ledger", owner) == [(users[0],)]
+    able = "SELECT rolname FROM pg_roles WHERE rolcanlogin"
+    assert not set(users) & {name for (name,) in made.execute("postgres", able)}
+    made.execute("postgres", "DROP DATABASE ledger WITH (FORCE)")
+    for database in made.databases():
+        if database.startswith("ledger"):
+            made.execute("postgres", f'ALTER DATABASE "{database}" ALLOW_CONNECTIONS true')
+            made.execute("postgres", f'DROP DATABASE "{database}" WITH (FORCE)')
+    for user in users:
+        made.execute("postgres", f'DROP ROLE "{user}"')
+
+
 def test_what_was_dropped_and_changed_is_there_again(made: Installation) -> None:
     made.backup()
     made.execute("ledger", "DROP TABLE kept")
@@ -246,7 +277,7 @@ def test_a_damaged_backup_changes_nothing(made: Installation, broken: str) -> No
 def test_a_restore_that_fails_leaves_the_databases_open(made: Installation) -> None:
     made.execute("postgres", "CREATE ROLE gone")
     made.execute("ledger", "ALTER TABLE kept OWNER TO gone")
-    made.backup()
+    (made.backups / made.backup() / "users").unlink()
     made.execute("ledger", "ALTER TABLE kept OWNER TO tests")
     made.execute("postgres", "DROP ROLE gone")
     done = made.run("restore")
