@@ -13,7 +13,7 @@ name: {{ .name }}
 image: {{ include "watchkeeper.image" (dict "root" .root "component" "cli") }}
 imagePullPolicy: {{ .root.Values.images.pullPolicy }}
 env:
-  {{- include "watchkeeper.registryEnvironment" .root | nindent 2 }}
+  {{- include "watchkeeper.registryEnvironment" (dict "root" .root "user" "") | nindent 2 }}
   - {name: WATCHKEEPER_PLATFORM, value: {{ include "watchkeeper.platform" .root | quote }}}
   - {name: WATCHKEEPER_MODELS, value: {{ keys .root.Values.models | sortAlpha | toJson | quote }}}
   - {name: WATCHKEEPER_LEDGER_URL_FILE, value: /run/secrets/watchkeeper/ledger-url}
@@ -56,5 +56,5 @@ volumeMounts:
 - name: secrets
   secret:
     secretName: {{ include "watchkeeper.secret" . }}
-    items: {{- include "watchkeeper.clientSecrets" . | nindent 6 }}
+    items: {{- include "watchkeeper.clientSecrets" (dict "root" . "user" "") | nindent 6 }}
 {{- end }}

@@ -106,11 +106,11 @@ keep what they mount. */}}
 {{- .model.ledgerKey | default (empty .root.Values.secrets.existing | ternary (printf "ledger-writer-url.%s" .name) "ledger-writer-url") -}}
 {{- end }}
 
-{{/* The files of a client that reads the ledger and calls MLflow: items of a Secret volume */}}
+{{/* The files of a client that reads the ledger and calls MLflow: {root, user}, as items of a Secret volume */}}
 {{- define "watchkeeper.clientSecrets" -}}
 - {key: ledger-reader-url, path: ledger-url}
-{{- if .Values.mlflow.auth.enabled }}
-- {key: mlflow-password, path: mlflow-password}
+{{- if .root.Values.mlflow.auth.enabled }}
+- {key: {{ include "watchkeeper.mlflowKey" . }}, path: mlflow-password}
 {{- end }}
 {{- end }}
 
@@ -141,19 +141,25 @@ http://{{ include "watchkeeper.fullname" . }}-mlflow.{{ .Release.Namespace }}.sv
 {{- $all | toYaml -}}
 {{- end }}
 
-{{/* The environment of a client of MLflow that has the password as a file */}}
+{{/* The key of the password with which a part calls MLflow: {root, user}; `user` is empty for the
+administrator. An MLflow outside of the release knows one user. */}}
+{{- define "watchkeeper.mlflowKey" -}}
+{{- not (empty (and .user .root.Values.mlflow.enabled)) | ternary (printf "mlflow-%s-password" .user) "mlflow-password" -}}
+{{- end }}
+
+{{/* The environment of a client of MLflow that has the password as a file: {root, user} */}}
 {{- define "watchkeeper.registryEnvironment" -}}
 {{ include "watchkeeper.registryAddress" . }}
-{{- if .Values.mlflow.auth.enabled }}
+{{- if .root.Values.mlflow.auth.enabled }}
 - {name: MLFLOW_TRACKING_PASSWORD_FILE, value: /run/secrets/watchkeeper/mlflow-password}
 {{- end }}
 {{- end }}
 
-{{/* The environment of a client of MLflow, without the password */}}
+{{/* The environment of a client of MLflow, without the password: {root, user} */}}
 {{- define "watchkeeper.registryAddress" -}}
-- {name: MLFLOW_TRACKING_URI, value: {{ include "watchkeeper.mlflowURL" . | quote }}}
-{{- if .Values.mlflow.auth.enabled }}
-- {name: MLFLOW_TRACKING_USERNAME, value: {{ .Values.mlflow.auth.username | quote }}}
+- {name: MLFLOW_TRACKING_URI, value: {{ include "watchkeeper.mlflowURL" .root | quote }}}
+{{- if .root.Values.mlflow.auth.enabled }}
+- {name: MLFLOW_TRACKING_USERNAME, value: {{ not (empty (and .user .root.Values.mlflow.enabled)) | ternary .user .root.Values.mlflow.auth.username | quote }}}
 {{- end }}
 - {name: MLFLOW_DISABLE_TELEMETRY, value: "true"}
 - {name: MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR, value: "false"}

@@ -41,7 +41,7 @@ template:
           - name: WATCHKEEPER_RUN
             valueFrom:
               fieldRef: {apiVersion: v1, fieldPath: "metadata.labels['batch.kubernetes.io/job-name']"}
-          {{- include "watchkeeper.registryEnvironment" $ | nindent 10 }}
+          {{- include "watchkeeper.registryEnvironment" (dict "root" $ "user" "training") | nindent 10 }}
           - {name: WATCHKEEPER_CODE_VERSION, value: {{ include "watchkeeper.codeVersion" $ | quote }}}
           - {name: WATCHKEEPER_LEDGER_URL_FILE, value: /run/secrets/watchkeeper/ledger-url}
           - {name: WATCHKEEPER_SOURCE_URL_FILE, value: /run/secrets/source/url}
@@ -60,7 +60,7 @@ template:
         secret:
           secretName: {{ include "watchkeeper.trainingSecret" $ }}
           defaultMode: 420
-          items: {{- include "watchkeeper.clientSecrets" $ | nindent 12 }}
+          items: {{- include "watchkeeper.clientSecrets" (dict "root" $ "user" "training") | nindent 12 }}
       - name: source
         secret:
           secretName: {{ .model.source.secretName | default (printf "%s-source" .name) }}

@@ -1,6 +1,7 @@
 """MLflow requires a password, and every container that calls it has the password."""
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -21,6 +22,11 @@ from rendering import CHART, MODEL, MODELS, Json, containers, rendered
 
 REGISTRY = CHART.parents[1] / "images" / "mlflow"
 PASSWORD = "100% of a-password: with+signs"
+PASSWORDS = {
+    "watchkeeper": PASSWORD,
+    "serving": "for-%-servers:",
+    "training": "for+training",
+}
 SEARCH = "/api/2.0/mlflow/registered-models/search"
 START_SECONDS = 120.0
 
@@ -32,6 +38,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("MLflow has no environment; run `make environments`")
     made = tmp_path_factory.mktemp("mlflow")
     (made / "password").write_text(PASSWORD)
+    (made / "users" / "..data").mkdir(parents=True)
+    for user in ("serving", "training"):
+        (made / "users" / user).write_text(PASSWORDS[user])
     return made
 
 
@@ -62,6 +71,7 @@ def serving(folder: Path, name: str) -> Iterator[int]:
         "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder}/100%25.db",
         "MLFLOW_AUTH_ADMIN_USERNAME": "watchkeeper",
         "MLFLOW_AUTH_ADMIN_PASSWORD_FILE": str(folder / "password"),
+        "MLFLOW_USERS": str(folder / "users"),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
@@ -206,30 +216,109 @@ def test_several_pods_with_users_of_their_own_do_not_start(tmp_path: Path) -> No
     assert "on MySQL and MariaDB each of them has users of its own" in done.stderr
 
 
+def ask(port: int, user: str, path: str, body: Json, method: str = "POST") -> int:
+    """Call MLflow's API as a user, and return the status."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/api/2.0/mlflow/{path}",
+        data=json.dumps(body).encode(),
+        headers={
+            "Authorization": basic(user, PASSWORDS[user]),
+            "Content-Type": "application/json",
+        },
+        method=method,
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def test_training_registers_and_servers_only_read(port: int) -> None:
+    admin, training, servers = "watchkeeper", "training", "serving"
+    # The administrator has created a model before there were other users.
+    assert ask(port, admin, "registered-models/create", {"name": "pump"}) == HTTPStatus.OK
+    assert ask(port, training, "experiments/create", {"name": "pump"}) == HTTPStatus.OK
+    version = {"name": "pump", "source": "s3://bucket/model"}
+    assert ask(port, training, "model-versions/create", version) == HTTPStatus.OK
+    named = "registered-models/get?name=pump"
+    assert ask(port, servers, named, {}, "GET") == HTTPStatus.OK
+    assert ask(port, servers, "model-versions/get?name=pump&version=1", {}, "GET") == HTTPStatus.OK
+    alias = {"name": "pump", "alias": "production", "version": "1"}
+    for path, body in (
+        ("registered-models/alias", alias),
+        ("model-versions/create", version),
+        ("registered-models/set-tag", {"name": "pump", "key": "a", "value": "b"}),
+    ):
+        assert ask(port, servers, path, body) == HTTPStatus.FORBIDDEN, path
+    assert ask(port, admin, "registered-models/alias", alias) == HTTPStatus.OK
+    user = {"username": "stranger", "password": "a long password"}
+    for who in (training, servers):
+        assert ask(port, who, "users/create", user) == HTTPStatus.FORBIDDEN
+        gone = {"name": "pump"}
+        assert ask(port, who, "registered-models/delete", gone, "DELETE") == HTTPStatus.FORBIDDEN
+
+
+def test_a_changed_password_of_a_user_takes_effect_at_the_next_start(folder: Path) -> None:
+    (folder / "users" / "serving").write_text("another password")
+    try:
+        with serving(folder, "changed") as port:
+            old = basic("serving", PASSWORDS["serving"])
+            new = basic("serving", "another password")
+            assert status_of(port, SEARCH, Authorization=new) == HTTPStatus.OK
+            assert status_of(port, SEARCH, Authorization=old) == HTTPStatus.UNAUTHORIZED
+    finally:
+        (folder / "users" / "serving").write_text(PASSWORDS["serving"])
+
+
+ADMINISTRATOR = ("watchkeeper", "mlflow-password")
+SERVING = ("serving", "mlflow-serving-password")
+TRAINING = ("training", "mlflow-training-password")
+OWN: Json = {"enabled": False, "url": "http://mlflow.example.com:5000", "auth": {"username": "me"}}
+
+
 @pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not on PATH")
-@pytest.mark.parametrize("enabled", [True, False])
-def test_every_client_has_the_password_if_it_is_required(*, enabled: bool) -> None:
-    found = dict(callers(enabled=enabled))
+@pytest.mark.parametrize(
+    ("mlflow", "expected"),
+    [
+        ({}, {"rollout": ADMINISTRATOR, "training": TRAINING, "storage-initializer": SERVING}),
+        ({"auth": {"enabled": False}}, {}),
+        (OWN, dict.fromkeys(("rollout", "training", "test"), ("me", "mlflow-password"))),
+    ],
+)
+def test_every_client_has_its_own_user_if_mlflow_requires_one(
+    mlflow: Json, expected: dict[str, tuple[str, str]]
+) -> None:
+    found = dict(callers(mlflow))
     assert {"rollout", "cli", "training", "storage-initializer", "test"} <= set(found)
-    assert set(found.values()) == {enabled}
+    assert found["cli"] == found["rollout"]
+    assert found["test"] == found["storage-initializer"]
+    assert all(found[name] == user for name, user in expected.items())
+    assert bool(expected) == all(found.values())
 
 
-def callers(*, enabled: bool) -> Iterator[tuple[str, bool]]:
-    """Return the containers with the URL of MLflow, and whether they have its password."""
-    values: Json = {"models": {"a": MODELS[MODEL]}, "mlflow": {"auth": {"enabled": enabled}}}
-    for each in rendered(values):
+def callers(mlflow: Json) -> Iterator[tuple[str, tuple[str, str] | None]]:
+    """Return the containers with the URL of MLflow, with their user and the key of its password."""
+    for each in rendered({"models": {"a": MODELS[MODEL]}, "mlflow": mlflow}):
         for container, volumes in containers(each):
             variables = {variable["name"]: variable for variable in container.get("env", [])}
-            if "MLFLOW_TRACKING_URI" in variables:
-                yield container["name"], has_password(container, variables, volumes)
+            if "MLFLOW_TRACKING_URI" not in variables:
+                continue
+            user = variables.get("MLFLOW_TRACKING_USERNAME", {}).get("value")
+            key = password_key(container, variables, volumes)
+            assert (user is None) == (key is None)
+            yield container["name"], (user, key) if user and key else None
 
 
-def has_password(container: Json, variables: Json, volumes: list[Json]) -> bool:
-    if variables.get("MLFLOW_TRACKING_USERNAME", {}).get("value") != "watchkeeper":
-        return False
+def password_key(container: Json, variables: Json, volumes: list[Json]) -> str | None:
     if direct := variables.get("MLFLOW_TRACKING_PASSWORD"):
-        return bool(direct["valueFrom"]["secretKeyRef"]["key"] == "mlflow-password")
+        key: str = direct["valueFrom"]["secretKeyRef"]["key"]
+        return key
+    if "MLFLOW_TRACKING_PASSWORD_FILE" not in variables:
+        return None
     path = Path(variables["MLFLOW_TRACKING_PASSWORD_FILE"]["value"])
     mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
     (volume,) = (each for each in volumes if each["name"] == mounts[str(path.parent)])
-    return {"key": "mlflow-password", "path": path.name} in volume["secret"]["items"]
+    (found,) = (e["key"] for e in volume["secret"]["items"] if e["path"] == path.name)
+    return str(found)

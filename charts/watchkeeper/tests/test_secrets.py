@@ -39,15 +39,15 @@ def test_each_container_has_only_the_users_of_databases_that_it_needs(values: Js
         own = dict.fromkeys(own, "ledger-writer-url")
     for model, key in own.items():
         assert found[f"drift of {model}"] == {key}
-    for name in ("rollout", "cli", "training"):
-        assert found[name] == {"ledger-reader-url", "mlflow-password"} | (
-            {"url"} if name == "training" else set()
-        )
-    assert found["mlflow"] == {"mlflow-url", "mlflow-password"}
+    for name in ("rollout", "cli"):
+        assert found[name] == {"ledger-reader-url", "mlflow-password"}
+    assert found["training"] == {"ledger-reader-url", "mlflow-training-password", "url"}
+    users = {"mlflow-password", "mlflow-serving-password", "mlflow-training-password"}
+    assert found["mlflow"] == {"mlflow-url", *users}
     assert found["kserve-container"] == {"signing-key", "feedback-token"}
     assert found["ledger"] == {"ledger-url", "ledger-reader-url", "mlflow-url", *own.values()}
     holders = {name for name, keys in found.items() if keys.intersection(OWNERS)}
-    assert holders == {"ledger", "postgresql"}
+    assert holders == {"ledger", "postgresql", "backup", "restore"}
 
 
 def test_a_model_may_name_the_key_of_its_writer() -> None:
@@ -59,7 +59,7 @@ def test_a_model_may_name_the_key_of_its_writer() -> None:
 
 def test_only_the_password_for_the_download_of_a_version_is_an_environment_variable() -> None:
     objects = rendered({})
-    assert set(secret_variables(objects)) == {("storage-initializer", "mlflow-password")}
+    assert set(secret_variables(objects)) == {("storage-initializer", "mlflow-serving-password")}
 
 
 def secret_variables(objects: list[Json]) -> Iterator[tuple[str, str]]:
@@ -86,12 +86,9 @@ def test_every_user_of_the_embedded_database_has_a_password_of_its_own() -> None
     assert urls["mlflow-url"].password == data["mlflow-database-password"]
 
 
-def test_training_gets_no_other_user_under_the_key_of_earlier_releases() -> None:
+def test_the_training_namespace_gets_what_training_needs_and_no_more() -> None:
     data = secret_in(f"{NAMESPACE}-training")
-    assert set(data) == {"ledger-reader-url", "ledger-url", "mlflow-password"}
-    user = make_url(b64decode(data["ledger-url"]).decode()).username
-    assert user == "ledger-reader"
-    assert data["ledger-url"] == data["ledger-reader-url"]
+    assert set(data) == {"ledger-reader-url", "mlflow-training-password"}
 
 
 def secret_in(namespace: str) -> dict[str, str]:
