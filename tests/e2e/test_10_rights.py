@@ -167,7 +167,8 @@ def test_only_clients_of_the_api_server_have_a_token(installation: Installation)
             for container in [*spec.get("initContainers", []), *spec["containers"]]:
                 tokens[container["name"]] += has_token(spec, container)
     assert tokens["kserve-container"] == tokens["storage-initializer"] == tokens["training"] == 0
-    assert {name for name, count in tokens.items() if count} == {"drift", "rollout", "cli"}
+    found = {name for name, count in tokens.items() if count}
+    assert found - {"test"} == {"drift", "rollout", "cli"}  # the pod of `helm test`, if it has run
 
 
 def has_token(spec: Json, container: Json) -> bool:
