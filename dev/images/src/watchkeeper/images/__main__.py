@@ -1,4 +1,7 @@
-"""``python -m watchkeeper.images [--kind NAME]``: build the changed images and load them."""
+"""``python -m watchkeeper.images [--docker | --kind NAME]``: build and load the changed images.
+
+With ``--docker`` they are only built.
+"""
 
 import fcntl
 import logging
@@ -13,7 +16,7 @@ from watchkeeper.images.builder import Builder
 from watchkeeper.images.engines import Buildah, Docker, Engine
 from watchkeeper.images.targets import Cluster, Kind, Target
 
-USAGE = "usage: python -m watchkeeper.images [--kind NAME]"
+USAGE = "usage: python -m watchkeeper.images [--docker | --kind NAME]"
 
 
 def main(words: list[str]) -> int:
@@ -34,6 +37,8 @@ def main(words: list[str]) -> int:
                     given = base.make(frozenset(engine.images()))
                     cluster = Cluster(Path(os.environ.get("WATCHKEEPER_CLUSTER") or ".cluster"))
                     target = cluster if cluster.runs() else None
+                case ["--docker"]:
+                    engine, given, target = Docker(), None, None
                 case ["--kind", name]:
                     engine, given, target = Docker(), None, Kind(name)
                 case _:

@@ -16,13 +16,17 @@ log = logging.getLogger(__name__)
 RELEASE = "bookworm"
 PACKAGES = "python3,python3-venv,ca-certificates"
 MIRROR = "http://deb.debian.org/debian"
-# lists, documentation and logs, which no program reads
+# The Dockerfiles install what these have published since.
+UPDATES = (
+    f"deb {MIRROR} {RELEASE}-updates main",
+    f"deb {MIRROR}-security {RELEASE}-security main",
+)
+# lists, manuals and logs, which no program reads; the licences in usr/share/doc stay
 WITHOUT = (
     "dev/*",
     "var/lib/apt/lists/*",
     "var/cache/*",
     "var/log/*",
-    "usr/share/doc/*",
     "usr/share/man/*",
     "usr/share/locale/*",
 )
@@ -33,7 +37,7 @@ DOCKERFILE = f"FROM scratch\nADD base.tar /\nENV PATH={PATH} LANG=C.UTF-8\n"
 
 def key() -> str:
     """Return a digest of what the base is made from, which is its tag."""
-    text = "\n".join((RELEASE, PACKAGES, MIRROR, *WITHOUT, DOCKERFILE))
+    text = "\n".join((RELEASE, PACKAGES, MIRROR, *UPDATES, *WITHOUT, DOCKERFILE))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -63,6 +67,8 @@ def _bootstrap(kept: Path) -> None:
         root = Path(folder) / "root"
         start = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}"]
         run([*start, RELEASE, root, MIRROR], seconds=SECONDS)
+        updates = root / "etc" / "apt" / "sources.list.d" / "updates.list"
+        updates.write_text("\n".join(UPDATES) + "\n")
         new = Path(folder) / "base.tar"
         without = [f"--exclude=./{pattern}" for pattern in WITHOUT]
         run(["tar", "--numeric-owner", *without, "-C", root, "-cf", new, "."], seconds=SECONDS)

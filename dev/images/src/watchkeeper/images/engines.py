@@ -11,7 +11,7 @@ from watchkeeper.cluster.layout import ClusterError
 log = logging.getLogger(__name__)
 
 BUILD_SECONDS = 1800.0
-RETAINED_STAGES = 21  # the newest ones, which the next build reuses: three of every image
+RETAINED_STAGES = 35  # the newest ones, which the next build reuses: five of every image
 
 
 class Engine(Protocol):

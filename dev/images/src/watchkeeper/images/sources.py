@@ -10,8 +10,11 @@ import msgspec
 
 REGISTRY: Final = "localhost/watchkeeper"
 COMPONENT_FILE: Final = "images/Dockerfile"
-# The files that every image with code of ours is built from.
-SHARED: Final = ("uv-requirements.txt", ".dockerignore", "images/trim", COMPONENT_FILE)
+# The files that every image is built from.
+SHARED: Final = (
+    *("uv-requirements.txt", ".dockerignore", COMPONENT_FILE),
+    *("images/bytecode", "images/minimal", "images/trim"),
+)
 
 
 class Image(msgspec.Struct, frozen=True):
