@@ -1,0 +1,66 @@
+"""GitOps tools render the chart without a cluster: with Secrets of one's own nothing is missing."""
+
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+import yaml
+from cluster import KUBECONFIG
+from rendering import CHART, MODELS, Json, rendered
+
+VALUES: Json = {
+    "models": MODELS,
+    "secrets": {"existing": "mine", "existingTraining": "theirs"},
+    "gateway": {"createTokenSecret": False},
+    "training": {"createNamespace": False},
+}
+HOOK = "helm.sh/hook"
+
+pytestmark = pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not on PATH")
+
+
+def installed(values: Json, namespace: str) -> list[Json]:
+    """Return the objects that `helm install` would create; it reads from the cluster."""
+    done = subprocess.run(
+        [
+            *("helm", "install", "watchkeeper", str(CHART), f"--namespace={namespace}"),
+            *("--values=-", "--dry-run=server", "--hide-notes"),
+        ],
+        input=json.dumps(values),
+        env={**os.environ, "KUBECONFIG": KUBECONFIG},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    _, _, text = done.stdout.partition("HOOKS:")
+    documents = text.replace("\nMANIFEST:\n", "\n---\n")
+    return [each for each in yaml.load_all(documents, yaml.CSafeLoader) if each]
+
+
+def by_name(objects: list[Json]) -> dict[tuple[str, str, str], Json]:
+    """Return objects by kind, namespace and name, without what makes a volume a hook."""
+    for each in objects:
+        if each["kind"] == "PersistentVolumeClaim":
+            annotations = each["metadata"]["annotations"]
+            each["metadata"]["annotations"] = {
+                key: value for key, value in annotations.items() if not key.startswith(HOOK)
+            }
+    return {
+        (each["kind"], each["metadata"].get("namespace", ""), each["metadata"]["name"]): each
+        for each in objects
+    }
+
+
+def test_helm_template_renders_all_that_helm_install_creates(namespace: str) -> None:
+    expected = by_name(installed(VALUES, namespace))
+    assert len(expected) > 20
+    assert by_name(rendered(VALUES, namespace=namespace)) == expected
+
+
+def test_repeated_rendering_gives_the_same_objects_and_no_secret() -> None:
+    first = rendered(VALUES)
+    assert first == rendered(VALUES)
+    assert "Secret" not in {each["kind"] for each in first}
