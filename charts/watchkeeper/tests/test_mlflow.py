@@ -322,3 +322,29 @@ def password_key(container: Json, variables: Json, volumes: list[Json]) -> str |
     (volume,) = (each for each in volumes if each["name"] == mounts[str(path.parent)])
     (found,) = (e["key"] for e in volume["secret"]["items"] if e["path"] == path.name)
     return str(found)
+
+
+def test_the_migration_reads_the_url_from_a_file_and_shows_it_to_nobody(folder: Path) -> None:
+    url = folder / "url"
+    url.write_text(f"sqlite:///{folder}/migrated.db")
+    environment = {
+        "PATH": f"{REGISTRY}/.venv/bin:{os.environ['PATH']}",
+        "HOME": str(folder),
+        "MLFLOW_BACKEND_STORE_URI_FILE": str(url),
+    }
+    with subprocess.Popen(
+        [REGISTRY / "start", "db", "upgrade"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        shown = set()
+        while process.poll() is None:
+            shown.add(Path(f"/proc/{process.pid}/cmdline").read_text().replace("\0", " "))
+            time.sleep(0.05)
+        assert process.stderr is not None
+        assert process.returncode == 0, process.stderr.read()
+    assert any("upgrade" in words for words in shown)
+    assert not any("migrated" in words for words in shown)
+    assert (folder / "migrated.db").stat().st_size > 0
