@@ -19,7 +19,7 @@ from watchkeeper.core.events import Event, LabelContradicted, Watched
 from watchkeeper.core.exit_codes import EXIT_FATAL
 from watchkeeper.core.policies import RetentionPolicy
 from watchkeeper.core.settings import SettingsError
-from watchkeeper.ledger import Ledger, migrate
+from watchkeeper.ledger import Ledger, migrate, tables
 from watchkeeper.ledger.deletions import deletions, process_deletions, request_deletion
 from watchkeeper.ledger.episodes import Attempt, Episode, attempts, save_attempt, save_episode
 from watchkeeper.ledger.errors import LedgerError
@@ -31,7 +31,7 @@ from watchkeeper.ledger.records import store_records
 from watchkeeper.ledger.reports import save_report
 from watchkeeper.ledger.retention import emit_removal_events
 from watchkeeper.ledger.spools import abandon_spool, open_spools
-from watchkeeper.ledger.users import grant_rights
+from watchkeeper.ledger.users import READER, WRITER, grant_rights
 
 SECRET = "a:%'\\password"
 OTHER = msgspec.structs.replace(prediction(900), model="other")
@@ -77,6 +77,11 @@ def writer(users: Users) -> Iterator[Ledger]:
     ledger = Ledger(users.writers["m"])
     yield ledger
     ledger.close()
+
+
+def test_each_table_has_a_model_and_rights() -> None:
+    assert set(WRITER) == set(READER) == {*tables.metadata.tables, "alembic_version"}
+    assert all("model" in table.c for table in tables.metadata.tables.values())
 
 
 def test_a_sidecar_may_do_all_its_work(writer: Ledger, reader: Ledger) -> None:
