@@ -274,6 +274,16 @@ def test_a_damaged_backup_changes_nothing(made: Installation, broken: str) -> No
     assert made.databases() == set(DATABASES)
 
 
+def test_databases_that_a_killed_restore_has_closed_are_opened_by_the_next_one(
+    made: Installation,
+) -> None:
+    made.execute("postgres", "ALTER DATABASE ledger ALLOW_CONNECTIONS false")
+    done = made.run("restore", BACKUP="none")
+    assert done.returncode == 1
+    assert "there is no backup none" in done.stderr
+    assert made.rows("ledger") == ROWS
+
+
 def test_a_restore_that_fails_leaves_the_databases_open(made: Installation) -> None:
     made.execute("postgres", "CREATE ROLE gone")
     made.execute("ledger", "ALTER TABLE kept OWNER TO gone")

@@ -32,8 +32,18 @@ def test_a_replaced_file_is_noticed(tmp_path: Path) -> None:
 def test_a_file_that_is_missing_for_a_moment_has_not_changed(tmp_path: Path) -> None:
     path = tmp_path / "url"
     path.write_text("same")
-    files = SecretFiles({"A_FILE": str(path), "B_FILE": str(tmp_path / "never")})
+    files = SecretFiles(
+        {"WATCHKEEPER_A_FILE": str(path), "WATCHKEEPER_B_FILE": str(tmp_path / "never")}
+    )
     path.unlink()
     assert files.changed() == []
     path.write_text("same")
+    assert files.changed() == []
+
+
+def test_a_token_of_the_cloud_is_not_watched(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("first")
+    files = SecretFiles({"AWS_WEB_IDENTITY_TOKEN_FILE": str(token)})
+    token.write_text("second")
     assert files.changed() == []

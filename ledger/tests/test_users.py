@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -21,6 +23,7 @@ from watchkeeper.core.policies import RetentionPolicy
 from watchkeeper.core.settings import SettingsError
 from watchkeeper.ledger import Ledger, migrate, tables
 from watchkeeper.ledger.deletions import deletions, process_deletions, request_deletion
+from watchkeeper.ledger.engines import LOCK_SECONDS
 from watchkeeper.ledger.episodes import Attempt, Episode, attempts, save_attempt, save_episode
 from watchkeeper.ledger.errors import LedgerError
 from watchkeeper.ledger.events import emit, history
@@ -44,8 +47,8 @@ class Users(msgspec.Struct):
     reader: str
     writers: dict[str, str]
 
-    def grant(self) -> None:
-        grant_rights(self.owner, reader=self.reader, writers=self.writers)
+    def grant(self, shared: str = "") -> None:
+        grant_rights(self.owner, reader=self.reader, writer=shared, writers=self.writers)
 
 
 def url_of(owner: str, name: str, password: str = SECRET) -> str:
@@ -152,11 +155,8 @@ def test_on_postgresql_a_writer_has_the_rows_of_its_own_model_only(
     migrate(owner)
     found = Users(owner, "", {m: url_of(owner, f"w{suffix}-{m}") for m in ("m", "other")})
     found.grant()
-    mine, other, all_rows = (
-        Ledger(found.writers["m"]),
-        Ledger(found.writers["other"]),
-        Ledger(owner),
-    )
+    own = found.writers["m"]
+    mine, other, all_rows = (Ledger(url) for url in (own, found.writers["other"], owner))
     labels = [msgspec.structs.replace(label(OTHER), model="other")]
     store_records(other, [OTHER], labels, spool(30.0, "t", model="other"))
     store_records(mine, [prediction(1)], [], spool(30.0))
@@ -171,10 +171,10 @@ def test_on_postgresql_a_writer_has_the_rows_of_its_own_model_only(
         assert connection.execute(text("DELETE FROM predictions")).rowcount == 1
         assert connection.execute(text("UPDATE labels SET value = 3")).rowcount == 0
     assert len(observations(all_rows, "other", 1, since=0.0)) == 1
-    # A user of several models is not limited, because its models may change.
-    shared = found.writers["m"]
-    grant_rights(owner, writers={"m": shared, "other": shared})
+    # A shared writer is not limited: a model that was removed still ships its last records.
+    found.grant(shared=found.writers.pop("m"))
     assert len(observations(mine, "other", 1, since=0.0)) == 1
+    found.writers["m"] = own
     found.grant()
     assert observations(mine, "other", 1, since=0.0) == []
     for each in (mine, other, all_rows):
@@ -186,7 +186,7 @@ def test_a_changed_password_reaches_the_database_and_no_log_of_statements(
 ) -> None:
     owner = postgresql.create()
     migrate(owner)
-    postgresql.execute(f"DROP ROLE IF EXISTS {STRANGER}", "ALTER SYSTEM SET log_statement = 'all'")
+    postgresql.execute("ALTER SYSTEM SET log_statement = 'all'")
     postgresql.execute("SELECT pg_reload_conf()")
     for password in ("first-%-secret", "second-:-secret"):
         reader = url_of(owner, STRANGER, password)
@@ -196,11 +196,67 @@ def test_a_changed_password_reaches_the_database_and_no_log_of_statements(
         ledger.close()
     assert "-secret" not in (postgresql.folder / "log").read_text()
     postgresql.execute("ALTER SYSTEM RESET log_statement", "SELECT pg_reload_conf()")
+    forget(owner, STRANGER)
+
+
+def forget(owner: str, user: str) -> None:
+    """Delete a user and its rights in a database."""
     engine = create_engine(owner)
     with engine.begin() as connection:
-        connection.exec_driver_sql(f"DROP OWNED BY {STRANGER}")
-        connection.exec_driver_sql(f"DROP ROLE {STRANGER}")
+        connection.exec_driver_sql(f"DROP OWNED BY {user}")
+        connection.exec_driver_sql(f"DROP ROLE {user}")
     engine.dispose()
+
+
+def test_a_user_of_somebody_else_keeps_its_password(postgresql: Server) -> None:
+    owner, other = postgresql.create(), postgresql.create()
+    for url in (owner, other):
+        migrate(url)
+    first, second = url_of(owner, STRANGER, "first"), url_of(other, STRANGER, "second")
+    try:
+        grant_rights(owner, reader=first)
+        with pytest.raises(SettingsError, match="this database has not created it"):
+            grant_rights(other, reader=second)
+        grant_rights(owner, reader=first)
+    finally:
+        forget(owner, STRANGER)
+
+
+def test_two_writers_with_one_user_are_refused(server: Server) -> None:
+    owner = server.create()
+    migrate(owner)
+    same = url_of(owner, f"w{uuid.uuid4().hex[:6]}")
+    with pytest.raises(SettingsError, match="the writer of m and the writer of other are the same"):
+        grant_rights(owner, writers={"m": same, "other": same})
+    with pytest.raises(SettingsError, match="the shared writer and the reader are the same"):
+        grant_rights(owner, reader=same, writer=same)
+
+
+def test_rights_are_granted_when_a_long_backup_has_ended(postgresql: Server) -> None:
+    owner = postgresql.create()
+    migrate(owner)
+    backup = create_engine(owner)
+    with backup.connect() as holder, ThreadPoolExecutor(1) as pool:
+        holder.exec_driver_sql("LOCK TABLE labels IN ACCESS SHARE MODE")
+        user = f"w{uuid.uuid4().hex[:6]}"
+        granted = pool.submit(grant_rights, owner, writers={"m": url_of(owner, user)})
+        time.sleep(LOCK_SECONDS + 2.0)
+        assert not granted.done()
+        holder.rollback()
+        granted.result(60)
+    backup.dispose()
+
+
+def test_what_is_no_longer_a_right_is_taken_back(postgresql: Server) -> None:
+    owner = postgresql.create()
+    migrate(owner)
+    url = url_of(owner, f"u{uuid.uuid4().hex[:6]}")
+    grant_rights(owner, writer=url)
+    grant_rights(owner, reader=url)
+    ledger = Ledger(url)
+    with pytest.raises(DBAPIError), ledger.write() as connection:
+        connection.exec_driver_sql("DELETE FROM predictions")
+    ledger.close()
 
 
 def test_an_owner_that_may_not_create_users_says_what_an_administrator_has_to_do(
@@ -242,7 +298,7 @@ def test_the_command_grants_rights_to_the_users_of_a_mounted_secret(
     (folder / "m").write_text("postgresql+psycopg://host/database")
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == EXIT_FATAL
-    assert "the ledger's writer of m names no user" in done.stderr
+    assert "the URL of the ledger for the writer of m names no user" in done.stderr
 
 
 def test_the_owner_itself_may_be_reader_and_writer(server: Server) -> None:

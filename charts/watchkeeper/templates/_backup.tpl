@@ -23,6 +23,8 @@ template:
         env:
           - {name: PGHOST, value: {{ include "watchkeeper.fullname" $ }}-postgresql}
           - {name: POSTGRESQL_PASSWORD_FILE, value: /run/secrets/watchkeeper/database-password}
+          # The database of an MLflow of your own is elsewhere.
+          - {name: POSTGRESQL_DATABASES, value: {{ .root.Values.mlflow.enabled | ternary "mlflow ledger" "ledger" }}}
           - {name: KEEP, value: {{ $backup.keep | quote }}}
           {{- include "watchkeeper.extraEnv" $.Values.postgresql.extraEnv | nindent 10 }}
         terminationMessagePolicy: FallbackToLogsOnError

@@ -26,8 +26,7 @@ volumeMounts:
   - {name: secrets, mountPath: /run/secrets/watchkeeper, readOnly: true}
 {{- end }}
 
-{{/* The container that migrates the ledger and grants the rights of its users. No other container has
-the URL of the owner of the tables. */}}
+{{/* The container that migrates the ledger and grants the rights of its users. */}}
 {{- define "watchkeeper.migrationContainer" -}}
 name: ledger
 image: {{ include "watchkeeper.image" (dict "root" . "component" "cli") }}
@@ -36,11 +35,11 @@ command: [python, -m, watchkeeper.ledger]
 env:
   - {name: WATCHKEEPER_LEDGER_URL_FILE, value: /run/secrets/watchkeeper/ledger-url}
   - {name: WATCHKEEPER_LEDGER_READER_URL_FILE, value: /run/secrets/watchkeeper/ledger-reader-url}
-  {{- if .Values.models }}
-  - {name: WATCHKEEPER_LEDGER_WRITER_URLS, value: /run/secrets/watchkeeper/writers}
+  {{- if include "watchkeeper.sharesWriter" . }}
+  - {name: WATCHKEEPER_LEDGER_WRITER_URL_FILE, value: /run/secrets/watchkeeper/ledger-writer-url}
   {{- end }}
-  {{- if and .Values.postgresql.enabled .Values.mlflow.enabled }}
-  - {name: WATCHKEEPER_MLFLOW_URL_FILE, value: /run/secrets/watchkeeper/mlflow-url}
+  {{- if include "watchkeeper.ownWriters" . }}
+  - {name: WATCHKEEPER_LEDGER_WRITER_URLS, value: /run/secrets/writers}
   {{- end }}
   {{- include "watchkeeper.extraEnv" .Values.cli.extraEnv | nindent 2 }}
 terminationMessagePolicy: FallbackToLogsOnError
@@ -49,6 +48,56 @@ securityContext: {{- include "watchkeeper.containerSecurity" . | nindent 2 }}
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
   - {name: ledger, mountPath: /run/secrets/watchkeeper, readOnly: true}
+  {{- if include "watchkeeper.ownWriters" . }}
+  - {name: writers, mountPath: /run/secrets/writers, readOnly: true}
+  {{- end }}
+{{- end }}
+
+{{/* The writers that belong to one model, as the source of a volume with a file for each model; empty if
+there are none */}}
+{{- define "watchkeeper.ownWriters" -}}
+{{- $items := list }}
+{{- range $name, $model := include "watchkeeper.models" . | fromYaml }}
+{{- if not $.Values.secrets.existing }}{{ $items = append $items (dict "key" $name "path" $name) }}
+{{- else if $model.ledgerKey }}{{ $items = append $items (dict "key" $model.ledgerKey "path" $name) }}{{ end }}
+{{- end }}
+{{- if $items -}}
+secretName: {{ .Values.secrets.existing | default (printf "%s-ledger-writers" (include "watchkeeper.fullname" .)) }}
+items: {{- toYaml $items | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Whether there are models whose sidecars share a writer */}}
+{{- define "watchkeeper.sharesWriter" -}}
+{{- $shares := false }}
+{{- range $name, $model := include "watchkeeper.models" . | fromYaml }}
+{{- if and $.Values.secrets.existing (not $model.ledgerKey) }}{{ $shares = true }}{{ end }}
+{{- end }}
+{{- if $shares }}true{{ end }}
+{{- end }}
+
+{{/* The container that makes MLflow's user the owner of its database in the embedded PostgreSQL */}}
+{{- define "watchkeeper.mlflowOwnerContainer" -}}
+name: mlflow-owner
+image: {{ include "watchkeeper.image" (dict "root" . "component" "cli") }}
+imagePullPolicy: {{ .Values.images.pullPolicy }}
+command: [python, -m, watchkeeper.ledger.mlflow_owner]
+env:
+  - {name: WATCHKEEPER_LEDGER_URL_FILE, value: /run/secrets/watchkeeper/ledger-url}
+  - {name: WATCHKEEPER_MLFLOW_URL_FILE, value: /run/secrets/watchkeeper/mlflow-url}
+terminationMessagePolicy: FallbackToLogsOnError
+resources: {{- toYaml .Values.cli.resources | nindent 2 }}
+securityContext: {{- include "watchkeeper.containerSecurity" . | nindent 2 }}
+volumeMounts:
+  - {name: tmp, mountPath: /tmp}
+  - {name: mlflow-owner, mountPath: /run/secrets/watchkeeper, readOnly: true}
+{{- end }}
+
+{{- define "watchkeeper.mlflowOwnerVolume" -}}
+name: mlflow-owner
+secret:
+  secretName: {{ include "watchkeeper.secret" . }}
+  items: [{key: ledger-url, path: ledger-url}, {key: mlflow-url, path: mlflow-url}]
 {{- end }}
 
 {{- define "watchkeeper.cliVolumes" -}}

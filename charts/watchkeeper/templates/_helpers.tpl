@@ -101,9 +101,16 @@ keep what they mount. */}}
 {{- end -}}
 {{- end }}
 
-{{/* The key of the URL with which a model's sidecars write the ledger: {root, name, model} */}}
-{{- define "watchkeeper.ledgerKey" -}}
-{{- .model.ledgerKey | default (empty .root.Values.secrets.existing | ternary (printf "ledger-writer-url.%s" .name) "ledger-writer-url") -}}
+{{/* Where the URL is with which a model's sidecars write the ledger: {root, name, model}, as the source of
+a volume */}}
+{{- define "watchkeeper.ledgerWriter" -}}
+{{- if .root.Values.secrets.existing -}}
+secretName: {{ .root.Values.secrets.existing }}
+items: [{key: {{ .model.ledgerKey | default "ledger-writer-url" }}, path: ledger-url}]
+{{- else -}}
+secretName: {{ include "watchkeeper.fullname" .root }}-ledger-writers
+items: [{key: {{ .name }}, path: ledger-url}]
+{{- end -}}
 {{- end }}
 
 {{/* The files of a client that reads the ledger and calls MLflow: {root, user}, as items of a Secret volume */}}

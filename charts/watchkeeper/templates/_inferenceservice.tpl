@@ -111,9 +111,7 @@ spec:
       {{- end }}
       - {name: sidecar-tmp, emptyDir: {}}
       - name: sidecar-secrets
-        secret:
-          secretName: {{ include "watchkeeper.secret" $root }}
-          items: [{key: {{ include "watchkeeper.ledgerKey" . }}, path: ledger-url}]
+        secret: {{- include "watchkeeper.ledgerWriter" . | nindent 10 }}
       - name: sidecar-token # mounted in the sidecar only
         projected:
           sources:

@@ -11,7 +11,7 @@ from sqlalchemy import make_url
 
 NAMESPACE = "plant"
 EXISTING: Json = {"secrets": {"existing": "mine", "existingTraining": "theirs"}}
-OWNERS = ("ledger-url", "database-password", "mlflow-database-password")
+OWNERS = ("ledger-url", "database-password")
 
 pytestmark = pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not on PATH")
 
@@ -32,9 +32,9 @@ def keys_by_container(objects: list[Json]) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("values", [{}, EXISTING])
-def test_each_container_has_only_the_users_of_databases_that_it_needs(values: Json) -> None:
+def test_each_container_has_only_the_credentials_that_it_needs(values: Json) -> None:
     found = keys_by_container(rendered(values))
-    own = {model: f"ledger-writer-url.{model}" for model in (MODEL, OTHER)}
+    own = {model: model for model in (MODEL, OTHER)}
     if values:
         own = dict.fromkeys(own, "ledger-writer-url")
     for model, key in own.items():
@@ -45,9 +45,10 @@ def test_each_container_has_only_the_users_of_databases_that_it_needs(values: Js
     users = {"mlflow-password", "mlflow-serving-password", "mlflow-training-password"}
     assert found["mlflow"] == {"mlflow-url", *users}
     assert found["kserve-container"] == {"signing-key", "feedback-token"}
-    assert found["ledger"] == {"ledger-url", "ledger-reader-url", "mlflow-url", *own.values()}
+    assert found["ledger"] == {"ledger-url", "ledger-reader-url", *own.values()}
+    assert found["mlflow-owner"] == {"ledger-url", "mlflow-url"}
     holders = {name for name, keys in found.items() if keys.intersection(OWNERS)}
-    assert holders == {"ledger", "postgresql", "backup", "restore"}
+    assert holders == {"ledger", "mlflow-owner", "postgresql", "backup", "restore"}
 
 
 def test_a_model_may_name_the_key_of_its_writer() -> None:
@@ -71,19 +72,19 @@ def secret_variables(objects: list[Json]) -> Iterator[tuple[str, str]]:
 
 
 def test_every_user_of_the_embedded_database_has_a_password_of_its_own() -> None:
-    data = {key: b64decode(value).decode() for key, value in secret_in(NAMESPACE).items()}
-    urls = {key: make_url(url) for key, url in data.items() if "url" in key}
+    found = {**secret_in(NAMESPACE), **secret_in(NAMESPACE, "watchkeeper-ledger-writers")}
+    data = {key: b64decode(value).decode() for key, value in found.items()}
+    urls = {key: make_url(url) for key, url in data.items() if "://" in url}
     users = {
         "ledger-url": ("watchkeeper", "ledger"),
         "ledger-reader-url": ("ledger-reader", "ledger"),
-        f"ledger-writer-url.{MODEL}": (f"ledger-writer-{MODEL}", "ledger"),
-        f"ledger-writer-url.{OTHER}": (f"ledger-writer-{OTHER}", "ledger"),
+        MODEL: (f"ledger-writer-{MODEL}", "ledger"),
+        OTHER: (f"ledger-writer-{OTHER}", "ledger"),
         "mlflow-url": ("mlflow", "mlflow"),
     }
     assert {key: (url.username, url.database) for key, url in urls.items()} == users
     assert len({url.password for url in urls.values()}) == len(urls)
     assert urls["ledger-url"].password == data["database-password"]
-    assert urls["mlflow-url"].password == data["mlflow-database-password"]
 
 
 def test_the_training_namespace_gets_what_training_needs_and_no_more() -> None:
@@ -91,12 +92,25 @@ def test_the_training_namespace_gets_what_training_needs_and_no_more() -> None:
     assert set(data) == {"ledger-reader-url", "mlflow-training-password"}
 
 
-def secret_in(namespace: str) -> dict[str, str]:
-    """Return the data of the Secret that the chart creates in a namespace."""
+def test_without_an_mlflow_of_the_release_a_backup_has_only_the_ledger() -> None:
+    other: Json = {"mlflow": {"enabled": False, "url": "http://mlflow.example.com:5000"}}
+    for values, expected in (({}, "mlflow ledger"), (other, "ledger")):
+        found = [
+            variable["value"]
+            for each in rendered(values)
+            for container, _ in containers(each)
+            for variable in container.get("env", [])
+            if variable["name"] == "POSTGRESQL_DATABASES"
+        ]
+        assert found == [expected, expected]
+
+
+def secret_in(namespace: str, name: str = "watchkeeper") -> dict[str, str]:
+    """Return the data of a Secret that the chart creates in a namespace."""
     (secret,) = (
         each
         for each in rendered({})
-        if (each["kind"], each["metadata"]["name"]) == ("Secret", "watchkeeper")
+        if (each["kind"], each["metadata"]["name"]) == ("Secret", name)
         and each["metadata"]["namespace"] == namespace
     )
     data: dict[str, str] = secret["data"]

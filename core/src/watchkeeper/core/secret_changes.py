@@ -8,18 +8,22 @@ is simpler than a second way to read settings, and every other start tests it.
 import hashlib
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 CHECK_SECONDS: Final = 10.0
+OURS: Final = re.compile(r"WATCHKEEPER_\w+_FILE|MLFLOW_TRACKING_PASSWORD_FILE")
 
 log = logging.getLogger(__name__)
 
 
 class SecretFiles:
-    """The files that variables named ``..._FILE`` name, as they are now.
+    """The files that the variables of our settings name, as they are now.
+
+    Variables of others, such as those of a cloud for its tokens, name files that change often.
 
     Create it before the secrets are read, so that no change is missed::
 
@@ -33,7 +37,7 @@ class SecretFiles:
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         source = os.environ if environ is None else environ
-        self._paths = {name: Path(path) for name, path in source.items() if name.endswith("_FILE")}
+        self._paths = {name: Path(path) for name, path in source.items() if OURS.fullmatch(name)}
         self._first = {name: _digest(path) for name, path in self._paths.items()}
 
     def changed(self) -> list[str]:

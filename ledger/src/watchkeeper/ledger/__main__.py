@@ -7,13 +7,11 @@ setting is wrong, or a user is missing that the owner of the tables may not crea
 
 import logging
 import sys
-import time
-from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from watchkeeper.core.exit_codes import (
     EXIT_FATAL,
@@ -22,15 +20,11 @@ from watchkeeper.core.exit_codes import (
     exit_on_sigterm,
 )
 from watchkeeper.core.logs import configure_logging
-from watchkeeper.core.retry import error_text, retry_until_answered
+from watchkeeper.core.retry import error_text
 from watchkeeper.core.settings import SettingsError, read_secret, read_settings
-from watchkeeper.ledger.database import Ledger, migrate
-from watchkeeper.ledger.mlflow_owner import hand_over
+from watchkeeper.ledger.database import migrate
+from watchkeeper.ledger.starting import wait_for_database
 from watchkeeper.ledger.users import grant_rights
-
-# What PostgreSQL and MySQL say about a wrong password. It may be set a moment later.
-REFUSALS: Final = ("authentication failed", "Access denied")
-REFUSED_SECONDS: Final = 5.0
 
 log = logging.getLogger("watchkeeper.ledger")
 
@@ -45,15 +39,14 @@ class MigrationSettings(msgspec.Struct, frozen=True):
         str,
         msgspec.Meta(description="The URL for rollout, training and the command line."),
     ] = ""
+    ledger_writer_url: Annotated[
+        str,
+        msgspec.Meta(description="The URL for sidecars of models without their own."),
+    ] = ""
     ledger_writer_urls: Annotated[
         str,
-        msgspec.Meta(description="Folder with a file for each model: the URL for its sidecars."),
-    ] = ""
-    mlflow_url: Annotated[
-        str,
         msgspec.Meta(
-            description="SQLAlchemy URL of MLflow, if its database is on the server of the ledger "
-            "and its user has to become the owner of its tables."
+            description="Folder with files named after models: the URL for the sidecars of each."
         ),
     ] = ""
     wait_seconds: Annotated[
@@ -67,12 +60,15 @@ def main() -> int:
     configure_logging()
     try:
         settings = read_settings(MigrationSettings)
-        _wait_for_database(settings)
+        wait_for_database(settings.ledger_url, settings.wait_seconds)
         migrate(settings.ledger_url)
         writers = _read_urls(settings.ledger_writer_urls)
-        grant_rights(settings.ledger_url, reader=settings.ledger_reader_url, writers=writers)
-        if settings.mlflow_url:
-            hand_over(settings.ledger_url, settings.mlflow_url)
+        grant_rights(
+            settings.ledger_url,
+            reader=settings.ledger_reader_url,
+            writer=settings.ledger_writer_url,
+            writers=writers,
+        )
     except SettingsError as error:
         log.error("%s", error)  # noqa: TRY400 - a user needs the message, not the traceback
         return EXIT_FATAL
@@ -93,23 +89,6 @@ def _read_urls(folder: str) -> dict[str, str]:
         shown = f"WATCHKEEPER_LEDGER_WRITER_URLS={folder}"
         raise SettingsError(f"{shown}: {error.strerror}") from error
     return {path.name: read_secret(str(path), str(path)) for path in files}
-
-
-def _wait_for_database(settings: MigrationSettings) -> None:
-    ledger = Ledger(settings.ledger_url)
-
-    def connect() -> None:
-        with ledger.read():
-            pass
-
-    with closing(ledger):
-        retry_until_answered(
-            connect,
-            (OperationalError,),
-            deadline=time.monotonic() + settings.wait_seconds,
-            refused=lambda error: any(text in error_text(error) for text in REFUSALS),
-            refused_seconds=REFUSED_SECONDS,
-        )
 
 
 if __name__ == "__main__":

@@ -1,27 +1,29 @@
 """The database users of the components, and what each may do.
 
-The owner of the tables migrates them, and grants rights to two kinds of users:
+The owner of the tables migrates them, and grants rights to three kinds of users:
 
-- A *writer* is the user of a model's sidecars. It writes what they ship. On PostgreSQL it sees and
-  writes the rows of its own model only (row-level security). A writer of several models, and one on
-  MySQL or MariaDB, is limited by its rights on the tables only.
+- A *writer* is the user of one model's sidecars. It writes what they ship. On PostgreSQL it sees
+  and writes the rows of its own model only (row-level security); on MySQL and MariaDB it is limited
+  by its rights on the tables only.
+- The *shared writer* is the user of all other sidecars, without a limit on rows.
 - The *reader* is the user of rollout, training and the command line. It reads everything, and adds
   events, training runs and requests to delete a subject.
 
 SQLite has no users.
 """
 
-from collections import defaultdict
+import time
 from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 from sqlalchemy import Connection, column, make_url, select, table
+from sqlalchemy.engine import Engine
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from watchkeeper.core.retry import error_text
+from watchkeeper.core.retry import error_text, retry_until_answered
 from watchkeeper.core.settings import SettingsError
-from watchkeeper.ledger.account_sql import account_sql
+from watchkeeper.ledger.account_sql import AccountSQL, account_sql
 from watchkeeper.ledger.database import Ledger
 from watchkeeper.ledger.engines import open_engine, wait_for_other_migrations
 from watchkeeper.ledger.tables import metadata
@@ -46,6 +48,8 @@ WRITER: Final[Mapping[str, str]] = {
     "events": "SELECT, INSERT, DELETE",
     REVISIONS: "SELECT",
 }
+# How long to try again while others, such as a backup, hold locks.
+LOCKED_SECONDS: Final = 600.0
 
 
 class _User(msgspec.Struct, frozen=True):
@@ -55,7 +59,13 @@ class _User(msgspec.Struct, frozen=True):
     model: str | None = None  # the only model whose rows it may see and write
 
 
-def grant_rights(owner: str, *, reader: str = "", writers: Mapping[str, str] | None = None) -> None:
+def grant_rights(
+    owner: str,
+    *,
+    reader: str = "",
+    writer: str = "",
+    writers: Mapping[str, str] | None = None,
+) -> None:
     """Create the users that cannot connect yet, and grant all users their rights. Safe to repeat.
 
     A user that is the owner itself gets no rights: it has all of them.
@@ -63,25 +73,27 @@ def grant_rights(owner: str, *, reader: str = "", writers: Mapping[str, str] | N
     Args:
         owner: the URL of the owner of the tables, which are migrated.
         reader: the URL of the reader; no reader if empty.
-        writers: the URL of each model's writer. Models may share one.
+        writer: the URL of the shared writer; no shared writer if empty.
+        writers: the URLs of writers by model. A model that is not here is one of the shared writer.
 
     Raises:
-        SettingsError: a URL is malformed or names no user, or the owner may not create a user that
-            cannot connect.
+        SettingsError: a URL is malformed or names no user, two of these users are the same, or the
+            owner may not create a user that cannot connect, or grant it its rights.
         LedgerError: the database does not answer, or refuses.
     """
     engine = open_engine(owner, for_migration=True)
     try:
         if (sql := account_sql(engine.dialect)) is None:
             return
-        users = [u for u in _users(reader, writers or {}) if u.name != engine.url.username]
+        users = _users(engine.url.username, reader, writer, writers or {})
         with engine.begin() as connection:
             wait_for_other_migrations(connection)
             for user in users:
                 ensure_login(connection, user.url)
-                for relation, rights in user.rights.items():
-                    sql.grant(connection, rights, relation, user.name)
-            sql.limit_rows(connection, {user.name: user.model for user in users})
+                _grant(connection, sql, user)
+        limits = {user.name: user.model for user in users}
+        for relation in metadata.tables:
+            _limit_rows(engine, sql, relation, limits)
     finally:
         engine.dispose()
     for user in users:
@@ -91,45 +103,90 @@ def grant_rights(owner: str, *, reader: str = "", writers: Mapping[str, str] | N
 def ensure_login(connection: Connection, url: str) -> None:
     """Create the user of a URL, or give it the password of the URL, unless it can connect.
 
+    A user whom somebody else has created keeps its password: it may be the user of another
+    installation.
+
     Args:
         connection: a connection of an administrator.
         url: the URL of the user.
 
     Raises:
-        SettingsError: the administrator has no right to do so.
+        SettingsError: the user is somebody else's, or the administrator has no right to do so.
     """
     sql, refusal = account_sql(connection.dialect), _connection_error(url)
     if sql is None or refusal is None:
         return
     name, password = make_url(url).username or "", str(make_url(url).password or "")
+    cannot = f"the database user {name} cannot connect ({error_text(refusal)})"
     try:
-        sql.set_password(connection, name, password)
+        changed = sql.set_password(connection, name, password)
     except (ProgrammingError, OperationalError) as error:
         raise SettingsError(
-            f"the database user {name} cannot connect ({error_text(refusal)}), and the user "
-            f"{connection.engine.url.username} may not create it or change its password "
-            f"({error_text(error)}). Do it as an administrator: {sql.advice(name)}"
+            f"{cannot}, and the user {connection.engine.url.username} may not create it or change "
+            f"its password ({error_text(error)}). Do it as an administrator: {sql.advice(name)}"
+        ) from error
+    if not changed:
+        raise SettingsError(
+            f"{cannot}, and this database has not created it, so its password stays as it is. Give "
+            "the URL another user or the right password"
+        )
+
+
+def _users(owner: str | None, reader: str, writer: str, writers: Mapping[str, str]) -> list[_User]:
+    found: dict[str, tuple[str, _User]] = {}
+    given = [
+        *((f"the writer of {model}", url, WRITER, model) for model, url in writers.items()),
+        ("the shared writer", writer, WRITER, None),
+        ("the reader", reader, READER, None),
+    ]
+    for what, url, rights, model in given:
+        if not url:
+            continue
+        open_engine(url).dispose()  # checks the URL
+        if not (name := make_url(url).username):
+            raise SettingsError(f"the URL of the ledger for {what} names no user")
+        if name == owner:
+            continue
+        if name in found and model is not None:
+            raise SettingsError(
+                f"{found[name][0]} and {what} are the same database user {name}, which is "
+                "limited to the rows of one model; for several models use the shared writer"
+            )
+        if name in found:
+            raise SettingsError(f"{found[name][0]} and {what} are the same database user {name}")
+        found[name] = (what, _User(name, url, rights, model))
+    return [user for _, user in found.values()]
+
+
+def _grant(connection: Connection, sql: AccountSQL, user: _User) -> None:
+    statements = sql.grants(connection, user.rights, user.name)
+    try:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+    except (ProgrammingError, OperationalError) as error:
+        raise SettingsError(
+            f"the user {connection.engine.url.username} may not grant rights to {user.name} "
+            f"({error_text(error)}). Do it as an administrator: {'; '.join(statements)}"
         ) from error
 
 
-def _users(reader: str, writers: Mapping[str, str]) -> list[_User]:
-    models = defaultdict(list)
-    for model, url in writers.items():
-        models[_name_in(url, f"the ledger's writer of {model}"), url].append(model)
-    found = [
-        _User(name, url, WRITER, model=own[0] if len(own) == 1 else None)
-        for (name, url), own in models.items()
-    ]
-    if reader:
-        found.append(_User(_name_in(reader, "the ledger's reader"), reader, READER))
-    return found
+def _limit_rows(
+    engine: Engine, sql: AccountSQL, relation: str, limits: Mapping[str, str | None]
+) -> None:
+    """Limit users to the rows of their models in one table, as soon as its lock is free."""
 
+    def limit() -> None:
+        with engine.begin() as connection:
+            wait_for_other_migrations(connection)
+            sql.limit_rows(connection, relation, limits)
 
-def _name_in(url: str, what: str) -> str:
-    open_engine(url).dispose()  # checks the URL
-    if not (name := make_url(url).username):
-        raise SettingsError(f"the URL of {what} names no user")
-    return name
+    retry_until_answered(
+        limit,
+        (OperationalError,),
+        deadline=time.monotonic() + LOCKED_SECONDS,
+        refused=lambda _: False,
+        refused_seconds=0.0,
+    )
 
 
 def _connection_error(url: str) -> OperationalError | None:
