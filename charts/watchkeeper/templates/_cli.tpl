@@ -85,6 +85,7 @@ command: [python, -m, watchkeeper.ledger.mlflow_owner]
 env:
   - {name: WATCHKEEPER_LEDGER_URL_FILE, value: /run/secrets/watchkeeper/ledger-url}
   - {name: WATCHKEEPER_MLFLOW_URL_FILE, value: /run/secrets/watchkeeper/mlflow-url}
+  {{- include "watchkeeper.extraEnv" .Values.cli.extraEnv | nindent 2 }}
 terminationMessagePolicy: FallbackToLogsOnError
 resources: {{- toYaml .Values.cli.resources | nindent 2 }}
 securityContext: {{- include "watchkeeper.containerSecurity" . | nindent 2 }}
