@@ -13,9 +13,9 @@ others with typed results:
 ``reports``          stores and reads drift reports
 ``spools``           says how far spools are shipped
 ``gaps``             stores and counts requests without a record
-``errors``             the errors of a ledger that does not answer or refuses a value
 ``deletions``        deletes everything about a subject on request
 ``retention``        removes old rows
+``users``            grants rights to the database users of the components
 ``errors``           the errors of a database that does not answer or refuses a value
 ===================  ==============================================================
 """
