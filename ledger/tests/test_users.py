@@ -186,6 +186,7 @@ def test_a_changed_password_reaches_the_database_and_no_log_of_statements(
 ) -> None:
     owner = postgresql.create()
     migrate(owner)
+    postgresql.execute(f"DROP ROLE IF EXISTS {STRANGER}")  # that of another test
     postgresql.execute("ALTER SYSTEM SET log_statement = 'all'")
     postgresql.execute("SELECT pg_reload_conf()")
     for password in ("first-%-secret", "second-:-secret"):
@@ -212,6 +213,7 @@ def test_a_user_of_somebody_else_keeps_its_password(postgresql: Server) -> None:
     owner, other = postgresql.create(), postgresql.create()
     for url in (owner, other):
         migrate(url)
+    postgresql.execute(f"DROP ROLE IF EXISTS {STRANGER}")  # that of another test
     first, second = url_of(owner, STRANGER, "first"), url_of(other, STRANGER, "second")
     try:
         grant_rights(owner, reader=first)
