@@ -4,7 +4,6 @@ Strangers ask all models over both protocols during every operation. A request w
 no proof, so the known client must be answered at the points where the model serves.
 """
 
-import json
 import secrets
 from collections.abc import Iterator
 
@@ -12,18 +11,16 @@ import pytest
 from declared_models import FIRST, MODELS, SECOND
 from installation import RELEASE, Installation
 from kube import (
-    Json,
     apply,
     get,
     helm,
     items,
     kubectl,
-    read_secret,
     secret,
     wait_until,
 )
+from past_the_gateway import past_the_gateway
 from rollouts import serves_alone
-from sample_requests import sample_request
 from single_requests import is_answered, is_rejected
 from stranger import Stranger
 
@@ -34,17 +31,6 @@ KEY = secrets.token_hex(16)
 HEADERS = {"x-api-key": KEY}
 AUTH = {"clients": {"mode": "apiKey", "apiKey": {"secretNames": ["clients"]}}}
 OF_ROLLOUT = "httproutes,inferenceservices,backendtrafficpolicies,securitypolicies,networkpolicies"
-# A program for the pod of the command line: sends a request, prints status and body.
-SEND = """
-import json, sys, urllib.error, urllib.request
-given = json.load(sys.stdin)
-data, headers = json.dumps(given["body"]).encode(), given["headers"]
-try:
-    answer = urllib.request.urlopen(urllib.request.Request(given["url"], data, headers), timeout=10)
-except urllib.error.HTTPError as error:
-    answer = error
-print(answer.status, answer.read().decode())
-"""
 ASKED = 40  # requests of strangers after each operation
 
 
@@ -116,35 +102,6 @@ def test_a_client_cannot_replace_the_token_of_the_gateway(installation: Installa
         assert is_answered(installation, protocol, headers, FIRST)
 
 
-def test_the_token_of_the_gateway_is_replaced_without_a_refused_request(
-    installation: Installation,
-) -> None:
-    namespace, name = f"--namespace={installation.namespace}", f"{RELEASE}-gateway"
-    new = secrets.token_hex(16)
-    version = installation.model(FIRST)["production"]
-
-    def know(token: str) -> bool:
-        """Return True if every server accepts a token."""
-        headers = {"x-watchkeeper-gateway": token}
-        pods = installation.pods(FIRST, version)
-        return all(past_the_gateway(installation, pod, headers)[0] == 200 for pod in pods)
-
-    old = read_secret(installation.namespace, name, "credential")
-    patch = json.dumps({"stringData": {"next": new}})
-    kubectl("patch", "secret", name, f"--patch={patch}", namespace)
-    wait_until("all servers know the new token", lambda: know(new), seconds=180.0)
-    assert know(old)
-    patch = json.dumps({"stringData": {"credential": new, "previous": old}})
-    kubectl("patch", "secret", name, f"--patch={patch}", namespace)
-    for _ in range(20):
-        assert answers(installation, FIRST)
-    remove = json.dumps([{"op": "remove", "path": f"/data/{key}"} for key in ("next", "previous")])
-    kubectl("patch", "secret", name, "--type=json", f"--patch={remove}", namespace)
-    while know(old):
-        assert answers(installation, FIRST)
-    assert answers(installation, FIRST)
-
-
 def test_policies_that_somebody_deletes_come_back(installation: Installation) -> None:
     namespace = f"--namespace={installation.namespace}"
     before = of_rollout(installation, FIRST)
@@ -178,17 +135,6 @@ def test_a_new_install_takes_over_what_serves(
         )
         assert answers(installation, model)
     check(stranger)
-
-
-def past_the_gateway(
-    installation: Installation, pod: Json, headers: dict[str, str]
-) -> tuple[int, str]:
-    """Send a request from the pod of the command line to a server; return status and body."""
-    url = f"http://{pod['status']['podIP']}:8080/v2/models/{FIRST}/infer"
-    given = json.dumps({"url": url, "headers": headers, "body": sample_request(FIRST)})
-    words = ("exec", "-i", f"deploy/{RELEASE}-cli", f"--namespace={installation.namespace}", "--")
-    status, _, text = kubectl(*words, "python", "-c", SEND, given=given).partition(" ")
-    return int(status), text
 
 
 def check(stranger: Stranger) -> None:

@@ -1,5 +1,6 @@
-"""Each part has its own database user, and a changed password reaches it without a lost record."""
+"""Each part has its own credentials, and changed ones reach it without a lost or refused request."""
 
+import json
 import secrets
 
 import pytest
@@ -7,7 +8,8 @@ from declared_models import FIRST as MODEL
 from declared_models import MODELS
 from installation import RELEASE, Installation
 from kube import Json, kubectl, read_secret, wait_until
-from single_requests import infer
+from past_the_gateway import past_the_gateway
+from single_requests import infer, is_answered
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
@@ -84,6 +86,39 @@ def test_a_changed_password_restarts_the_sidecars_and_no_server(
     now = restarts(installation.pods(MODEL, version))
     servers = {pod: each["kserve-container"] for pod, each in now.items()}
     assert servers == {pod: each["kserve-container"] for pod, each in before.items()}
+
+
+def test_the_token_of_the_gateway_is_replaced_without_a_refused_request(
+    installation: Installation,
+) -> None:
+    namespace, name = f"--namespace={installation.namespace}", f"{RELEASE}-gateway"
+    new = secrets.token_hex(16)
+    version = installation.model(MODEL)["production"]
+
+    def know(token: str) -> bool:
+        """Return True if every server accepts a token."""
+        headers = {"x-watchkeeper-gateway": token}
+        pods = installation.pods(MODEL, version)
+        return all(past_the_gateway(installation, pod, headers)[0] == 200 for pod in pods)
+
+    old = read_secret(installation.namespace, name, "credential")
+    patch = json.dumps({"stringData": {"next": new}})
+    kubectl("patch", "secret", name, f"--patch={patch}", namespace)
+    wait_until("all servers know the new token", lambda: know(new), seconds=180.0)
+    assert know(old)
+    patch = json.dumps({"stringData": {"credential": new, "previous": old}})
+    kubectl("patch", "secret", name, f"--patch={patch}", namespace)
+    for _ in range(20):
+        assert answers(installation)
+    remove = json.dumps([{"op": "remove", "path": f"/data/{key}"} for key in ("next", "previous")])
+    kubectl("patch", "secret", name, "--type=json", f"--patch={remove}", namespace)
+    while know(old):
+        assert answers(installation)
+    assert answers(installation)
+
+
+def answers(installation: Installation) -> bool:
+    return all(is_answered(installation, protocol, {}, MODEL) for protocol in ("http", "grpc"))
 
 
 def restarts(pods: list[Json]) -> dict[str, dict[str, int]]:
