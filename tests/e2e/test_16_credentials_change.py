@@ -1,4 +1,4 @@
-"""Each part has its own credentials, and changed ones reach it without a lost or refused request."""
+"""Each part has its own credentials, and changed ones reach it without a lost request."""
 
 import json
 import secrets
