@@ -11,19 +11,10 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-from sqlalchemy.exc import SQLAlchemyError
 
-from watchkeeper.core.exit_codes import (
-    EXIT_FATAL,
-    EXIT_RETRY,
-    EXIT_SUCCESS,
-    exit_on_sigterm,
-)
-from watchkeeper.core.logs import configure_logging
-from watchkeeper.core.retry import error_text
 from watchkeeper.core.settings import SettingsError, read_secret, read_settings
 from watchkeeper.ledger.database import migrate
-from watchkeeper.ledger.starting import wait_for_database
+from watchkeeper.ledger.starting import run_command, wait_for_database
 from watchkeeper.ledger.users import grant_rights
 
 log = logging.getLogger("watchkeeper.ledger")
@@ -56,27 +47,20 @@ class MigrationSettings(msgspec.Struct, frozen=True):
 
 def main() -> int:
     """Migrate once; return the exit code."""
-    exit_on_sigterm()
-    configure_logging()
-    try:
-        settings = read_settings(MigrationSettings)
-        wait_for_database(settings.ledger_url, settings.wait_seconds)
-        migrate(settings.ledger_url)
-        writers = _read_urls(settings.ledger_writer_urls)
-        grant_rights(
-            settings.ledger_url,
-            reader=settings.ledger_reader_url,
-            writer=settings.ledger_writer_url,
-            writers=writers,
-        )
-    except SettingsError as error:
-        log.error("%s", error)  # noqa: TRY400 - a user needs the message, not the traceback
-        return EXIT_FATAL
-    except SQLAlchemyError as error:
-        log.error("%s", error_text(error))  # noqa: TRY400
-        return EXIT_RETRY
+    return run_command(_migrate)
+
+
+def _migrate() -> None:
+    settings = read_settings(MigrationSettings)
+    wait_for_database(settings.ledger_url, settings.wait_seconds)
+    migrate(settings.ledger_url)
+    grant_rights(
+        settings.ledger_url,
+        reader=settings.ledger_reader_url,
+        writer=settings.ledger_writer_url,
+        writers=_read_urls(settings.ledger_writer_urls),
+    )
     log.info("the ledger's tables fit this release, and the users have their rights")
-    return EXIT_SUCCESS
 
 
 def _read_urls(folder: str) -> dict[str, str]:

@@ -16,19 +16,12 @@ from typing import Annotated, Final
 
 import msgspec
 from sqlalchemy import Engine, make_url, text
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import OperationalError
 
-from watchkeeper.core.exit_codes import (
-    EXIT_FATAL,
-    EXIT_RETRY,
-    EXIT_SUCCESS,
-    exit_on_sigterm,
-)
-from watchkeeper.core.logs import configure_logging
-from watchkeeper.core.retry import error_text, retry_until_answered
-from watchkeeper.core.settings import SettingsError, read_settings
+from watchkeeper.core.retry import retry_until_answered
+from watchkeeper.core.settings import read_settings
 from watchkeeper.ledger.engines import open_engine, wait_for_other_migrations
-from watchkeeper.ledger.starting import wait_for_database
+from watchkeeper.ledger.starting import run_command, wait_for_database
 from watchkeeper.ledger.users import LOCKED_SECONDS, ensure_login
 
 # Sequences that belong to a column get the owner of their table.
@@ -57,19 +50,13 @@ class OwnerSettings(msgspec.Struct, frozen=True):
 
 def main() -> int:
     """Hand the database over once; return the exit code."""
-    exit_on_sigterm()
-    configure_logging()
-    try:
-        settings = read_settings(OwnerSettings)
-        wait_for_database(settings.ledger_url, settings.wait_seconds)
-        hand_over(settings.ledger_url, settings.mlflow_url)
-    except SettingsError as error:
-        log.error("%s", error)  # noqa: TRY400 - a user needs the message, not the traceback
-        return EXIT_FATAL
-    except SQLAlchemyError as error:
-        log.error("%s", error_text(error))  # noqa: TRY400
-        return EXIT_RETRY
-    return EXIT_SUCCESS
+    return run_command(_run)
+
+
+def _run() -> None:
+    settings = read_settings(OwnerSettings)
+    wait_for_database(settings.ledger_url, settings.wait_seconds)
+    hand_over(settings.ledger_url, settings.mlflow_url)
 
 
 def hand_over(administrator: str, url: str) -> None:
