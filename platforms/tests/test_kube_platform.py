@@ -6,7 +6,10 @@ No controllers run: tests write the status of objects with the ``as_...`` method
 import concurrent.futures
 import datetime
 import json
+import os
 import re
+import shlex
+import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -16,7 +19,7 @@ from typing import Any, Self
 import msgspec
 import pytest
 import yaml
-from api_server import JSON_PATCH, POLICY, ApiServer
+from api_server import JSON_PATCH, POLICY, ApiServer, cached
 from kube_system import GATEWAY, MODEL, OTHER, RELEASE, KubeSystem, installed, job_template
 from kubernetes.config import incluster_config
 from waiting import wait_for
@@ -37,6 +40,7 @@ from watchkeeper.platforms.kube.jobs import job
 from watchkeeper.platforms.kube.leases import DURATION_SECONDS, RENEW_SECONDS, Leases
 from watchkeeper.platforms.kube.route_spec import STATE
 
+ROOT = Path(__file__).parents[2]
 UNREACHABLE = 75
 SERVICE = f"{MODEL}-v1"
 DIGEST = "0123456789abcdef" * 4
@@ -675,6 +679,85 @@ def test_a_state_that_is_no_state_can_be_written_again(
     assert "steady, I hope" in found.state[UNREADABLE]
     rollout.set_route(MODEL, Route({1: 100}, {"phase": "steady"}))
     assert rollout.route(MODEL) == Route({1: 100}, {"phase": "steady"})
+
+
+# The commands of the page, each in one line
+WAITS = re.findall(
+    r"^    (kubectl wait .*)$",
+    (ROOT / "docs/how-to/operate.md").read_text().replace("\\\n", ""),
+    re.MULTILINE,
+)
+
+
+def kubectl_wait(system: KubeSystem, command: str, seconds: int) -> subprocess.Popen[str]:
+    """Start a command of the page, for the model and the namespace of the test."""
+    words = shlex.split(command.replace("ai4i-failure", MODEL))[1:]
+    words[words.index("-n") + 1] = system.namespace
+    return subprocess.Popen(
+        [cached("kubernetes-*/bin/kubectl"), *words, f"--timeout={seconds}s"],
+        env={**os.environ, "KUBECONFIG": str(system.server.kubeconfig("admin"))},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def is_met(process: subprocess.Popen[str]) -> bool:
+    output, _ = process.communicate(timeout=60)
+    assert re.search("condition met|timed out", output), output
+    return process.returncode == 0
+
+
+def test_the_documented_commands_wait_for_a_first_version_and_for_the_end_of_a_rollout(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    created, steady, production, ended, rolled_back = WAITS
+
+    def write(weights: dict[int, int], phase: str, production: str = "", **state: str) -> None:
+        values = {"phase": phase, "production": production, **state}
+        rollout.set_route(MODEL, Route(weights, values))
+
+    def met() -> list[str]:
+        started = [kubectl_wait(system, command, 1) for command in WAITS[1:]]
+        return [
+            command for command, process in zip(WAITS[1:], started, strict=True) if is_met(process)
+        ]
+
+    rollout.serve(MODEL, 1)
+    rollout.serve(MODEL, 2)
+    first = kubectl_wait(system, created, 60)
+    write({1: 100}, "promoting")
+    assert is_met(first)
+    assert met() == []
+    write({1: 100}, "steady", "1", ended="1")
+    assert met() == [steady]
+    write({1: 90, 2: 10}, "canary", "1")
+    assert met() == []
+    promoted = kubectl_wait(system, production, 60)
+    write({2: 100}, "watching", "2")
+    assert is_met(promoted), "kubectl has waited for the write"
+    write({2: 100}, "steady", "2", ended="2")
+    assert met() == [steady, production, ended]
+    write({1: 100}, "returning", "2")
+    write({1: 100}, "steady", "1", ended="2", rolled_back="2")
+    assert met() == [steady, ended, rolled_back]
+
+
+def test_an_annotation_that_somebody_has_changed_is_written_again(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    rollout.serve(MODEL, 1)
+    written = Route({1: 100}, {"phase": "steady", "production": "1"})
+    rollout.set_route(MODEL, written)
+    system.as_gateway(MODEL)
+    for annotation in ("watchkeeper/production", "watchkeeper/ended"):
+        assert rollout.confirmed(MODEL)
+        change = {"metadata": {"annotations": {annotation: "7"}}}
+        system.here.patch(api.HTTP_ROUTE, MODEL, change)
+        assert rollout.route(MODEL) == written, "nobody decides by it"
+        assert not rollout.confirmed(MODEL)
+        rollout.set_route(MODEL, written)
+    assert rollout.confirmed(MODEL)
 
 
 def test_a_controller_that_has_lost_its_lease_overwrites_nothing(system: KubeSystem) -> None:

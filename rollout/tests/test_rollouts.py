@@ -8,7 +8,7 @@ from simulated import POLICY, Simulation, first_version
 
 from watchkeeper.core.events import RolledBack, RouteRepaired, StepFinished
 from watchkeeper.core.policies import RolloutPolicy, override
-from watchkeeper.platforms import PlatformError, RolloutCommands, Route
+from watchkeeper.platforms import SHOWN_STATE, PlatformError, RolloutCommands, Route
 from watchkeeper.registry import ROLLOUT_TAG
 from watchkeeper.rollout.actions import DeleteAlias, Retire, Serve, SetAlias, SetRoute, SetTag, Wait
 
@@ -456,6 +456,23 @@ def test_a_state_is_stored_as_texts_and_read_back() -> None:
     assert route.state["candidate"] == ""
     assert msgspec.to_builtins(simulation.state)["baseline"]["version"] == 1
     assert simulation.state.dump() == route.state
+
+
+@pytest.mark.parametrize(
+    ("quality", "production", "rolled_back"), [("good", "2", ""), ("slow", "1", "2")]
+)
+def test_the_state_says_which_rollout_has_ended_and_whether_it_was_taken_off(
+    quality: str, production: str, rolled_back: str
+) -> None:
+    def shown() -> list[str]:
+        return [simulation.state.dump()[key] for key in SHOWN_STATE]
+
+    simulation = second_version(quality)
+    assert shown() == ["steady", "1", "1", ""]
+    simulation.run(lambda s: s.state.phase == "canary")
+    assert shown() == ["canary", "1", "", ""]
+    simulation.settle()
+    assert shown() == ["steady", production, "2", rolled_back]
 
 
 def test_waiting_changes_nothing() -> None:

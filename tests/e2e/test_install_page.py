@@ -30,6 +30,7 @@ STEPS = (
     "kubectl create secret generic plant",
     "cat > values.yaml",
     "helm install",
+    "--for=create",
     "watchkeeper status",
     "helm test",
     "curl",

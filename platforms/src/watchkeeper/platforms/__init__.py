@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from watchkeeper.platforms.interface import (
+    SHOWN_STATE,
     UNREADABLE,
     Announcement,
     Endpoints,
@@ -18,6 +19,7 @@ from watchkeeper.platforms.interface import (
 )
 
 __all__ = [
+    "SHOWN_STATE",
     "UNREADABLE",
     "Announcement",
     "Endpoints",

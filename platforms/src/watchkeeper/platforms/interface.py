@@ -49,6 +49,8 @@ class ServingStatus(msgspec.Struct, frozen=True):
 
 
 UNREADABLE: Final = "unreadable"  # see Route.state
+# The keys of Route.state that are also shown one by one, so that people can wait for a value.
+SHOWN_STATE: Final = ("phase", "production", "ended", "rolled_back")
 
 
 class Route(msgspec.Struct, frozen=True):

@@ -5,7 +5,8 @@ decimal form, None and an empty list are "". The fields of :data:`JSON_FIELDS` a
 that this release cannot read is written back as it was read, so that a rollout continues after a
 return to an earlier release. These keys are read by people and by other components: ``phase``,
 ``candidate`` (the version on its way to production), ``canary_percent``, ``since`` (when the
-gateway confirmed the weights, in seconds since 1970), ``verdict`` and ``reason``.
+gateway confirmed the weights, in seconds since 1970), ``verdict``, ``reason``, and those of
+:data:`watchkeeper.platforms.SHOWN_STATE`.
 """
 
 from typing import Any, Final, Literal
@@ -130,6 +131,16 @@ class RolloutState(msgspec.Struct, frozen=True):
         return {} if whole is None else {whole: 100}
 
     @property
+    def ended(self) -> int | None:
+        """The version whose rollout was the last one; None while it is in progress."""
+        return self.version if self.phase == "steady" else None
+
+    @property
+    def rolled_back(self) -> int | None:
+        """The version of the last rollout if it was taken off, after the rollout has ended."""
+        return self.ended if self.ended != self.production else None
+
+    @property
     def candidate(self) -> int | None:
         """The version that is on its way to production; None in other phases."""
         return self.version if self.phase in ("starting", "canary", "promoting") else None
@@ -139,6 +150,8 @@ class RolloutState(msgspec.Struct, frozen=True):
         values = {
             **{name: getattr(self, name) for name in self.__struct_fields__},
             "candidate": self.candidate,
+            "ended": self.ended,
+            "rolled_back": self.rolled_back,
             "pending_events": [as_json(event) for event in self.pending_events],
         }
         return {name: _text(value) for name, value in values.items()}

@@ -1,12 +1,10 @@
 """Read and write routes: one HTTPRoute per model, with weights and rollout state in one write."""
 
-import msgspec
-
 from watchkeeper.platforms.interface import PlatformError, Route
 from watchkeeper.platforms.kube.api import HTTP_ROUTE, Api, Json
 from watchkeeper.platforms.kube.cluster_config import ClusterConfig
 from watchkeeper.platforms.kube.labels import MODEL, check_ours
-from watchkeeper.platforms.kube.route_spec import STATE, parse, route_spec
+from watchkeeper.platforms.kube.route_spec import annotations, parse, route_spec
 
 MAX_ATTEMPTS = 5  # a conflict with a write of the status is no reason to wait for the next turn
 
@@ -47,7 +45,7 @@ class HttpRoutes:
             "name": model,
             "namespace": self._api.namespace,
             "labels": {**config.labels, MODEL: model},
-            "annotations": {STATE: msgspec.json.encode(route.state).decode()},
+            "annotations": annotations(route.state),
         }
         spec = route_spec(model, route.weights, config, protected=protected)
         for _ in range(MAX_ATTEMPTS):
@@ -76,7 +74,10 @@ class HttpRoutes:
         route = parse(check_ours(found, model), model)
         if route is None or not _contains(found["spec"], route_spec(model, route.weights, config)):
             return False  # a single rule was changed by hand, or the host names by an upgrade
-        if not config.labels.items() <= found["metadata"]["labels"].items():
+        metadata = found["metadata"]
+        if not config.labels.items() <= metadata["labels"].items():
+            return False
+        if not annotations(route.state).items() <= metadata.get("annotations", {}).items():
             return False
         statuses = found.get("status", {}).get("parents", [])
         return all(

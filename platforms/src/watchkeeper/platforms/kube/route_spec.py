@@ -11,11 +11,14 @@ from typing import Final
 import msgspec
 
 from watchkeeper.core.names import serving_name
-from watchkeeper.platforms.interface import UNREADABLE, Route
+from watchkeeper.platforms.interface import SHOWN_STATE, UNREADABLE, Route
 from watchkeeper.platforms.kube.api import FIELD_MANAGER, Json
 from watchkeeper.platforms.kube.cluster_config import ClusterConfig
 
 STATE: Final = "watchkeeper/rollout"  # the annotation with the state of the rollout
+# Annotations with one value of the state each, because `kubectl wait` cannot look into JSON. Nobody
+# decides by them.
+SHOWN: Final = {key: f"watchkeeper/{key.replace('_', '-')}" for key in SHOWN_STATE}
 # The ports of KServe's Services: the first port of the container is 80, others keep their number.
 GRPC_PORT, HTTP_PORT = 9000, 80
 OPEN_CALLS: Final = (
@@ -130,6 +133,12 @@ def retry_policy(model: str) -> Json:
             },
         },
     }
+
+
+def annotations(state: Mapping[str, str]) -> dict[str, str]:
+    """Return the annotations of the route for a state; a value that the state lacks is empty."""
+    shown = {annotation: state.get(key, "") for key, annotation in SHOWN.items()}
+    return {STATE: msgspec.json.encode(state).decode(), **shown}
 
 
 def parse(found: Json, model: str) -> Route | None:
