@@ -55,6 +55,8 @@ def test_the_commands_of_the_notes_delete_the_rest(installation: Installation) -
             seconds=120,
         )
     assert policies(installation) == set()
+    containers = items("clusterstoragecontainers")
+    assert not any(installation.namespace in each["metadata"]["name"] for each in containers)
 
 
 def uninstall(installation: Installation) -> None:

@@ -25,7 +25,7 @@ spec:
     scaleMetric: cpu
     scaleTarget: {{ $model.autoscaling.targetCPUUtilizationPercentage }}
     {{- end }}
-    storageContainerName: {{ include "watchkeeper.clusterName" $root }}
+    storageContainerName: {{ include "watchkeeper.storageContainerName" $root }}
     serviceAccountName: {{ .name }}-serving
     automountServiceAccountToken: false
     {{- include "watchkeeper.pod" (dict "root" $root "values" $serving) | nindent 4 }}
@@ -109,6 +109,11 @@ spec:
       {{- with include "watchkeeper.gatewaySecret" $root }}
       - {name: gateway-tokens, secret: {secretName: {{ . }}}}
       {{- end }}
+      - name: registry-secrets # mounted in the container that fetches the files
+        secret:
+          secretName: {{ include "watchkeeper.secret" $root }}
+          optional: {{ not $root.Values.mlflow.auth.enabled }} # the volume exists also if a login is required later
+          items: [{key: {{ include "watchkeeper.mlflowKey" (dict "root" $root "user" "serving") }}, path: mlflow-password}]
       - {name: sidecar-tmp, emptyDir: {}}
       - name: sidecar-secrets
         secret: {{- include "watchkeeper.ledgerWriter" . | nindent 10 }}
@@ -118,4 +123,58 @@ spec:
             - serviceAccountToken: {path: token, expirationSeconds: 3600}
             - configMap: {name: kube-root-ca.crt, items: [{key: ca.crt, path: ca.crt}]}
             - downwardAPI: {items: [{path: namespace, fieldRef: {fieldPath: metadata.namespace}}]}
+{{- end }}
+
+{{/* The name of the container that fetches the files of a version. It has no other form in later releases:
+the InferenceServices of versions that serve name it. */}}
+{{- define "watchkeeper.storageContainerName" -}}
+{{ include "watchkeeper.clusterName" . }}.files
+{{- end }}
+
+{{/* That container: {root, name, file}. KServe adds it to the pods of an InferenceService, so it can mount
+volumes of the InferenceService; with `file` the password is in one of them. It outlives the release, as
+the servers do: without it, a pod that is lost cannot be replaced. */}}
+{{- define "watchkeeper.storageContainer" -}}
+{{- $caller := dict "root" .root "user" "serving" -}}
+{{- $login := .root.Values.mlflow.auth.enabled -}}
+apiVersion: serving.kserve.io/v1alpha1
+kind: ClusterStorageContainer
+metadata:
+  name: {{ .name }}
+  labels: {{- include "watchkeeper.labels" (dict "root" .root) | nindent 4 }}
+  annotations:
+    helm.sh/resource-policy: keep
+spec:
+  supportedUriFormats:
+    - {prefix: "mlflow://"}
+  workloadType: initContainer
+  supportsMultiModelDownload: false
+  container:
+    name: storage-initializer
+    image: {{ include "watchkeeper.image" (dict "root" .root "component" "serving") }}
+    imagePullPolicy: {{ .root.Values.images.pullPolicy }}
+    command: [python, -m, watchkeeper.serving.initialize]
+    env:
+      {{- if .file }}
+      {{- include "watchkeeper.registryEnvironment" $caller | nindent 6 }}
+      {{- else }}
+      {{- include "watchkeeper.registryAddress" $caller | nindent 6 }}
+      {{- if $login }}
+      - name: MLFLOW_TRACKING_PASSWORD
+        valueFrom: {secretKeyRef: {name: {{ include "watchkeeper.secret" .root }}, key: {{ include "watchkeeper.mlflowKey" $caller }}}}
+      {{- end }}
+      {{- end }}
+      - {name: WATCHKEEPER_INITIALIZE_SECONDS, value: {{ .root.Values.serving.initializeSeconds | quote }}}
+      {{- include "watchkeeper.extraEnv" .root.Values.serving.extraEnv | nindent 6 }}
+    # `watchkeeper status` shows the last line of its log as the reason.
+    terminationMessagePolicy: FallbackToLogsOnError
+    resources:
+      requests: {cpu: 10m, memory: 128Mi}
+      limits: {memory: 1Gi}
+    securityContext: {{- include "watchkeeper.containerSecurity" .root | nindent 6 }}
+    volumeMounts:
+      - {name: tmp, mountPath: /tmp}
+      {{- if and .file $login }}
+      - {name: registry-secrets, mountPath: /run/secrets/watchkeeper, readOnly: true}
+      {{- end }}
 {{- end }}

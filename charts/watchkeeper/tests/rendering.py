@@ -1,6 +1,7 @@
 """Rendering the chart for tests."""
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from string import Template
 from typing import Any
 
 import yaml
+from cluster import KUBECONFIG
 
 Json = dict[str, Any]
 
@@ -64,6 +66,25 @@ def rendered(
     done = helm(*command, *options, given=json.dumps({"models": MODELS, **values}))
     assert done.returncode == 0, done.stderr
     return [each for each in yaml.load_all(done.stdout, yaml.CSafeLoader) if each]
+
+
+def installed(values: Json, namespace: str) -> list[Json]:
+    """Return the objects that `helm install` would create; it reads from the cluster."""
+    done = subprocess.run(
+        [
+            *("helm", "install", "watchkeeper", str(CHART), f"--namespace={namespace}"),
+            *("--values=-", "--dry-run=server", "--hide-notes"),
+        ],
+        input=json.dumps(values),
+        env={**os.environ, "KUBECONFIG": KUBECONFIG},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    _, _, text = done.stdout.partition("HOOKS:")
+    documents = text.replace("\nMANIFEST:\n", "\n---\n")
+    return [each for each in yaml.load_all(documents, yaml.CSafeLoader) if each]
 
 
 def only(objects: list[Json], kind: str, name: str) -> Json:

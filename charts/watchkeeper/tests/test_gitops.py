@@ -1,14 +1,9 @@
 """GitOps tools render the chart without a cluster: with Secrets of one's own nothing is missing."""
 
-import json
-import os
 import shutil
-import subprocess
 
 import pytest
-import yaml
-from cluster import KUBECONFIG
-from rendering import CHART, MODELS, Json, rendered
+from rendering import MODELS, Json, installed, rendered
 
 VALUES: Json = {
     "models": MODELS,
@@ -19,25 +14,6 @@ VALUES: Json = {
 HOOK = "helm.sh/hook"
 
 pytestmark = pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not on PATH")
-
-
-def installed(values: Json, namespace: str) -> list[Json]:
-    """Return the objects that `helm install` would create; it reads from the cluster."""
-    done = subprocess.run(
-        [
-            *("helm", "install", "watchkeeper", str(CHART), f"--namespace={namespace}"),
-            *("--values=-", "--dry-run=server", "--hide-notes"),
-        ],
-        input=json.dumps(values),
-        env={**os.environ, "KUBECONFIG": KUBECONFIG},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    _, _, text = done.stdout.partition("HOOKS:")
-    documents = text.replace("\nMANIFEST:\n", "\n---\n")
-    return [each for each in yaml.load_all(documents, yaml.CSafeLoader) if each]
 
 
 def by_name(objects: list[Json]) -> dict[tuple[str, str, str], Json]:

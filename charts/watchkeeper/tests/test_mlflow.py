@@ -18,7 +18,7 @@ from http.cookiejar import CookieJar
 from pathlib import Path
 
 import pytest
-from rendering import CHART, MODEL, MODELS, Json, containers, rendered
+from rendering import CHART, MODEL, MODELS, Json, containers, inference_services, rendered
 
 REGISTRY = CHART.parents[1] / "images" / "mlflow"
 PASSWORD = "100% of a-password: with+signs"
@@ -300,21 +300,22 @@ def test_every_client_has_its_own_user_if_mlflow_requires_one(
 
 def callers(mlflow: Json) -> Iterator[tuple[str, tuple[str, str] | None]]:
     """Return the containers with the URL of MLflow, with their user and the key of its password."""
-    for each in rendered({"models": {"a": MODELS[MODEL]}, "mlflow": mlflow}):
+    objects = rendered({"models": {"a": MODELS[MODEL]}, "mlflow": mlflow})
+    (service,) = inference_services(objects, "plant")
+    for each in objects:
         for container, volumes in containers(each):
             variables = {variable["name"]: variable for variable in container.get("env", [])}
             if "MLFLOW_TRACKING_URI" not in variables:
                 continue
             user = variables.get("MLFLOW_TRACKING_USERNAME", {}).get("value")
-            key = password_key(container, variables, volumes)
+            # KServe adds the container without volumes to the pods of the InferenceService.
+            mounted = volumes or service["spec"]["predictor"]["volumes"]
+            key = password_key(container, variables, mounted)
             assert (user is None) == (key is None)
             yield container["name"], (user, key) if user and key else None
 
 
 def password_key(container: Json, variables: Json, volumes: list[Json]) -> str | None:
-    if direct := variables.get("MLFLOW_TRACKING_PASSWORD"):
-        key: str = direct["valueFrom"]["secretKeyRef"]["key"]
-        return key
     if "MLFLOW_TRACKING_PASSWORD_FILE" not in variables:
         return None
     path = Path(variables["MLFLOW_TRACKING_PASSWORD_FILE"]["value"])

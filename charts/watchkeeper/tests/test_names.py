@@ -157,7 +157,9 @@ def check_scheduled(pod: Json) -> None:
 def test_the_environment_of_a_server_is_that_of_the_container_that_fetches_its_files() -> None:
     sidecar = [{"name": "OTHER", "value": "1"}]
     objects = rendered({"serving": {**SCHEDULING, "sidecarExtraEnv": sidecar}})
-    storage = only(objects, "ClusterStorageContainer", "watchkeeper.plant")["spec"]["container"]
+    storage = only(objects, "ClusterStorageContainer", "watchkeeper.plant.files")["spec"][
+        "container"
+    ]
     assert SCHEDULING["extraEnv"][0] in storage["env"]
     for service in inference_services(objects, "plant"):
         (container,) = service["spec"]["predictor"]["initContainers"]

@@ -1,16 +1,29 @@
 """Which container gets which credential, and that none is an environment variable."""
 
+import json
 import shutil
 from base64 import b64decode
 from collections import defaultdict
 from collections.abc import Iterator
 
 import pytest
-from rendering import MODEL, OTHER, Json, containers, inference_services, rendered
+from cluster import kubectl, remove
+from rendering import (
+    MODEL,
+    MODELS,
+    OTHER,
+    Json,
+    containers,
+    inference_services,
+    installed,
+    only,
+    rendered,
+)
 from sqlalchemy import make_url
 
 NAMESPACE = "plant"
 EXISTING: Json = {"secrets": {"existing": "mine", "existingTraining": "theirs"}}
+FILES = "/run/secrets/watchkeeper"
 OWNERS = ("ledger-url", "database-password")
 
 pytestmark = pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not on PATH")
@@ -58,17 +71,79 @@ def test_a_model_may_name_the_key_of_its_writer() -> None:
     assert {"pumps", "ledger-writer-url"} <= found["ledger"]
 
 
-def test_only_the_password_for_the_download_of_a_version_is_an_environment_variable() -> None:
+def test_no_credential_is_an_environment_variable() -> None:
     objects = rendered({})
-    assert set(secret_variables(objects)) == {("storage-initializer", "mlflow-serving-password")}
+    assert list(secret_variables([*objects, *inference_services(objects, NAMESPACE)])) == []
 
 
 def secret_variables(objects: list[Json]) -> Iterator[tuple[str, str]]:
-    for each in [*objects, *inference_services(objects, NAMESPACE)]:
+    for each in objects:
         for container, _ in containers(each):
             for variable in container.get("env", []):
                 if reference := variable.get("valueFrom", {}).get("secretKeyRef"):
                     yield container["name"], reference["key"]
+
+
+def test_the_password_for_the_download_of_a_version_is_mounted_there_and_nowhere_else() -> None:
+    objects = rendered({})
+    for service in inference_services(objects, NAMESPACE):
+        predictor = service["spec"]["predictor"]
+        named = only(objects, "ClusterStorageContainer", predictor["storageContainerName"])
+        downloads = named["spec"]["container"]
+        (mount,) = (m for m in downloads["volumeMounts"] if m["mountPath"] == FILES)
+        (volume,) = (v for v in predictor["volumes"] if v["name"] == mount["name"])
+        assert volume["secret"]["items"] == [
+            {"key": "mlflow-serving-password", "path": "mlflow-password"}
+        ]
+        others = [mounted for each, _ in containers(service) for mounted in each["volumeMounts"]]
+        assert others
+        assert volume["name"] not in {mounted["name"] for mounted in others}
+        runtime = only(objects, "ServingRuntime", "watchkeeper")["spec"]
+        names = [v["name"] for v in (*predictor["volumes"], *runtime["volumes"])]
+        assert {m["name"] for m in downloads["volumeMounts"]} <= set(names)
+        assert len(names) == len(set(names))
+
+
+def test_a_login_that_is_required_later_finds_its_volume_in_the_versions_that_serve() -> None:
+    objects = rendered({"mlflow": {"auth": {"enabled": False}}})
+    for service in inference_services(objects, NAMESPACE):
+        (volume,) = (
+            v for v in service["spec"]["predictor"]["volumes"] if v["name"] == "registry-secrets"
+        )
+        assert volume["secret"]["optional"] is True
+
+
+def test_versions_of_an_earlier_release_keep_the_container_that_they_name(namespace: str) -> None:
+    """Their pods have no volume with the password, and no other pod gets it in its environment."""
+    name = f"watchkeeper.{namespace}"
+    values: Json = {"models": MODELS, "training": {"createNamespace": False}}
+
+    def names() -> set[str]:
+        found = [e for e in installed(values, namespace) if e["kind"] == "ClusterStorageContainer"]
+        return {each["metadata"]["name"] for each in found}
+
+    assert names() == {f"{name}.files"}
+    (container,) = (
+        e for e in installed(values, namespace) if e["kind"] == "ClusterStorageContainer"
+    )
+    labels = container["metadata"]["labels"]
+    owner = {"release-name": "watchkeeper", "release-namespace": namespace}
+    annotations = {f"meta.helm.sh/{key}": value for key, value in owner.items()}
+    earlier = {
+        **container,
+        "metadata": {"name": name, "labels": labels, "annotations": annotations},
+    }
+    kubectl("create", "--filename=-", given=json.dumps(earlier)).check_returncode()
+    try:
+        assert names() == {name, f"{name}.files"}
+        kept = only(installed(values, namespace), "ClusterStorageContainer", name)
+        assert list(secret_variables([kept])) == [
+            ("storage-initializer", "mlflow-serving-password")
+        ]
+        assert {m["name"] for m in kept["spec"]["container"]["volumeMounts"]} == {"tmp"}
+        assert kept["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    finally:
+        remove("clusterstoragecontainer", name)
 
 
 def test_every_user_of_the_embedded_database_has_a_password_of_its_own() -> None:

@@ -108,7 +108,9 @@ def names(run: Run, kind: str, *words: str) -> set[str]:
 
 def test_each_release_has_its_own_cluster_scoped_objects(releases: Run) -> None:
     both = {"watchkeeper.plant", "line-4.plant-line"}
-    assert names(releases, "clusterstoragecontainers.serving.kserve.io") == both
+    assert names(releases, "clusterstoragecontainers.serving.kserve.io") == {
+        f"{name}.files" for name in both
+    }
     parts = (MODEL, f"{MODEL}.leases", "0-deletions", "0-jobs")
     policies = {f"{name}.{part}" for name in both for part in parts}
     assert names(releases, "validatingadmissionpolicies") == policies
