@@ -100,6 +100,7 @@ def test_the_log_of_a_failed_run_is_named(tmp_path: Path) -> None:
         commands=lambda _: RolloutCommands(),
         processes=list,
         removed_models=list,
+        problems=lambda _: [],
         runs=lambda _: states,
         run_log=lambda run: f"{log} of {run}",
         run_reason=lambda run: {"pump-v0-a2": "for room: no node has 9 CPUs"}.get(run, ""),
@@ -136,6 +137,7 @@ def test_a_model_whose_route_cannot_be_read_hides_no_other_model(tmp_path: Path)
         removed_models=list,
         runs=lambda _: {},
         confirmed=lambda _: True,
+        problems=lambda _: ["no SecurityPolicy", "no listener"],
     )
     registry: Any = SimpleNamespace(aliases=lambda _: {"production": 1})
     endpoints = Endpoints("", "", "", "", "")
@@ -143,12 +145,13 @@ def test_a_model_whose_route_cannot_be_read_hides_no_other_model(tmp_path: Path)
     ledger.close()
     pump, valve = status.models
     assert pump.problem == "HTTPRoute pump is not Watchkeeper's"
-    assert valve.problem == ""
+    assert valve.problem == "no SecurityPolicy; no listener"
     assert valve.weights == {1: 100}
     console = Console(width=80)
     with console.capture() as captured:
         print_status(console, status)
     assert "HTTPRoute pump is not Watchkeeper's" in captured.get()
+    assert "no SecurityPolicy; no listener" in captured.get()
 
 
 def test_a_drift_watch_that_fails_and_features_that_it_cannot_see_are_shown() -> None:

@@ -32,6 +32,7 @@ KINDS = (
     api.JOB,
     api.LEASE,
     api.INFERENCE_SERVICE,
+    api.GATEWAY,
     api.HTTP_ROUTE,
     api.BACKEND_TRAFFIC_POLICY,
     api.SECURITY_POLICY,
@@ -134,7 +135,8 @@ class KubeSystem:
             ("watchkeeper", {"installation.json": json.dumps(installation)}),
             ("watchkeeper-commands", {}),
         ):
-            self.here.create(api.CONFIG_MAP, {"metadata": {"name": name}, "data": data})
+            metadata = {"name": name, "labels": {PART_OF: WATCHKEEPER}}
+            self.here.create(api.CONFIG_MAP, {"metadata": metadata, "data": data})
         for name in (MODEL, OTHER):
             spec = {"schedule": "0 0 1 1 *", "suspend": True, "jobTemplate": job_template(name)}
             metadata = {"name": f"{name}-training", "labels": {MODEL_LABEL: name}}
@@ -208,6 +210,26 @@ class KubeSystem:
             "conditions": conditions,
         }
         self.write_status(api.HTTP_ROUTE, model, {"parents": [parent]})
+
+    def as_gateway_owner(self, **conditions: Json) -> None:
+        """Create the Gateway, with a listener for each condition, which is its status."""
+        names = list(conditions) or ["http"]
+        listeners = [
+            {"name": name, "port": 80 + port, "protocol": "HTTP"} for port, name in enumerate(names)
+        ]
+        spec = {"gatewayClassName": "envoy", "listeners": listeners}
+        self.here.apply(api.GATEWAY, {"metadata": {"name": "gateway"}, "spec": spec})
+        made = self.here.get(api.GATEWAY, "gateway")["metadata"]["generation"]
+        statuses = [
+            {
+                "name": name,
+                "attachedRoutes": 0,
+                "supportedKinds": [],
+                "conditions": [{**condition, "observedGeneration": made}],
+            }
+            for name, condition in conditions.items()
+        ]
+        self.write_status(api.GATEWAY, "gateway", {"listeners": statuses})
 
     def as_kubelet(self, model: str, version: int, **status: Any) -> None:
         """Write the pod of a version, and its status."""

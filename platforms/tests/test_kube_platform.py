@@ -41,6 +41,7 @@ from watchkeeper.platforms.kube.leases import DURATION_SECONDS, RENEW_SECONDS, L
 from watchkeeper.platforms.kube.route_spec import STATE
 
 ROOT = Path(__file__).parents[2]
+Json = dict[str, Any]
 UNREACHABLE = 75
 SERVICE = f"{MODEL}-v1"
 DIGEST = "0123456789abcdef" * 4
@@ -1199,23 +1200,92 @@ def test_a_run_that_hangs_is_outdated_after_its_template_was_changed(
     assert not rollout.is_outdated("unknown")
 
 
-def test_a_policy_that_the_gateway_does_not_apply_is_an_error_that_blocks_nothing(
-    system: KubeSystem, rollout: KubePlatform
-) -> None:
-    rollout.serve(MODEL, 1)
-    rollout.reconcile(MODEL)
-    conflict = {
-        "type": "Accepted",
-        "status": "False",
-        "reason": "Conflicted",
-        "message": "the route has another one",
+def condition(kind: str, status: str, reason: str, message: str, generation: int = 1) -> Json:
+    return {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "observedGeneration": generation,
         "lastTransitionTime": "2026-11-21T00:00:00Z",
     }
-    ancestor = {"ancestorRef": GATEWAY, "controllerName": "me.org/me", "conditions": [conflict]}
-    system.write_status(api.SECURITY_POLICY, f"{MODEL}-clients", {"ancestors": [ancestor]})
-    with pytest.raises(PlatformError, match=r"does not apply .*-clients: the route has another"):
+
+
+def of_policy(made: Json) -> Json:
+    """The status of a policy with one condition, as Envoy Gateway writes it."""
+    ancestor = {"ancestorRef": GATEWAY, "controllerName": "me.org/me", "conditions": [made]}
+    return {"ancestors": [ancestor]}
+
+
+def test_a_policy_that_the_gateway_does_not_apply_is_a_problem_that_blocks_nothing(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    system.as_gateway_owner()
+    rollout.serve(MODEL, 1)
+    rollout.reconcile(MODEL)
+    for kind, name in (
+        (api.SECURITY_POLICY, f"{MODEL}-clients"),
+        (api.BACKEND_TRAFFIC_POLICY, MODEL),
+    ):
+        assert rollout.problems(MODEL) == []
+        conflict = condition("Accepted", "False", "Conflicted", "the route has another one")
+        system.write_status(kind, name, of_policy(conflict))
+        (problem,) = rollout.problems(MODEL)
+        assert problem == (
+            f"the gateway does not apply {kind.name} {name}: Conflicted: the route has another one"
+        )
+        assert system.open("person").problems(MODEL) == [problem], "people see it in the status"
         rollout.reconcile(MODEL)
+        rollout.set_route(MODEL, Route({1: 100}))
+        missing = condition("Accepted", "False", "TargetNotFound", "there is no route yet")
+        system.write_status(kind, name, of_policy(missing))
+
+
+def test_a_policy_of_somebody_else_for_a_rule_of_the_route_is_a_problem(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    """Our own policies let everybody in where the server checks a credential itself."""
+    system.as_gateway_owner()
+    target = {**GATEWAY, "kind": "HTTPRoute", "name": MODEL, "sectionName": "open-http"}
+    spec = {"targetRefs": [target], "authorization": {"defaultAction": "Allow"}}
+    own = {"kind": "SecurityPolicy", "metadata": {"name": f"{MODEL}-open"}, "spec": spec}
+    before = '"policies": [{"kind": "SecurityPolicy", "metadata": {"name": "pump-failure-clients"}'
+    upgrade(system, before, before.replace("[", f"[{json.dumps(own)}, ", 1))
+    rollout.reconcile(MODEL)
+    ours = "This policy is being overridden by other policies for these route rules: [open-http]"
+    for text, count in ((ours, 0), (ours.replace("[", "[http "), 1), ("in another way", 1)):
+        overridden = of_policy(condition("Overridden", "True", "Overridden", text))
+        system.write_status(api.SECURITY_POLICY, f"{MODEL}-clients", overridden)
+        assert len(rollout.problems(MODEL)) == count, text
+    system.write_status(api.BACKEND_TRAFFIC_POLICY, MODEL, overridden)
+    assert len(rollout.problems(MODEL)) == 2
+
+
+def test_a_listener_that_another_gateway_holds_is_a_problem_before_the_first_version(
+    system: KubeSystem, rollout: KubePlatform
+) -> None:
+    (missing,) = rollout.problems(MODEL)
+    assert missing == f"there is no Gateway gateway in namespace {system.namespace}"
+    system.as_gateway_owner()
+    assert rollout.problems(MODEL) == [], "the gateway has not looked at it yet"
+    conflict = condition("Conflicted", "True", "HostnameConflict", "must be unique")
+    system.as_gateway_owner(http=conflict)
+    (problem,) = rollout.problems(MODEL)
+    assert problem == "Gateway gateway, listener http: HostnameConflict: must be unique"
+    system.as_gateway_owner(http=conflict, https=condition("Accepted", "True", "Accepted", ""))
+    assert rollout.problems(MODEL) == [], "the routes attach to the other listener"
+    upgrade(system, '"name": "gateway"}', '"name": "gateway", "sectionName": "http"}')
+    assert rollout.problems(MODEL) == [problem]
+    upgrade(system, '"sectionName": "http"', '"sectionName": "grpc"')
+    assert rollout.problems(MODEL) == ["Gateway gateway has no listener grpc; it has http, https"]
+    upgrade(system, '"sectionName": "grpc"', '"namespace": "elsewhere"')
+    assert rollout.problems(MODEL) == [], "a Role of this namespace cannot read it"
+    rollout.serve(MODEL, 1)
     rollout.set_route(MODEL, Route({1: 100}))
+    system.as_gateway(MODEL, status="False", reason="NoReadyListeners", message="none")
+    assert rollout.problems(MODEL) == [
+        f"the gateway does not accept HTTPRoute {MODEL}: NoReadyListeners: none"
+    ]
 
 
 def training_pod(system: KubeSystem, run: str, **state: Any) -> None:
@@ -1265,12 +1335,15 @@ def test_an_announcement_becomes_one_event_of_the_route_and_one_of_the_version(
     system: KubeSystem, rollout: KubePlatform
 ) -> None:
     made = Announcement("a/v1/promoted/1.0", MODEL, 1, "Promoted", "x" * 2000, False, 1.5e9)
-    assert not rollout.announce(made)
-    assert system.here.list(api.EVENT) == [], "there is nothing that it is about"
+    rollout.announce(made)
+    (first,) = system.here.list(api.EVENT)
+    about = first["involvedObject"]
+    assert (about["kind"], about["name"]) == ("ConfigMap", "watchkeeper"), "there is no route yet"
+    system.here.delete(api.EVENT, first["metadata"]["name"])
     rollout.serve(MODEL, 1)
     rollout.set_route(MODEL, Route({1: 100}))
     for _ in range(2):
-        assert rollout.announce(made)
+        rollout.announce(made)
     rollout.announce(msgspec.structs.replace(made, id="b", version=2, reason="RolledBack"))
     found = system.here.list(api.EVENT)
     about = [(e["involvedObject"]["kind"], e["involvedObject"]["name"], e["reason"]) for e in found]

@@ -1,5 +1,6 @@
 """The events of all components are announced once, where people look first."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -28,24 +29,31 @@ class Board:
 
     def __init__(self) -> None:
         self.shown: list[Announcement] = []
-        self.up = self.has_route = True
+        self.wrong: list[str] = []
+        self.up = True
 
-    def announce(self, announcement: Announcement) -> bool:
+    def problems(self, _model: str) -> list[str]:
+        return self.wrong
+
+    def announce(self, announcement: Announcement) -> None:
         if not self.up:
             raise PlatformError("the platform is down")
-        if self.has_route:
-            self.shown.append(announcement)
-        return self.has_route
+        self.shown.append(announcement)
 
 
 def store(ledger: Ledger, name: str, details: EventDetails, time: float = NOW) -> None:
     emit(ledger, Event(name, NAME, 3, time, f"because of {name}", details))
 
 
-def announcements(board: Board, ledger: Ledger) -> Announcements:
+def announcements(
+    board: Board,
+    ledger: Ledger,
+    clock: Callable[[], float] = lambda: NOW,
+    metrics: RolloutMetrics | None = None,
+) -> Announcements:
     platform: Any = board
-    clock = lambda: NOW  # noqa: E731
-    return Announcements(NAME, platform, ledger, RolloutMetrics(), clock=clock, monotonic=clock)
+    metrics = metrics or RolloutMetrics()
+    return Announcements(NAME, platform, ledger, metrics, clock=clock, monotonic=clock)
 
 
 def test_an_event_is_announced_once_with_its_reason(ledger: Ledger) -> None:
@@ -86,15 +94,36 @@ def test_old_events_and_those_of_retention_are_not_announced(ledger: Ledger) -> 
     assert board.shown == []
 
 
-def test_nothing_is_lost_while_there_is_no_platform_or_no_route(ledger: Ledger) -> None:
+def test_what_the_gateway_does_not_do_is_announced_once_an_hour_and_counted(ledger: Ledger) -> None:
+    board, now, metrics = Board(), [NOW], RolloutMetrics()
+    controller = announcements(board, ledger, lambda: now[0], metrics)
+
+    def turn() -> float | None:
+        action = controller.turn()
+        assert action is not None
+        return metrics.registry.get_sample_value(
+            "watchkeeper_rollout_gateway_problems", {"model": NAME}
+        )
+
+    assert turn() == 0
+    board.wrong = ["the gateway does not apply SecurityPolicy a"]
+    assert turn() == 1
+    assert turn() == 1
+    (shown,) = board.shown
+    assert (shown.reason, shown.message, shown.warning) == ("GatewayProblem", board.wrong[0], True)
+    now[0] += KEPT_SECONDS
+    for _ in range(2):
+        turn()
+    assert len(board.shown) == 2, "Kubernetes forgets Events after an hour"
+    board.wrong = []
+    assert turn() == 0
+
+
+def test_nothing_is_lost_while_there_is_no_platform(ledger: Ledger) -> None:
     board = Board()
     store(ledger, "first", Promoted())
     board.up = False
     assert announcements(board, ledger).turn() is None
-    board.up, board.has_route = True, False
-    controller = announcements(board, ledger)
-    controller.turn()
-    assert board.shown == []
-    board.has_route = True
-    controller.turn()
+    board.up = True
+    announcements(board, ledger).turn()
     assert [each.id for each in board.shown] == ["first"]

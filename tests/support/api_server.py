@@ -39,6 +39,9 @@ DEFINITIONS = {
     "sigs.k8s.io_gateway-api/config/crd/standard/gateway.networking.k8s.io_httproutes.yaml": (
         "httproutes",
     ),
+    "sigs.k8s.io_gateway-api/config/crd/standard/gateway.networking.k8s.io_gateways.yaml": (
+        "gateways",
+    ),
     "github.com_envoyproxy_gateway/charts/gateway-helm/charts/crds/crds/generated/"
     "gateway.envoyproxy.io_backendtrafficpolicies.yaml": ("backendtrafficpolicies",),
     "github.com_envoyproxy_gateway/charts/gateway-helm/charts/crds/crds/generated/"

@@ -44,7 +44,8 @@ class ModelStatus(msgspec.Struct, frozen=True):
     ``watch_failure`` says why the drift watch of production fails; it is empty if it works.
     ``digests`` identify the content of each version, where it is known.
     ``cannot_alarm`` are the features of production whose drift the watch cannot see. ``problem``
-    says why the route of the model cannot be read; it is empty if it can.
+    says why the route of the model cannot be read, or what the gateway does not do for the model
+    although it should; it is empty if there is nothing.
     """
 
     name: str
@@ -115,7 +116,8 @@ def _read_model(system: System, model: str, reader: _Reader) -> ModelStatus:
     aliases: dict[str, int] = read("registry", lambda: system.registry.aliases(model), {})
     serving: dict[int, ServingStatus] = read("platform", lambda: platform.serving(model), {})
     try:
-        route, paused, problem = platform.route(model), platform.commands(model).paused, ""
+        route, paused = platform.route(model), platform.commands(model).paused
+        problem = "; ".join(platform.problems(model))
     except PlatformError as error:  # it is about this model only, or ``serving`` has noticed it
         route, paused, problem = None, False, str(error)
     runs: dict[str, RunState] = read("platform", lambda: platform.runs(model), {})

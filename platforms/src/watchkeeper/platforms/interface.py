@@ -6,8 +6,8 @@ machine) and :class:`watchkeeper.platforms.kube.KubePlatform` (a Kubernetes clus
 Rules for both:
 
 - Methods that read (``endpoints``, ``processes``, ``serving``, ``route``, ``confirmed``,
-  ``removed_models``, ``commands``, ``runs``, ``run_reason``, ``is_outdated``, ``configured_at``)
-  change nothing. ``reconcile`` repairs what an interrupted call left.
+  ``problems``, ``removed_models``, ``commands``, ``runs``, ``run_reason``, ``is_outdated``,
+  ``configured_at``) change nothing. ``reconcile`` repairs what an interrupted call left.
 - Every method is idempotent and may be killed at any line. The caller reads the state again in its
   next turn and calls the method that is missing.
 - Every method raises :class:`PlatformError` if the platform does not answer or refuses.
@@ -314,11 +314,16 @@ class Platform(Protocol):
     def configured_at(self) -> float:
         """Return when the system was configured last, in seconds since 1970."""
 
-    def announce(self, announcement: Announcement) -> bool:
+    def problems(self, model: str) -> list[str]:
+        """Return what the gateway does not do for a model although it should, for people.
+
+        Nobody here can repair that: somebody else's policy or Gateway is in the way, for example.
+        """
+
+    def announce(self, announcement: Announcement) -> None:
         """Show an event beside the objects that it is about, where the platform has such a place.
 
-        An announcement that was made before changes nothing. Returns False if the model has no
-        route yet, with which the event would be shown; then call it again later.
+        An announcement that was made before changes nothing.
         """
 
     def acquire(self, lease: str) -> bool:

@@ -2,7 +2,8 @@
 
 The ledger has the events of all components: gate, drift watch, rollout. This controller hands the
 new ones to the platform, which shows them with the objects that they are about. An announcement has
-the id of its event, so one that is repeated is shown once.
+the id of its event, so one that is repeated is shown once. What the gateway does not do for the
+model is a state, not an event of the ledger: it is announced while it lasts.
 """
 
 import time
@@ -67,18 +68,35 @@ class Announcements(StepController):
         self.model = model
         self.platform = platform
         self.ledger = ledger
-        self._announced: set[str] = set()  # a cache: ids of events
+        self._problems = metrics.problems.labels(model)
+        self._announced: set[str] = set()  # a cache: ids of announcements
 
     def step(self) -> str:
         """Announce what is new."""
+        problems = self.platform.problems(self.model)
+        self._problems.set(len(problems))
         recent = history(self.ledger, self.model, since=self.clock() - KEPT_SECONDS)
-        self._announced &= {event.id for event in recent}
-        for event in recent:
-            if event.id in self._announced or isinstance(event.details, SILENT):
-                continue
-            if self.platform.announce(announcement(event)):
-                self._announced.add(event.id)
-        return "announces events"
+        events = [announcement(e) for e in recent if not isinstance(e.details, SILENT)]
+        current = [*map(self._problem, problems), *events]
+        self._announced &= {each.id for each in current}
+        for each in current:
+            if each.id not in self._announced:
+                self.platform.announce(each)
+                self._announced.add(each.id)
+        return "; ".join(["announces events", *problems])
+
+    def _problem(self, text: str) -> Announcement:
+        """Return what the platform shows of a problem, once an hour while it lasts."""
+        period = self.clock() // KEPT_SECONDS
+        return Announcement(
+            id=f"{self.model}/problem/{period:.0f}/{text}",
+            model=self.model,
+            version=None,
+            reason="GatewayProblem",
+            message=text,
+            warning=True,
+            time=self.clock(),
+        )
 
 
 def announcement(event: e.Event) -> Announcement:

@@ -41,6 +41,12 @@ class RolloutMetrics:
             ["model"],
             registry=self.registry,
         )
+        self.problems = Gauge(
+            "watchkeeper_rollout_gateway_problems",
+            "What the gateway does not do for the model, such as a policy that it does not apply",
+            ["model"],
+            registry=self.registry,
+        )
         self.verdicts = Counter(
             "watchkeeper_rollout_verdicts",
             "Finished canary steps by verdict",

@@ -50,6 +50,7 @@ LEASE: Final = Kind("coordination.k8s.io", "v1", "Lease", "leases")
 INFERENCE_SERVICE: Final = Kind(
     "serving.kserve.io", "v1beta1", "InferenceService", "inferenceservices"
 )
+GATEWAY: Final = Kind("gateway.networking.k8s.io", "v1", "Gateway", "gateways")
 HTTP_ROUTE: Final = Kind("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes")
 BACKEND_TRAFFIC_POLICY: Final = Kind(
     "gateway.envoyproxy.io", "v1alpha1", "BackendTrafficPolicy", "backendtrafficpolicies"

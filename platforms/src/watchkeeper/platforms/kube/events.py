@@ -1,7 +1,8 @@
 """Kubernetes Events: what has happened to a model, for `kubectl describe` and `kubectl events`.
 
 An Event belongs to an object: to the HTTPRoute of the model, and to the InferenceService of the
-version that it is about.
+version that it is about. Before the model has a route, it belongs to the ConfigMap of the
+installation.
 """
 
 import datetime
@@ -10,28 +11,36 @@ from typing import Final
 
 from watchkeeper.core.names import serving_name
 from watchkeeper.platforms.interface import Announcement
-from watchkeeper.platforms.kube.api import EVENT, HTTP_ROUTE, INFERENCE_SERVICE, Api, Json, Kind
+from watchkeeper.platforms.kube.api import (
+    CONFIG_MAP,
+    EVENT,
+    HTTP_ROUTE,
+    INFERENCE_SERVICE,
+    Api,
+    Json,
+    Kind,
+)
 from watchkeeper.platforms.kube.labels import MODEL, PART_OF, WATCHKEEPER
 
 MAX_MESSAGE: Final = 1024  # characters that the API server accepts
 
 
-def announce(api: Api, announcement: Announcement) -> bool:
-    """Create the Events of an announcement that do not exist yet.
-
-    Returns False if the model has no route yet, so that it is tried again.
-    """
-    has_route = False
-    objects = [(HTTP_ROUTE, announcement.model)]
+def announce(api: Api, announcement: Announcement, installation: str) -> None:
+    """Create the Events of an announcement that do not exist yet."""
+    about = _ours(api, HTTP_ROUTE, announcement.model) or _ours(api, CONFIG_MAP, installation)
     if announcement.version is not None:
         name = serving_name(announcement.model, announcement.version)
-        objects.append((INFERENCE_SERVICE, name))
-    for kind, name in objects:
-        found = api.find(kind, name)
-        if found is not None and found["metadata"].get("labels", {}).get(MODEL):
-            api.create(EVENT, event(announcement, kind, found["metadata"]))
-            has_route = has_route or kind is HTTP_ROUTE
-    return has_route
+        about += _ours(api, INFERENCE_SERVICE, name)
+    for kind, metadata in about:
+        api.create(EVENT, event(announcement, kind, metadata))
+
+
+def _ours(api: Api, kind: Kind, name: str) -> list[tuple[Kind, Json]]:
+    """Return kind and metadata of an object if it exists and is not somebody else's."""
+    found = api.find(kind, name)
+    if found is None or found["metadata"].get("labels", {}).get(PART_OF) != WATCHKEEPER:
+        return []
+    return [(kind, found["metadata"])]
 
 
 def event(announcement: Announcement, kind: Kind, about: Json) -> Json:

@@ -18,6 +18,7 @@ from watchkeeper.platforms.kube.api import POD, Api
 from watchkeeper.platforms.kube.cluster_config import NAME, ClusterConfig, changed_at, read_config
 from watchkeeper.platforms.kube.commands import change_commands, read_commands
 from watchkeeper.platforms.kube.events import announce
+from watchkeeper.platforms.kube.gateway_status import gateway_problems, route_problems
 from watchkeeper.platforms.kube.http_routes import HttpRoutes
 from watchkeeper.platforms.kube.inference_services import InferenceServices
 from watchkeeper.platforms.kube.jobs import TrainingJobs
@@ -121,7 +122,15 @@ class KubePlatform:
         unwanted = self._policies.unwanted(model, config, found)
         if unwanted and (self._routes.read(model) is None or self._routes.accepted(model, config)):
             self._policies.delete_all(unwanted)
-        self._policies.check(model, config, found)
+
+    def problems(self, model: str) -> list[str]:
+        """Return what the gateway does not do for a model although it should."""
+        config = self._config()
+        return [
+            *gateway_problems(self._api, config),
+            *route_problems(self._api, model),
+            *(self._policies.problems(model, config) if model in config.models else ()),
+        ]
 
     def removed_models(self) -> list[str]:
         """Return the models that are not in the values of the chart, and still have objects."""
@@ -169,9 +178,9 @@ class KubePlatform:
         """Return when the configuration was changed last, as ``managedFields`` has it."""
         return changed_at(self._api, self._name)
 
-    def announce(self, announcement: Announcement) -> bool:
-        """Create Kubernetes Events about the route and about the version."""
-        return announce(self._api, announcement)
+    def announce(self, announcement: Announcement) -> None:
+        """Create Kubernetes Events about the route, or the installation, and the version."""
+        announce(self._api, announcement, self._name)
 
     def acquire(self, lease: str) -> bool:
         """Take or renew a lease; return False while another process holds it."""

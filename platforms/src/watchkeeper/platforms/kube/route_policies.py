@@ -21,6 +21,7 @@ from watchkeeper.platforms.kube.api import (
     Kind,
 )
 from watchkeeper.platforms.kube.cluster_config import ClusterConfig
+from watchkeeper.platforms.kube.gateway_status import policy_problem
 from watchkeeper.platforms.kube.labels import MODEL, check_ours
 from watchkeeper.platforms.kube.route_spec import retry_policy
 
@@ -64,21 +65,23 @@ class RoutePolicies:
         found = self.find(model)
         return [" ".join(name) for name in self._wanted(model, config) if name not in found]
 
-    def check(self, model: str, config: ClusterConfig, found: Policies) -> None:
-        """Check that the gateway applies the policies.
+    def problems(self, model: str, config: ClusterConfig) -> list[str]:
+        """Return which policies the gateway does not apply, and why.
 
-        Raises:
-            PlatformError: It does not apply one of them. A route has one SecurityPolicy, for
-                example: of several, the oldest one is in force.
+        A route has one SecurityPolicy, for example: of several, the oldest one is in force. A
+        policy for a rule of the route is in force there instead of the one for the whole route.
         """
         wanted = self._wanted(model, config)
-        refusals = [
-            refusal
-            for name, policy in found.items()
-            if name in wanted and (refusal := _refusal(policy))
+        own_rules: dict[str, set[str]] = {name: set() for name in KINDS}
+        for (kind, _), policy in wanted.items():
+            targets = policy["spec"].get("targetRefs", [])
+            own_rules[kind] |= {each["sectionName"] for each in targets if "sectionName" in each}
+        return [
+            problem
+            for (kind, name), policy in self.find(model).items()
+            if (kind, name) in wanted
+            and (problem := policy_problem({"kind": kind, **policy}, own_rules[kind]))
         ]
-        if refusals:
-            raise PlatformError(f"{model}: {'; '.join(refusals)}")
 
     def unwanted(self, model: str, config: ClusterConfig, found: Policies) -> Policies:
         """Return the policies of this installation that the values no longer contain."""
@@ -171,19 +174,6 @@ def _replacement(found: Json, wanted: Json) -> Json:
     metadata, changes = found["metadata"], wanted["metadata"]
     labels = {**metadata.get("labels", {}), **changes["labels"]}
     return {**wanted, "metadata": {**metadata, "labels": labels}}
-
-
-def _refusal(found: Json) -> str:
-    """Return why the gateway does not apply a policy, or ""."""
-    for ancestor in found.get("status", {}).get("ancestors", []):
-        for condition in ancestor.get("conditions", []):
-            if condition["type"] == "Accepted" and condition["status"] == "False":
-                if condition.get("reason") == "TargetNotFound":
-                    continue  # there is no route yet
-                name = f"{found['kind']} {found['metadata']['name']}"
-                message = condition.get("message") or condition.get("reason", "")
-                return f"the gateway does not apply {name}: {message}"
-    return ""
 
 
 def _by(found: Json) -> str:

@@ -177,9 +177,12 @@ class LocalPlatform:
         """Return when ``watchkeeper up`` has written the configuration."""
         return self.home.config_file.stat().st_mtime
 
-    def announce(self, announcement: Announcement) -> bool:  # noqa: ARG002
+    def problems(self, model: str) -> list[str]:  # noqa: ARG002
+        """Return nothing: this gateway is ours alone."""
+        return []
+
+    def announce(self, announcement: Announcement) -> None:
         """Do nothing: on one machine `watchkeeper history` is the place of events."""
-        return True
 
     def acquire(self, lease: str) -> bool:
         """Take a lease; this object holds it until it is released or the process ends."""
