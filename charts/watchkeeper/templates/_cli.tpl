@@ -28,6 +28,7 @@ volumeMounts:
 
 {{/* The container that migrates the ledger and grants the rights of its users. */}}
 {{- define "watchkeeper.migrationContainer" -}}
+{{- $writers := include "watchkeeper.ledgerWriters" . | fromYaml -}}
 name: ledger
 image: {{ include "watchkeeper.image" (dict "root" . "component" "cli") }}
 imagePullPolicy: {{ .Values.images.pullPolicy }}
@@ -35,10 +36,10 @@ command: [python, -m, watchkeeper.ledger]
 env:
   - {name: WATCHKEEPER_LEDGER_URL_FILE, value: /run/secrets/watchkeeper/ledger-url}
   - {name: WATCHKEEPER_LEDGER_READER_URL_FILE, value: /run/secrets/watchkeeper/ledger-reader-url}
-  {{- if include "watchkeeper.sharesWriter" . }}
+  {{- if $writers.shared }}
   - {name: WATCHKEEPER_LEDGER_WRITER_URL_FILE, value: /run/secrets/watchkeeper/ledger-writer-url}
   {{- end }}
-  {{- if include "watchkeeper.ownWriters" . }}
+  {{- if $writers.own }}
   - {name: WATCHKEEPER_LEDGER_WRITER_URLS, value: /run/secrets/writers}
   {{- end }}
   {{- include "watchkeeper.extraEnv" .Values.cli.extraEnv | nindent 2 }}
@@ -48,32 +49,9 @@ securityContext: {{- include "watchkeeper.containerSecurity" . | nindent 2 }}
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
   - {name: ledger, mountPath: /run/secrets/watchkeeper, readOnly: true}
-  {{- if include "watchkeeper.ownWriters" . }}
+  {{- if $writers.own }}
   - {name: writers, mountPath: /run/secrets/writers, readOnly: true}
   {{- end }}
-{{- end }}
-
-{{/* The writers that belong to one model, as the source of a volume with a file for each model; empty if
-there are none */}}
-{{- define "watchkeeper.ownWriters" -}}
-{{- $items := list }}
-{{- range $name, $model := include "watchkeeper.models" . | fromYaml }}
-{{- if not $.Values.secrets.existing }}{{ $items = append $items (dict "key" $name "path" $name) }}
-{{- else if $model.ledgerKey }}{{ $items = append $items (dict "key" $model.ledgerKey "path" $name) }}{{ end }}
-{{- end }}
-{{- if $items -}}
-secretName: {{ .Values.secrets.existing | default (printf "%s-ledger-writers" (include "watchkeeper.fullname" .)) }}
-items: {{- toYaml $items | nindent 2 }}
-{{- end }}
-{{- end }}
-
-{{/* Whether there are models whose sidecars share a writer */}}
-{{- define "watchkeeper.sharesWriter" -}}
-{{- $shares := false }}
-{{- range $name, $model := include "watchkeeper.models" . | fromYaml }}
-{{- if and $.Values.secrets.existing (not $model.ledgerKey) }}{{ $shares = true }}{{ end }}
-{{- end }}
-{{- if $shares }}true{{ end }}
 {{- end }}
 
 {{/* The container that makes MLflow's user the owner of its database in the embedded PostgreSQL */}}

@@ -101,16 +101,16 @@ keep what they mount. */}}
 {{- end -}}
 {{- end }}
 
-{{/* Where the URL is with which a model's sidecars write the ledger: {root, name, model}, as the source of
-a volume */}}
-{{- define "watchkeeper.ledgerWriter" -}}
-{{- if .root.Values.secrets.existing -}}
-secretName: {{ .root.Values.secrets.existing }}
-items: [{key: {{ .model.ledgerKey | default "ledger-writer-url" }}, path: ledger-url}]
-{{- else -}}
-secretName: {{ include "watchkeeper.fullname" .root }}-ledger-writers
-items: [{key: {{ .name }}, path: ledger-url}]
+{{/* Where the URLs are with which sidecars write the ledger, as YAML: `secret` has the key `own[<model>]` for
+a model with a writer of its own, and the key `shared` for all others; `shared` is empty if there are none */}}
+{{- define "watchkeeper.ledgerWriters" -}}
+{{- $own := dict -}}
+{{- $shared := "" -}}
+{{- range $name, $model := include "watchkeeper.models" . | fromYaml -}}
+{{- $key := empty $.Values.secrets.existing | ternary $name $model.ledgerKey -}}
+{{- if $key }}{{ $_ := set $own $name $key }}{{ else }}{{ $shared = "ledger-writer-url" }}{{ end -}}
 {{- end -}}
+{{- dict "secret" (.Values.secrets.existing | default (printf "%s-ledger-writers" (include "watchkeeper.fullname" .))) "own" $own "shared" $shared | toYaml -}}
 {{- end }}
 
 {{/* The files of a client that reads the ledger and calls MLflow: {root, user}, as items of a Secret volume */}}

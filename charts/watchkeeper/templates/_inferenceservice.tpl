@@ -116,7 +116,10 @@ spec:
           items: [{key: {{ include "watchkeeper.mlflowKey" (dict "root" $root "user" "serving") }}, path: mlflow-password}]
       - {name: sidecar-tmp, emptyDir: {}}
       - name: sidecar-secrets
-        secret: {{- include "watchkeeper.ledgerWriter" . | nindent 10 }}
+        secret:
+          {{- $writers := include "watchkeeper.ledgerWriters" $root | fromYaml }}
+          secretName: {{ $writers.secret }}
+          items: [{key: {{ get $writers.own .name | default $writers.shared }}, path: ledger-url}]
       - name: sidecar-token # mounted in the sidecar only
         projected:
           sources:

@@ -146,6 +146,17 @@ def test_scheduling_reaches_the_pods_of_a_component(component: str) -> None:
     assert not any("nodeSelector" in pod["spec"] for pod in others)
 
 
+def test_the_training_image_is_asked_for_each_model_that_is_trained() -> None:
+    (models,) = (
+        c["args"]
+        for c, _ in containers(only(rendered({}), "Job", "watchkeeper-checks"))
+        if c["name"] == "models"
+    )
+    assert models == ["pump-failure"], "the other one has no source"
+    names = [each["metadata"]["name"] for each in rendered({"models": {"pump": {}}})]
+    assert "watchkeeper-checks" not in names, "there is nothing to check"
+
+
 def check_scheduled(pod: Json) -> None:
     spec: Json = pod["spec"]
     for key in ("nodeSelector", "tolerations", "affinity", "priorityClassName"):

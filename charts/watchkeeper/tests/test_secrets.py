@@ -60,8 +60,52 @@ def test_each_container_has_only_the_credentials_that_it_needs(values: Json) -> 
     assert found["kserve-container"] == {"signing-key", "feedback-token"}
     assert found["ledger"] == {"ledger-url", "ledger-reader-url", *own.values()}
     assert found["mlflow-owner"] == {"ledger-url", "mlflow-url"}
-    holders = {name for name, keys in found.items() if keys.intersection(OWNERS)}
+    # Before an install the keys of a given Secret are checked, all of them at once.
+    assert ("secrets" in found) == bool(values)
+    holders = {name for name, keys in found.items() if keys.intersection(OWNERS)} - {"secrets"}
     assert holders == {"ledger", "mlflow-owner", "postgresql", "backup", "restore"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"models": {MODEL: {"ledgerKey": "pumps"}, OTHER: {}}},
+        {"models": {MODEL: {"ledgerKey": "pumps"}}, "postgresql": {"enabled": False}},
+        {"mlflow": {"enabled": False, "url": "http://mlflow.example.com:5000"}},
+        {"mlflow": {"auth": {"enabled": False}}},
+    ],
+)
+def test_the_keys_that_pods_mount_from_a_given_secret_are_checked_before_an_install(
+    changes: Json,
+) -> None:
+    objects = rendered({**EXISTING, "gateway": {"createTokenSecret": False}, **changes})
+    check = only(objects, "Job", "watchkeeper-checks")
+    assert check["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+    (container,) = (c for c, _ in containers(check) if c["name"] == "secrets")
+    folder, *words = container["args"]
+    services = inference_services(objects, NAMESPACE)
+    mounted = {
+        f"mine/{item['key']}"
+        for each in [*objects, *services]
+        if each is not check
+        for _, volumes in containers(each)
+        for volume in volumes
+        if volume.get("secret", {}).get("secretName") == "mine"
+        if not volume["secret"].get("optional")
+        for item in volume["secret"]["items"]
+    }
+    assert len(words) == len(set(words))
+    assert set(words) == {*mounted, "watchkeeper-gateway/credential"}
+    pod = check["spec"]["template"]["spec"]
+    volumes = {volume["name"]: volume for volume in pod["volumes"] if "secret" in volume}
+    files = {
+        f"{mount['mountPath']}/{item['path']}"
+        for mount in container["volumeMounts"]
+        if (volume := volumes.get(mount["name"]))
+        for item in volume["secret"]["items"]
+    }
+    assert files == {f"{folder}/{word}" for word in words}
+    assert all(volume["secret"]["optional"] for volume in volumes.values()), "or the pod waits"
 
 
 def test_a_model_may_name_the_key_of_its_writer() -> None:

@@ -29,13 +29,19 @@ DEFINITIONS = {
         "servingruntimes",
         "clusterstoragecontainers",
     ),
-    "sigs.k8s.io_gateway-api/config/crd/standard/gateway.networking.k8s.io_gateways.yaml": (
-        "gateways",
+    "sigs.k8s.io_gateway-api/config/crd/standard/gateway.networking.k8s.io_gatewayclasses.yaml": (
+        "gatewayclasses",
     ),
     "github.com_envoyproxy_gateway/charts/gateway-helm/charts/crds/crds/generated/"
     "gateway.envoyproxy.io_clienttrafficpolicies.yaml": ("clienttrafficpolicies",),
     "github.com_envoyproxy_gateway/charts/gateway-helm/charts/crds/crds/generated/"
     "gateway.envoyproxy.io_httproutefilters.yaml": ("httproutefilters",),
+}
+GATEWAY_CLASS: Json = {
+    "apiVersion": "gateway.networking.k8s.io/v1",
+    "kind": "GatewayClass",
+    "metadata": {"name": "envoy"},
+    "spec": {"controllerName": "example.com/nobody"},
 }
 # The second release has other values, and the same model.
 VALUES: dict[str, Json] = {
@@ -85,6 +91,7 @@ def releases(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run
             run("kubectl", "create", "--filename=-", given=definition)
             created.append(definition["metadata"]["name"])
     run("kubectl", "wait", "--for=condition=Established", "crd", *created)
+    run("kubectl", "create", "--filename=-", given=GATEWAY_CLASS)
     for namespace in NAMESPACES:
         install(run, folder, namespace)
     yield run

@@ -1,6 +1,7 @@
-"""Check a run's parameters before it starts: ``python -m watchkeeper.training.check MODEL``.
+"""Check models before a run starts: ``python -m watchkeeper.training.check MODEL ...``.
 
-Exit code 0: a run accepts them. 2: it does not, and the message lists the known parameters.
+Exit code 0: the models are declared, and a run accepts the parameters. 2: the message lists the
+declared models or the known parameters.
 """
 
 import argparse
@@ -12,21 +13,25 @@ from watchkeeper.training.models import find, parameters_of
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Check the model's declaration and the parameters; return the exit code."""
+    """Check the declaration of each model and the parameters; return the exit code."""
     parser = argparse.ArgumentParser(
-        prog="watchkeeper.training.check", description="Check a run's parameters."
+        prog="watchkeeper.training.check", description="Check models and a run's parameters."
     )
-    parser.add_argument("model", help="name of a declared model, for example pump-failure")
+    parser.add_argument(
+        "models", nargs="+", metavar="model", help="name of a declared model, such as pump-failure"
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="change a parameter"
     )
     options = parser.parse_args(arguments)
-    try:
-        parameters_of(find(options.model), options.set)
-    except CannotTrainError as error:
-        print(error, file=sys.stderr)
-        return EXIT_FATAL
-    return EXIT_SUCCESS
+    status = EXIT_SUCCESS
+    for model in options.models:
+        try:
+            parameters_of(find(model), options.set)
+        except CannotTrainError as error:
+            print(error, file=sys.stderr)
+            status = EXIT_FATAL
+    return status
 
 
 if __name__ == "__main__":
