@@ -37,7 +37,7 @@ from watchkeeper.platforms import (
 from watchkeeper.platforms.kube import KubePlatform, api, jobs
 from watchkeeper.platforms.kube.inference_services import check_host
 from watchkeeper.platforms.kube.jobs import job
-from watchkeeper.platforms.kube.leases import DURATION_SECONDS, RENEW_SECONDS, Leases
+from watchkeeper.platforms.kube.leases import DURATION_SECONDS, RENEW_SECONDS, Leases, PodSettings
 from watchkeeper.platforms.kube.route_spec import STATE
 
 ROOT = Path(__file__).parents[2]
@@ -857,6 +857,28 @@ def test_a_lease_is_taken_only_from_a_holder_that_has_stopped_renewing(system: K
     spec = system.here.get(api.LEASE, "watch")["spec"]
     assert spec["holderIdentity"] == other.holder
     assert spec["leaseTransitions"] == 1
+
+
+def test_a_lease_belongs_to_the_pod_of_its_holder(system: KubeSystem) -> None:
+    """Kubernetes removes it with the pod; the API server alone does not."""
+    now = 0.0
+    one, other, outside = (
+        Leases(system.open("sidecar")._api, lambda: now, pod)
+        for pod in (PodSettings("one", "1-2-3"), PodSettings("other", "4-5-6"), PodSettings())
+    )
+
+    def owners() -> list[dict[str, str]]:
+        found = system.here.get(api.LEASE, "watch")["metadata"].get("ownerReferences", [])
+        return [dict(owner) for owner in found]
+
+    pod = {"apiVersion": "v1", "kind": "Pod"}
+    assert one.acquire("watch")
+    assert owners() == [{**pod, "name": "one", "uid": "1-2-3"}]
+    for late, expected in ((other, [{**pod, "name": "other", "uid": "4-5-6"}]), (outside, [])):
+        assert not late.acquire("watch")
+        now += DURATION_SECONDS + 1
+        assert late.acquire("watch")
+        assert owners() == expected
 
 
 def test_one_of_many_concurrent_calls_gets_a_lease(system: KubeSystem) -> None:

@@ -186,6 +186,13 @@ administrator. An MLflow outside of the release knows one user. */}}
 {{- end }}
 {{- end }}
 
+{{/* The environment by which the leases of a process belong to its pod. The host name is no replacement:
+it has at most 63 characters of the pod's name. */}}
+{{- define "watchkeeper.podEnvironment" -}}
+- {name: WATCHKEEPER_POD_NAME, valueFrom: {fieldRef: {apiVersion: v1, fieldPath: metadata.name}}}
+- {name: WATCHKEEPER_POD_UID, valueFrom: {fieldRef: {apiVersion: v1, fieldPath: metadata.uid}}}
+{{- end }}
+
 {{/* The WATCHKEEPER_PLATFORM of a component: the two namespaces and the name of the installation */}}
 {{- define "watchkeeper.platform" -}}
 kube:{{ .Release.Namespace }}/{{ include "watchkeeper.trainingNamespace" . }}/{{ include "watchkeeper.fullname" . }}

@@ -84,6 +84,7 @@ spec:
           - {name: WATCHKEEPER_HOST, value: 0.0.0.0}
           - {name: WATCHKEEPER_PORT, value: "9090"}
           - {name: WATCHKEEPER_PLATFORM, value: {{ include "watchkeeper.platform" $root | quote }}}
+          {{- include "watchkeeper.podEnvironment" . | nindent 10 }}
           - {name: WATCHKEEPER_LEDGER_URL_FILE, value: /run/secrets/watchkeeper/ledger-url}
           - {name: WATCHKEEPER_DRAIN_SECONDS, value: {{ $serving.shipSeconds | quote }}}
           - {name: WATCHKEEPER_DRIFT_POLICY, value: {{ $model.policies.drift | toJson | quote }}}

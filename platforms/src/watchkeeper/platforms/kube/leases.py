@@ -2,6 +2,9 @@
 
 A process decides that a holder has stopped by the time since it last saw the lease change. It never
 compares the holder's clock with its own.
+
+A lease belongs to the pod of its holder, so Kubernetes removes it with the pod. Otherwise the lease
+of a process that was killed would stay, and nobody takes that of a version that has ended.
 """
 
 import datetime
@@ -10,11 +13,21 @@ import time
 import uuid
 from collections.abc import Callable
 
-from watchkeeper.platforms.kube.api import LEASE, Api, Json
+import msgspec
+
+from watchkeeper.core.settings import read_settings
+from watchkeeper.platforms.kube.api import LEASE, POD, Api, Json
 from watchkeeper.platforms.kube.labels import PART_OF, WATCHKEEPER
 
 DURATION_SECONDS = 30  # longer than a turn of a control loop
 RENEW_SECONDS = 10.0
+
+
+class PodSettings(msgspec.Struct, frozen=True):
+    """The pod of this process, as its environment says; empty where it does not."""
+
+    pod_name: str = ""
+    pod_uid: str = ""
 
 
 class Leases:
@@ -23,9 +36,16 @@ class Leases:
     Args:
         api: The namespace of the leases.
         clock: Returns monotonic seconds.
+        pod: The pod of this process, in the same namespace.
     """
 
-    def __init__(self, api: Api, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        api: Api,
+        clock: Callable[[], float] = time.monotonic,
+        pod: PodSettings | None = None,
+    ) -> None:
+        self._pod = pod or read_settings(PodSettings)
         self.holder = f"{socket.gethostname()}_{uuid.uuid4().hex[:12]}"
         self._api = api
         self._clock = clock
@@ -74,6 +94,7 @@ class Leases:
                 "name": name,
                 "namespace": self._api.namespace,
                 "labels": {PART_OF: WATCHKEEPER},
+                "ownerReferences": self._owners(),
             },
             "spec": {
                 "holderIdentity": self.holder,
@@ -93,7 +114,17 @@ class Leases:
         if spec.get("holderIdentity") == self.holder:
             return {**lease, "spec": {**spec, "renewTime": _timestamp()}}
         ours = self._new_lease(lease["metadata"]["name"])["spec"]
-        return {**lease, "spec": {**ours, "leaseTransitions": spec.get("leaseTransitions", 0) + 1}}
+        return {
+            **lease,
+            "metadata": {**lease["metadata"], "ownerReferences": self._owners()},
+            "spec": {**ours, "leaseTransitions": spec.get("leaseTransitions", 0) + 1},
+        }
+
+    def _owners(self) -> list[Json]:
+        if not self._pod.pod_uid:
+            return []  # an earlier chart has made the pod, or there is none
+        pod = {"name": self._pod.pod_name, "uid": self._pod.pod_uid}
+        return [{"apiVersion": POD.api_version, "kind": POD.name, **pod}]
 
 
 def _timestamp() -> str:
