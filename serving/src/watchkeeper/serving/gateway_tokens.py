@@ -13,19 +13,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from watchkeeper.core.open_calls import GRPC_CALLS
 from watchkeeper.serving.errors import UnauthenticatedError
 
 GATEWAY_HEADER: Final = "x-watchkeeper-gateway"
-# What needs no token: probes come from the node, and feedback has a credential of its own.
-OPEN_CALLS: Final = frozenset(
-    {
-        "/inference.GRPCInferenceService/ServerLive",
-        "/inference.GRPCInferenceService/ServerReady",
-        "/inference.GRPCInferenceService/ModelReady",
-        "/grpc.health.v1.Health/Check",
-        "/grpc.health.v1.Health/Watch",
-    }
-)
+# Gateways do not let in the stream of the health, which would last for as long as a client likes.
+OPEN_CALLS: Final = frozenset({*GRPC_CALLS, "/grpc.health.v1.Health/Watch"})
 
 logger = logging.getLogger(__name__)
 

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from watchkeeper.core.names import serving_name
+from watchkeeper.core.open_calls import GRPC_CALLS, HTTP_PATHS
 from watchkeeper.platforms.interface import SHOWN_STATE, UNREADABLE, Route
 from watchkeeper.platforms.kube.api import FIELD_MANAGER, Json
 from watchkeeper.platforms.kube.cluster_config import ClusterConfig
@@ -21,18 +22,6 @@ STATE: Final = "watchkeeper/rollout"  # the annotation with the state of the rol
 SHOWN: Final = {key: f"watchkeeper/{key.replace('_', '-')}" for key in SHOWN_STATE}
 # The ports of KServe's Services: the first port of the container is 80, others keep their number.
 GRPC_PORT, HTTP_PORT = 9000, 80
-OPEN_CALLS: Final = (
-    "/inference.GRPCInferenceService/ServerLive",
-    "/inference.GRPCInferenceService/ServerReady",
-    "/inference.GRPCInferenceService/ModelReady",
-    "/grpc.health.v1.Health/Check",
-)
-OPEN_PATHS: Final = (
-    "/v2/models/{model}/feedback",
-    "/v2/models/{model}/ready",
-    "/v2/health/live",
-    "/v2/health/ready",
-)
 CLIENT_HEADER: Final = "x-watchkeeper-client"  # the client's name, set by the gateway only
 REQUEST_SECONDS = 30
 ATTEMPT_SECONDS = 10
@@ -68,10 +57,11 @@ def rules(
         filters: Further filters of the rules that are not open to everybody.
     """
     grpc = {"type": "RegularExpression", "name": "content-type", "value": "application/grpc.*"}
-    open_http = [path.format(model=model) for path in OPEN_PATHS]
+    # A match of a path that is exact has no place for a version.
+    open_http = [path.format(model=model) for path in HTTP_PATHS if "{version}" not in path]
     any_path: Json = {"path": {"type": "PathPrefix", "value": "/"}}
     matches: dict[str, tuple[list[Json], int]] = {
-        "open-grpc": ([{**_exact(path), "headers": [grpc]} for path in OPEN_CALLS], GRPC_PORT),
+        "open-grpc": ([{**_exact(path), "headers": [grpc]} for path in GRPC_CALLS], GRPC_PORT),
         "open-http": ([_exact(path) for path in open_http], HTTP_PORT),
         "grpc": ([{**any_path, "headers": [grpc]}], GRPC_PORT),
         "http": ([any_path], HTTP_PORT),

@@ -5,8 +5,11 @@ client's name in a header and never gets the key. Without any keys, requests nee
 may set the name itself.
 """
 
+import re
+
 import msgspec
 
+from watchkeeper.core.open_calls import GRPC_CALLS, HTTP_PATHS
 from watchkeeper.platforms.local.envoy_clusters import TYPES, Json
 
 NAME_HEADER = "x-watchkeeper-client"
@@ -16,14 +19,12 @@ MAX_NAME_LENGTH = 255
 
 _FILTER = "envoy.filters.http.api_key_auth"
 _PACKAGE = f"{TYPES}.extensions.filters.http.api_key_auth.v3"
-# Paths that need no key: feedback has a credential of its own, and health probes have none. Only
-# the names of model and version vary in these expressions, so no other path matches them.
+# Only the names of model and version vary in these expressions, so no other path matches them.
+# Envoy refuses one expression for all of them: its program would be too large.
+_NAME = "[^/?]+"
 _OPEN_PATHS = (
-    r"/v2/models/[^/?]+/(feedback|ready)(\?.*)?",
-    r"/v2/models/[^/?]+/versions/[^/?]+/ready(\?.*)?",
-    r"/v2/health/(live|ready)(\?.*)?",
-    r"/inference\.GRPCInferenceService/(ServerLive|ServerReady|ModelReady)",
-    r"/grpc\.health\.v1\.Health/Check",
+    *(path.format(model=_NAME, version=_NAME) + r"(\?.*)?" for path in HTTP_PATHS),
+    *map(re.escape, GRPC_CALLS),
 )
 
 
