@@ -692,7 +692,7 @@ WAITS = re.findall(
 
 def kubectl_wait(system: KubeSystem, command: str, seconds: int) -> subprocess.Popen[str]:
     """Start a command of the page, for the model and the namespace of the test."""
-    words = shlex.split(command.replace("ai4i-failure", MODEL))[1:]
+    words = shlex.split(re.sub(r"httproute/\S+", f"httproute/{MODEL}", command))[1:]
     words[words.index("-n") + 1] = system.namespace
     return subprocess.Popen(
         [cached("kubernetes-*/bin/kubectl"), *words, f"--timeout={seconds}s"],
