@@ -116,10 +116,10 @@ def _read_model(system: System, model: str, reader: _Reader) -> ModelStatus:
     aliases: dict[str, int] = read("registry", lambda: system.registry.aliases(model), {})
     serving: dict[int, ServingStatus] = read("platform", lambda: platform.serving(model), {})
     try:
-        route, paused = platform.route(model), platform.commands(model).paused
-        problem = "; ".join(platform.problems(model))
+        route, paused, problem = platform.route(model), platform.commands(model).paused, ""
     except PlatformError as error:  # it is about this model only, or ``serving`` has noticed it
         route, paused, problem = None, False, str(error)
+    problems: list[str] = read("gateway", lambda: platform.problems(model), [])
     runs: dict[str, RunState] = read("platform", lambda: platform.runs(model), {})
     promoted = read("ledger", lambda: production_version(system.ledger, model), None)
     return ModelStatus(
@@ -142,7 +142,7 @@ def _read_model(system: System, model: str, reader: _Reader) -> ModelStatus:
         watch_failure=read("ledger", lambda: _watch_failure(system.ledger, model, promoted), ""),
         cannot_alarm=read("ledger", lambda: _cannot_alarm(system.ledger, model, promoted), []),
         digests=_digests(system, model, reader, aliases, serving),
-        problem=problem,
+        problem="; ".join([problem] if problem else problems),
     )
 
 

@@ -72,18 +72,22 @@ class Announcements(StepController):
         self._announced: set[str] = set()  # a cache: ids of announcements
 
     def step(self) -> str:
-        """Announce what is new."""
-        problems = self.platform.problems(self.model)
-        self._problems.set(len(problems))
+        """Announce what is new: problems first, because the ledger may be down."""
+        texts = self.platform.problems(self.model)
+        self._problems.set(len(texts))
+        problems = [self._problem(text) for text in texts]
+        self._announce(problems)
         recent = history(self.ledger, self.model, since=self.clock() - KEPT_SECONDS)
         events = [announcement(e) for e in recent if not isinstance(e.details, SILENT)]
-        current = [*map(self._problem, problems), *events]
-        self._announced &= {each.id for each in current}
-        for each in current:
+        self._announce(events)
+        self._announced &= {each.id for each in (*problems, *events)}
+        return "; ".join(["announces events", *texts])
+
+    def _announce(self, announcements: list[Announcement]) -> None:
+        for each in announcements:
             if each.id not in self._announced:
                 self.platform.announce(each)
                 self._announced.add(each.id)
-        return "; ".join(["announces events", *problems])
 
     def _problem(self, text: str) -> Announcement:
         """Return what the platform shows of a problem, once an hour while it lasts."""
