@@ -5,6 +5,7 @@ restart the pods. */}}
 {{- $root := .root -}}
 {{- $model := .model -}}
 {{- $serving := .root.Values.serving -}}
+{{- $authority := include "watchkeeper.authority" (dict "root" .root "server" "database") -}}
 metadata:
   labels:
     app.kubernetes.io/name: {{ include "watchkeeper.name" $root }}
@@ -85,6 +86,7 @@ spec:
           - {name: WATCHKEEPER_PORT, value: "9090"}
           - {name: WATCHKEEPER_PLATFORM, value: {{ include "watchkeeper.platform" $root | quote }}}
           - {name: WATCHKEEPER_LEDGER_URL_FILE, value: /run/secrets/watchkeeper/ledger-url}
+          {{- include "watchkeeper.ledgerEnvironment" (dict "root" $root) | nindent 10 }}
           - {name: WATCHKEEPER_DRAIN_SECONDS, value: {{ $serving.shipSeconds | quote }}}
           - {name: WATCHKEEPER_DRIFT_POLICY, value: {{ $model.policies.drift | toJson | quote }}}
           - {name: WATCHKEEPER_RETENTION, value: {{ $model.policies.retention | toJson | quote }}}
@@ -104,6 +106,9 @@ spec:
           - {name: kserve-provision-location, mountPath: /mnt/models, readOnly: true}
           - {name: sidecar-tmp, mountPath: /tmp}
           - {name: sidecar-secrets, mountPath: /run/secrets/watchkeeper, readOnly: true}
+          {{- if $authority }}
+          - {name: sidecar-authorities, mountPath: /run/authorities, readOnly: true}
+          {{- end }}
           - {name: sidecar-token, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
     volumes:
       {{- with include "watchkeeper.gatewaySecret" $root }}
@@ -112,6 +117,9 @@ spec:
       - {name: sidecar-tmp, emptyDir: {}}
       - name: sidecar-secrets
         secret: {{- include "watchkeeper.ledgerWriter" . | nindent 10 }}
+      {{- with $authority }}
+      - {name: sidecar-authorities, secret: {secretName: {{ . }}, items: [{key: ca.crt, path: database.crt}]}}
+      {{- end }}
       - name: sidecar-token # mounted in the sidecar only
         projected:
           sources:
