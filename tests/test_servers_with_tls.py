@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from databases import as_user
 from free_ports import HOST, free_port
+from mlflow.tracking import MlflowClient
 from mlflow_server import MLFLOW
 from trustme import CA
 from waiting import wait_for
@@ -54,7 +55,9 @@ class Server:
         new = self.folder / "new"
         new.touch(mode=0o600)
         new.write_bytes(content)
-        shutil.chown(new, self.folder.owner())
+        if os.geteuid() == 0:  # as kubelet does with fsGroup
+            shutil.chown(new, "root", "nogroup")
+            new.chmod(0o440)
         new.replace(self.folder / name)
 
     @contextlib.contextmanager
@@ -135,8 +138,16 @@ def test_postgresql_needs_tls_and_uses_a_renewed_certificate(server: Server) -> 
     assert process.returncode == 0
 
 
+def check_files(client: MlflowClient, folder: Path) -> None:
+    """Upload a file as training does, and download it as a server does."""
+    run = client.create_run(client.create_experiment("pump")).info.run_id
+    client.log_text(run, "content", "file.txt")
+    assert client.get_run(run).info.artifact_uri.startswith("mlflow-artifacts:/")
+    assert Path(client.download_artifacts(run, "file.txt", str(folder))).read_text() == "content"
+
+
 def test_mlflow_speaks_https_only_and_ends_to_read_a_renewed_certificate(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     server.environment |= {
         "PATH": f"{IMAGES}:{MLFLOW.parent}:{os.environ['PATH']}",
@@ -157,6 +168,7 @@ def test_mlflow_speaks_https_only_and_ends_to_read_a_renewed_certificate(
 
     with server.running(command) as process:
         wait_for(registered, what="MLflow answers")
+        check_files(registry.client, tmp_path)
         with pytest.raises(RegistryError):
             Registry(f"http://{HOST}:{server.port}").versions("pump")
         server.renew()
