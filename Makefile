@@ -164,7 +164,7 @@ bench-docs: environments ## measure, and write the benchmark page of the documen
 	dev/bench/install-tools
 	serving/.venv/bin/python -m watchkeeper.bench --write $(if $(ROUNDS),--rounds $(ROUNDS))
 
-SCRIPTS := .ci/run dev/bench/install-tools dev/images/kind images/trim images/postgresql/start images/postgresql/client images/postgresql/backup images/postgresql/restore images/mlflow/start tests/support/install-databases
+SCRIPTS := .ci/run dev/bench/install-tools dev/images/kind images/trim images/on-change images/postgresql/start images/postgresql/client images/postgresql/backup images/postgresql/restore images/mlflow/start tests/support/install-databases
 
 .PHONY: lint
 lint: environments ## check style, types, layers and locks

@@ -15,11 +15,10 @@ from pathlib import Path
 
 import pytest
 from connection_recorder import ConnectionRecorder
-from installation import Installation
+from installation import FOLDER, Installation
 from known_state import settle
-from kube import OWN_CLUSTER, ROOT
+from kube import OWN_CLUSTER
 
-FOLDER = Path(os.environ.get("WATCHKEEPER_E2E") or ROOT / ".watchkeeper/e2e")
 NAME = os.environ.get("WATCHKEEPER_E2E_NAMESPACE", "")
 INSTALLATION = pytest.StashKey[Installation]()
 FAILED_SCENARIOS = pytest.StashKey[set[Path]]()

@@ -37,13 +37,14 @@ class DatabaseMissingError(Exception):
 
 
 class Server(ABC):
-    """A server with a folder and a port."""
+    """A server with a folder and a port; ``options`` of its command apply to the next start."""
 
     kind: str
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = _free_port()
+        self.options: list[str] = []
         self.process: subprocess.Popen[bytes] | None = None
         self._frozen: list[int] = []
         if os.geteuid() == 0:
@@ -81,7 +82,7 @@ class Server(ABC):
         """Start the server and wait until it answers."""
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                _as_user(self.command()),
+                as_user([*self.command(), *self.options]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -125,6 +126,14 @@ class Server(ABC):
         self._frozen = _family(self.process.pid)
         for pid in self._frozen:
             _signal(pid, signal.SIGSTOP)
+
+    def give(self, name: str, content: bytes) -> Path:
+        """Write a file that only the server can read, and return its path."""
+        path = self.folder / name
+        path.touch(mode=0o600)
+        path.write_bytes(content)
+        shutil.chown(path, self.folder.owner())
+        return path
 
     @abstractmethod
     def limit_growth(self, size: int | None) -> None:
@@ -306,7 +315,8 @@ def _mariadb() -> str:
     return program
 
 
-def _as_user(command: list[str]) -> list[str]:
+def as_user(command: list[str]) -> list[str]:
+    """Return a command that runs another one as ``nobody``, if this process is root's."""
     if os.geteuid() != 0:
         return command
     return ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *command]
@@ -314,7 +324,7 @@ def _as_user(command: list[str]) -> list[str]:
 
 def _run(command: list[str], folder: Path) -> None:
     done = subprocess.run(
-        _as_user(command),
+        as_user(command),
         cwd=folder,
         check=False,
         timeout=START_SECONDS,

@@ -2,7 +2,8 @@
 {{- define "watchkeeper.backupJob" -}}
 {{- $ := .root }}
 {{- $backup := $.Values.postgresql.backup }}
-{{- $part := dict "root" $ "component" "backup" "values" $.Values.postgresql -}}
+{{- $part := dict "root" $ "component" "backup" "values" $.Values.postgresql }}
+{{- $client := dict "root" $ "servers" (list "database") -}}
 backoffLimit: 3
 activeDeadlineSeconds: {{ $backup.deadlineSeconds | int64 }}
 ttlSecondsAfterFinished: 604800
@@ -21,7 +22,8 @@ template:
         imagePullPolicy: {{ $.Values.images.pullPolicy }}
         command: [{{ .command }}]
         env:
-          - {name: PGHOST, value: {{ include "watchkeeper.fullname" $ }}-postgresql}
+          - {name: PGHOST, value: {{ include "watchkeeper.fullname" $ }}-postgresql.{{ $.Release.Namespace }}.svc}
+          {{- include "watchkeeper.libpqEnvironment" $client | nindent 10 }}
           - {name: POSTGRESQL_PASSWORD_FILE, value: /run/secrets/watchkeeper/database-password}
           # The database of an MLflow of your own is elsewhere.
           - {name: POSTGRESQL_DATABASES, value: {{ .root.Values.mlflow.enabled | ternary "mlflow ledger" "ledger" }}}
@@ -34,9 +36,11 @@ template:
           - {name: backups, mountPath: /backups}
           - {name: tmp, mountPath: /tmp}
           - {name: secrets, mountPath: /run/secrets/watchkeeper, readOnly: true}
+          {{- include "watchkeeper.authoritiesMount" $client | nindent 10 }}
     volumes:
       - {name: backups, persistentVolumeClaim: {claimName: {{ include "watchkeeper.fullname" $ }}-backup}}
       - {name: tmp, emptyDir: {}}
+      {{- include "watchkeeper.authorities" $client | nindent 6 }}
       - name: secrets
         secret:
           secretName: {{ include "watchkeeper.secret" $ }}

@@ -10,6 +10,7 @@
 {{- if $problem }}
 {{- fail $problem }}
 {{- end }}
+{{- include "watchkeeper.checkTLS" . }}
 {{- include "watchkeeper.checkSteps" (dict "name" "rollout.policy.steps" "steps" .Values.rollout.policy.steps) }}
 {{- range $name, $model := include "watchkeeper.models" . | fromYaml }}
 {{- include "watchkeeper.checkSteps" (dict "name" (printf "models.%s.policies.rollout.steps" $name) "steps" $model.policies.rollout.steps) }}
@@ -175,4 +176,22 @@ gateway.port: the Gateway {{ $other.metadata.namespace }}/{{ $other.metadata.nam
 {{ $what }}, {{ join "; " $refusals }}
 {{- end -}}
 {{- end -}}
+{{- end }}
+
+{{- define "watchkeeper.checkTLS" -}}
+{{- $issuer := .Values.tls.issuer.name }}
+{{- $embedded := dict "mlflow" .Values.mlflow.enabled "database" .Values.postgresql.enabled }}
+{{- range $server, $given := .Values.tls.secrets }}
+{{- if and $issuer $given (index $embedded $server) }}
+{{- fail (printf "tls.secrets.%s is %s, but tls.issuer gives the embedded server its certificate: leave one of them empty" $server $given) }}
+{{- end }}
+{{- end }}
+{{- with .Values.tls.secrets }}
+{{- if and $embedded.mlflow $embedded.database (not $issuer) (ne (empty .mlflow) (empty .database)) }}
+{{- fail (printf "tls.secrets.%s is empty, so one of MLflow and PostgreSQL would have TLS and the other not: name a Secret for both" (empty .mlflow | ternary "mlflow" "database")) }}
+{{- end }}
+{{- end }}
+{{- if and .Values.tls.secrets.mlflow (not .Values.mlflow.enabled) (hasPrefix "http://" .Values.mlflow.url) }}
+{{- fail (printf "tls.secrets.mlflow names the authority of an MLflow that has no TLS: mlflow.url is %s" .Values.mlflow.url) }}
+{{- end }}
 {{- end }}

@@ -9,6 +9,7 @@ podFailurePolicy:
 
 {{/* A container of the cli image: {root, name} */}}
 {{- define "watchkeeper.cliContainer" -}}
+{{- $client := dict "root" .root "servers" (list "mlflow" "database") -}}
 name: {{ .name }}
 image: {{ include "watchkeeper.image" (dict "root" .root "component" "cli") }}
 imagePullPolicy: {{ .root.Values.images.pullPolicy }}
@@ -17,6 +18,7 @@ env:
   - {name: WATCHKEEPER_PLATFORM, value: {{ include "watchkeeper.platform" .root | quote }}}
   - {name: WATCHKEEPER_MODELS, value: {{ keys .root.Values.models | sortAlpha | toJson | quote }}}
   - {name: WATCHKEEPER_LEDGER_URL_FILE, value: /run/secrets/watchkeeper/ledger-url}
+  {{- include "watchkeeper.ledgerEnvironment" $client | nindent 2 }}
   {{- include "watchkeeper.extraEnv" .root.Values.cli.extraEnv | nindent 2 }}
 terminationMessagePolicy: FallbackToLogsOnError
 resources: {{- toYaml .root.Values.cli.resources | nindent 2 }}
@@ -24,11 +26,13 @@ securityContext: {{- include "watchkeeper.containerSecurity" .root | nindent 2 }
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
   - {name: secrets, mountPath: /run/secrets/watchkeeper, readOnly: true}
+  {{- include "watchkeeper.authoritiesMount" $client | nindent 2 }}
 {{- end }}
 
 {{/* The container that migrates the ledger and grants the rights of its users. */}}
 {{- define "watchkeeper.migrationContainer" -}}
 {{- $writers := include "watchkeeper.ledgerWriters" . | fromYaml -}}
+{{- $client := dict "root" . "servers" (list "database") "running" true -}}
 name: ledger
 image: {{ include "watchkeeper.image" (dict "root" . "component" "cli") }}
 imagePullPolicy: {{ .Values.images.pullPolicy }}
@@ -42,6 +46,7 @@ env:
   {{- if $writers.own }}
   - {name: WATCHKEEPER_LEDGER_WRITER_URLS, value: /run/secrets/writers}
   {{- end }}
+  {{- include "watchkeeper.ledgerEnvironment" $client | nindent 2 }}
   {{- include "watchkeeper.extraEnv" .Values.cli.extraEnv | nindent 2 }}
 terminationMessagePolicy: FallbackToLogsOnError
 resources: {{- toYaml .Values.cli.resources | nindent 2 }}
@@ -52,24 +57,29 @@ volumeMounts:
   {{- if $writers.own }}
   - {name: writers, mountPath: /run/secrets/writers, readOnly: true}
   {{- end }}
+  {{- include "watchkeeper.authoritiesMount" $client | nindent 2 }}
 {{- end }}
 
-{{/* The container that makes MLflow's user the owner of its database in the embedded PostgreSQL */}}
+{{/* The container that makes MLflow's user the owner of its database in the embedded PostgreSQL: a client of
+that database */}}
 {{- define "watchkeeper.mlflowOwnerContainer" -}}
+{{- $values := .root.Values -}}
 name: mlflow-owner
-image: {{ include "watchkeeper.image" (dict "root" . "component" "cli") }}
-imagePullPolicy: {{ .Values.images.pullPolicy }}
+image: {{ include "watchkeeper.image" (dict "root" .root "component" "cli") }}
+imagePullPolicy: {{ $values.images.pullPolicy }}
 command: [python, -m, watchkeeper.ledger.mlflow_owner]
 env:
   - {name: WATCHKEEPER_LEDGER_URL_FILE, value: /run/secrets/watchkeeper/ledger-url}
   - {name: WATCHKEEPER_MLFLOW_URL_FILE, value: /run/secrets/watchkeeper/mlflow-url}
-  {{- include "watchkeeper.extraEnv" .Values.cli.extraEnv | nindent 2 }}
+  {{- include "watchkeeper.ledgerEnvironment" . | nindent 2 }}
+  {{- include "watchkeeper.extraEnv" $values.cli.extraEnv | nindent 2 }}
 terminationMessagePolicy: FallbackToLogsOnError
-resources: {{- toYaml .Values.cli.resources | nindent 2 }}
-securityContext: {{- include "watchkeeper.containerSecurity" . | nindent 2 }}
+resources: {{- toYaml $values.cli.resources | nindent 2 }}
+securityContext: {{- include "watchkeeper.containerSecurity" .root | nindent 2 }}
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
   - {name: mlflow-owner, mountPath: /run/secrets/watchkeeper, readOnly: true}
+  {{- include "watchkeeper.authoritiesMount" . | nindent 2 }}
 {{- end }}
 
 {{- define "watchkeeper.mlflowOwnerVolume" -}}
@@ -81,6 +91,7 @@ secret:
 
 {{- define "watchkeeper.cliVolumes" -}}
 - {name: tmp, emptyDir: {}}
+{{ include "watchkeeper.authorities" (dict "root" . "servers" (list "mlflow" "database")) }}
 - name: secrets
   secret:
     secretName: {{ include "watchkeeper.secret" . }}

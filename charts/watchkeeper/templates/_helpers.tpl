@@ -121,9 +121,13 @@ a model with a writer of its own, and the key `shared` for all others; `shared` 
 {{- end }}
 {{- end }}
 
+{{- define "watchkeeper.mlflowScheme" -}}
+{{ empty (include "watchkeeper.certificate" (dict "root" . "server" "mlflow")) | ternary "http" "https" }}
+{{- end }}
+
 {{- define "watchkeeper.mlflowURL" -}}
 {{- if .Values.mlflow.enabled -}}
-http://{{ include "watchkeeper.fullname" . }}-mlflow.{{ .Release.Namespace }}.svc:5000
+{{ include "watchkeeper.mlflowScheme" . }}://{{ include "watchkeeper.fullname" . }}-mlflow.{{ .Release.Namespace }}.svc:5000
 {{- else -}}
 {{- required "mlflow.url: name your MLflow, or leave mlflow.enabled true" .Values.mlflow.url -}}
 {{- end -}}
@@ -165,6 +169,9 @@ administrator. An MLflow outside of the release knows one user. */}}
 {{/* The environment of a client of MLflow, without the password: {root, user} */}}
 {{- define "watchkeeper.registryAddress" -}}
 - {name: MLFLOW_TRACKING_URI, value: {{ include "watchkeeper.mlflowURL" .root | quote }}}
+{{- if include "watchkeeper.authority" (dict "root" .root "server" "mlflow") }}
+- {name: MLFLOW_TRACKING_SERVER_CERT_PATH, value: /run/authorities/mlflow.crt}
+{{- end }}
 {{- if .root.Values.mlflow.auth.enabled }}
 - {name: MLFLOW_TRACKING_USERNAME, value: {{ not (empty (and .user .root.Values.mlflow.enabled)) | ternary .user .root.Values.mlflow.auth.username | quote }}}
 {{- end }}

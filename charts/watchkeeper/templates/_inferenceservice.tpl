@@ -5,6 +5,7 @@ restart the pods. */}}
 {{- $root := .root -}}
 {{- $model := .model -}}
 {{- $serving := .root.Values.serving -}}
+{{- $authority := include "watchkeeper.authority" (dict "root" .root "server" "database") -}}
 metadata:
   labels:
     app.kubernetes.io/name: {{ include "watchkeeper.name" $root }}
@@ -86,6 +87,7 @@ spec:
           - {name: WATCHKEEPER_PLATFORM, value: {{ include "watchkeeper.platform" $root | quote }}}
           {{- include "watchkeeper.podEnvironment" . | nindent 10 }}
           - {name: WATCHKEEPER_LEDGER_URL_FILE, value: /run/secrets/watchkeeper/ledger-url}
+          {{- include "watchkeeper.ledgerEnvironment" (dict "root" $root) | nindent 10 }}
           - {name: WATCHKEEPER_DRAIN_SECONDS, value: {{ $serving.shipSeconds | quote }}}
           - {name: WATCHKEEPER_DRIFT_POLICY, value: {{ $model.policies.drift | toJson | quote }}}
           - {name: WATCHKEEPER_RETENTION, value: {{ $model.policies.retention | toJson | quote }}}
@@ -105,6 +107,9 @@ spec:
           - {name: kserve-provision-location, mountPath: /mnt/models, readOnly: true}
           - {name: sidecar-tmp, mountPath: /tmp}
           - {name: sidecar-secrets, mountPath: /run/secrets/watchkeeper, readOnly: true}
+          {{- if $authority }}
+          - {name: sidecar-authorities, mountPath: /run/authorities, readOnly: true}
+          {{- end }}
           - {name: sidecar-token, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
     volumes:
       {{- with include "watchkeeper.gatewaySecret" $root }}
@@ -121,6 +126,9 @@ spec:
           {{- $writers := include "watchkeeper.ledgerWriters" $root | fromYaml }}
           secretName: {{ $writers.secret }}
           items: [{key: {{ get $writers.own .name | default $writers.shared }}, path: ledger-url}]
+      {{- with $authority }}
+      - {name: sidecar-authorities, secret: {secretName: {{ . }}, items: [{key: ca.crt, path: database.crt}]}}
+      {{- end }}
       - name: sidecar-token # mounted in the sidecar only
         projected:
           sources:
@@ -181,4 +189,5 @@ spec:
       {{- if and .file $login }}
       - {name: registry-secrets, mountPath: /run/secrets/watchkeeper, readOnly: true}
       {{- end }}
+      {{- include "watchkeeper.authoritiesMount" (dict "root" .root "servers" (list "mlflow")) | nindent 6 }}
 {{- end }}

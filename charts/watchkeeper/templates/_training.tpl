@@ -5,7 +5,8 @@ filled in its defaults, so all of these fields are given here.
 */}}
 {{- define "watchkeeper.trainingJob" -}}
 {{- $ := .root }}
-{{- $part := dict "root" $ "component" "training" "model" .name "values" $.Values.training -}}
+{{- $part := dict "root" $ "component" "training" "model" .name "values" $.Values.training }}
+{{- $client := dict "root" $ "servers" (list "mlflow" "database") "training" true -}}
 parallelism: 1
 completions: 1
 completionMode: NonIndexed
@@ -44,6 +45,7 @@ template:
           {{- include "watchkeeper.registryEnvironment" (dict "root" $ "user" "training") | nindent 10 }}
           - {name: WATCHKEEPER_CODE_VERSION, value: {{ include "watchkeeper.codeVersion" $ | quote }}}
           - {name: WATCHKEEPER_LEDGER_URL_FILE, value: /run/secrets/watchkeeper/ledger-url}
+          {{- include "watchkeeper.ledgerEnvironment" $client | nindent 10 }}
           - {name: WATCHKEEPER_SOURCE_URL_FILE, value: /run/secrets/source/url}
           {{- include "watchkeeper.extraEnv" $.Values.training.extraEnv | nindent 10 }}
         terminationMessagePath: /dev/termination-log
@@ -54,8 +56,10 @@ template:
           - {name: tmp, mountPath: /tmp}
           - {name: secrets, mountPath: /run/secrets/watchkeeper, readOnly: true}
           - {name: source, mountPath: /run/secrets/source, readOnly: true}
+          {{- include "watchkeeper.authoritiesMount" $client | nindent 10 }}
     volumes:
       - {name: tmp, emptyDir: {}}
+      {{- include "watchkeeper.authorities" $client | nindent 6 }}
       - name: secrets
         secret:
           secretName: {{ include "watchkeeper.trainingSecret" $ }}

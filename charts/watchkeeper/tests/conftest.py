@@ -5,6 +5,7 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,17 +34,38 @@ def namespace() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def prometheus_operator() -> Iterator[None]:
-    """The CRDs of the Prometheus operator on the cluster, from its Go module."""
-    kinds = ("podmonitors", "prometheusrules")
-    names = [f"{kind}.monitoring.coreos.com" for kind in kinds]
+    """The CRDs of the Prometheus operator on the cluster."""
+    with definitions(
+        "github.com/prometheus-operator/prometheus-operator@v0.85.0",
+        "example/prometheus-operator-crd/monitoring.coreos.com",
+        ("podmonitors", "prometheusrules"),
+    ):
+        yield
+
+
+@pytest.fixture(scope="session")
+def cert_manager() -> Iterator[None]:
+    """The CRD of cert-manager's certificates on the cluster."""
+    module = "github.com/cert-manager/cert-manager@v1.21.2"
+    with definitions(module, "deploy/crds/cert-manager.io", ("certificates",)):
+        yield
+
+
+@contextmanager
+def definitions(module: str, group: str, kinds: tuple[str, ...]) -> Iterator[None]:
+    """Create the CRDs of a Go module, unless the cluster has them.
+
+    Args:
+        module: the module with its version.
+        group: the folder of the CRDs in the module, with the API group that their files begin with.
+        kinds: the kinds in the plural.
+    """
+    names = [f"{kind}.{Path(group).name}" for kind in kinds]
     if kubectl("get", "crd", *names).returncode == 0:
         yield
         return
     if shutil.which("go") is None:
-        pytest.skip(
-            "the cluster has no CRDs of the Prometheus operator; Go is needed to fetch them"
-        )
-    module = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
+        pytest.skip(f"the cluster has no CRDs {', '.join(names)}; Go is needed to fetch them")
     done = subprocess.run(
         ["go", "mod", "download", "-json", module],
         capture_output=True,
@@ -51,8 +73,8 @@ def prometheus_operator() -> Iterator[None]:
         timeout=300,
         check=True,
     )
-    folder = Path(json.loads(done.stdout)["Dir"]) / "example/prometheus-operator-crd"
-    files = [f"--filename={folder}/monitoring.coreos.com_{kind}.yaml" for kind in kinds]
+    folder = Path(json.loads(done.stdout)["Dir"])
+    files = [f"--filename={folder / group}_{kind}.yaml" for kind in kinds]
     try:
         kubectl("apply", "--server-side", *files).check_returncode()
         kubectl("wait", "--for=condition=Established", "crd", *names).check_returncode()

@@ -22,7 +22,8 @@ VALUES: dict[str, Json] = {
         }
     },
     "no Envoy Gateway": {"gateway": {"retries": False, "className": "other"}},
-    "TLS": {"gateway": {"port": 443, "tls": {"secretName": "certificate"}}},
+    "TLS between the components": {"tls": {"secrets": {"mlflow": "one", "database": "two"}}},
+    "TLS of the gateway": {"gateway": {"port": 443, "tls": {"secretName": "certificate"}}},
     "external databases": {
         "postgresql": {"enabled": False},
         "secrets": SECRETS,
@@ -124,6 +125,13 @@ pytestmark = pytest.mark.skipif(shutil.which("helm") is None, reason="helm is no
 def test_the_api_server_accepts_all_objects(namespace: str, case: str) -> None:
     objects = rendered(VALUES[case], namespace=namespace)
     check_accepted(objects + inference_services(objects, namespace) + policies(objects, namespace))
+
+
+@pytest.mark.usefixtures("namespace", "cert_manager")
+def test_the_api_server_accepts_certificates(namespace: str) -> None:
+    objects = rendered({"tls": {"issuer": {"name": "ours"}}}, namespace=namespace)
+    assert sum(each["kind"] == "Certificate" for each in objects) == 3
+    check_accepted(objects + inference_services(objects, namespace))
 
 
 @pytest.mark.usefixtures("namespace", "prometheus_operator")

@@ -20,6 +20,7 @@ SOUND = {
     "postgresql.enabled": "false",
     "secrets.existing": "credentials",
     "secrets.existingTraining": "credentials",
+    "tls.issuer.name": "ours",
 }
 # For each of these values: the value to set instead, if any, and the warning.
 RISKY = {
@@ -36,6 +37,7 @@ RISKY = {
     ),
     "postgresql.enabled": ("", "Ledger and registry are in the PostgreSQL of this release"),
     "highAvailability": ("highAvailability=true", "highAvailability does not include MLflow"),
+    "tls.issuer.name": ("", "Connections to MLflow or PostgreSQL are not encrypted"),
     "mlflow.auth.enabled": ("mlflow.auth.enabled=false", "MLflow requires no password"),
     "mlflow.artifacts.destination": (
         "mlflow.artifacts.destination=s3://bucket/mlflow",

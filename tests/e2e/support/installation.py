@@ -43,6 +43,7 @@ from watchkeeper.ledger.events import history
 
 RELEASE = "watchkeeper"
 CHART = ROOT / "charts/watchkeeper"
+FOLDER = Path(os.environ.get("WATCHKEEPER_E2E") or ROOT / ".watchkeeper/e2e")
 IMAGES = Path(os.environ.get("WATCHKEEPER_IMAGES") or ROOT / ".images/values.yaml")
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 CONTAINER_STATUSES = ("initContainerStatuses", "containerStatuses")
@@ -88,6 +89,7 @@ class Installation:
     Attributes:
         folder: a folder for files of the scenarios.
         persistent: the installation has a given name: it is adopted if it exists, and not removed.
+        models: the models of the release.
         namespace: the namespace of the release.
         training: the namespace of its training Jobs.
         plant: the database of the plants.
@@ -98,8 +100,9 @@ class Installation:
     plant: PlantDatabase
     ledger: Ledger
 
-    def __init__(self, folder: Path, name: str = "") -> None:
+    def __init__(self, folder: Path, name: str = "", models: tuple[str, ...] = MODELS) -> None:
         self.folder = folder
+        self.models = models
         self.persistent = bool(name)
         self.namespace = name or f"e2e-{secrets.token_hex(3)}"
         self.training = f"{self.namespace}-training"
@@ -119,14 +122,14 @@ class Installation:
         is_new = not get("httproute", FIRST, namespace)
         self.close()
         self._start()
-        for model in MODELS:
+        for model in self.models:
             wait_until(
                 f"{model} has a version in production",
                 lambda model=model: self.versions(model, Promoted),
                 FIRST_VERSION_SECONDS,
             )
         if is_new:
-            self.first_versions = {model: self._first_version(model) for model in MODELS}
+            self.first_versions = {model: self._first_version(model) for model in self.models}
 
     def _start(self) -> None:
         """Create the namespaces, and install the release while the plants get their history."""
@@ -171,7 +174,7 @@ class Installation:
         }
         return {
             "models": {
-                name: {**model, "replicas": 2} if name == FIRST else model for name in MODELS
+                name: {**model, "replicas": 2} if name == FIRST else model for name in self.models
             },
             "training": {"createNamespace": False},
             "rollout": {"turnSeconds": 0.5, "removalSeconds": 5},
@@ -199,7 +202,8 @@ class Installation:
         """Return the addresses for clients outside of the cluster."""
         gateway = get("gateway", RELEASE, f"--namespace={self.namespace}")
         address = gateway["status"]["addresses"][0]["value"]
-        return Endpoints(f"http://{address}:{self._port}", hosts={model: model for model in MODELS})
+        hosts = {model: model for model in self.models}
+        return Endpoints(f"http://{address}:{self._port}", hosts=hosts)
 
     def watchkeeper(self, *words: str) -> Any:
         """Run a `watchkeeper` command in the pod of the command line; return its JSON output."""

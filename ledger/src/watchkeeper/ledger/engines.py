@@ -5,7 +5,9 @@ time limit, so that callers can report the error and try again.
 """
 
 import json
-from typing import Any
+import os
+from pathlib import Path
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, create_engine, event, make_url
@@ -25,16 +27,23 @@ STATEMENT_SECONDS = 30  # the limit of a statement, watched by the database
 ANSWER_SECONDS = 40  # the same, watched by the client: a frozen database watches nothing
 MIGRATION_SECONDS = 3600  # the limit of a statement of a migration: it may rewrite a table
 
+# Names a file with certificates of authorities. A connection then needs TLS, and a certificate of
+# one of them for the host of the URL. The file is read for each connection, so it may be replaced.
+CA: Final = "WATCHKEEPER_LEDGER_CA"
+
 
 def open_engine(url: str, *, for_migration: bool = False) -> Engine:
     """Create the engine of a database.
+
+    Connections to PostgreSQL, MySQL and MariaDB need TLS if WATCHKEEPER_LEDGER_CA names a file.
 
     Args:
         url: The SQLAlchemy URL.
         for_migration: Whether statements may take up to an hour.
 
     Raises:
-        SettingsError: the URL is malformed, or its database is not supported.
+        SettingsError: the URL is malformed, its database is not supported, or the file of
+            WATCHKEEPER_LEDGER_CA is missing.
     """
     try:
         parsed = make_url(url)
@@ -101,7 +110,11 @@ def _postgresql(url: URL, for_migration: bool) -> Engine:
     given = url.query.get("options", "")
     engine = create_engine(
         url.difference_update_query(["options"]),
-        connect_args={"connect_timeout": CONNECT_SECONDS, "options": f"{given} {options}".strip()},
+        connect_args={
+            "connect_timeout": CONNECT_SECONDS,
+            "options": f"{given} {options}".strip(),
+            **_tls(url),
+        },
         **_common(),
         **_pool(),
     )
@@ -146,6 +159,7 @@ def _mysql(url: URL, for_migration: bool) -> Engine:
             # The first limits locks of rows, the second locks of tables.
             "init_command": f"SET SESSION innodb_lock_wait_timeout={LOCK_SECONDS}, "
             f"SESSION lock_wait_timeout={LOCK_SECONDS}",
+            **_tls(url),
         },
         **{**_common(), "json_serializer": encode},
         **_pool(),
@@ -158,6 +172,17 @@ def _mysql(url: URL, for_migration: bool) -> Engine:
             packet[0] = int(cursor.fetchone()[0])
 
     return engine
+
+
+def _tls(url: URL) -> dict[str, Any]:
+    """Return the arguments by which a driver needs TLS and checks the certificate of the server."""
+    if not (path := os.environ.get(CA)):
+        return {}
+    if not Path(path).is_file():
+        raise SettingsError(f"{CA}={path}: there is no such file")
+    if url.get_backend_name() == "postgresql":
+        return {"sslmode": "verify-full", "sslrootcert": path}
+    return {"ssl_ca": path, "ssl_verify_cert": True, "ssl_verify_identity": True}
 
 
 def _common() -> dict[str, Any]:

@@ -74,7 +74,7 @@ def _component(
 
 def _folder(folder: str) -> Image:
     """Describe an image with a Dockerfile of its own, built from what lies beside it."""
-    return Image(f"{folder}/Dockerfile", sources=(*SHARED, folder))
+    return Image(f"{folder}/Dockerfile", sources=(*SHARED, "images/on-change", folder))
 
 
 def _project(folder: Path) -> dict[str, str]:
