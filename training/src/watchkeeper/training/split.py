@@ -13,7 +13,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from watchkeeper.core.gate_report import Duplicates
-from watchkeeper.core.labels import LABELS
 from watchkeeper.training import CannotTrainError
 from watchkeeper.training.declaration import Model, Split
 from watchkeeper.training.duplicates import find_duplicates, first_rows
@@ -101,11 +100,12 @@ def _check_outcomes(parts: Parts, blocks: NDArray[np.int64], model: Model) -> No
                 f"{where}: {len(others)} rows are too few: they are in {what}, none of which is "
                 f"{side}, and {use} needs some; {advice}"
             )
-        for outcome in LABELS:
+        for outcome in model.task.outcomes:
             if not (rows.target == outcome).any():
                 there = int((others.target == outcome).sum())
+                outcome_name = model.task.name(outcome)
                 raise CannotTrainError(
-                    f"{where}: no row with {model.target!r} = {outcome:g} is {side}, and {use} "
+                    f"{where}: no row with {model.target!r} = {outcome_name} is {side}, and {use} "
                     f"needs some: the {there} of them are clustered in few of the {what}; {advice}"
                 )
 
