@@ -78,15 +78,15 @@ class GateReport(msgspec.Struct, frozen=True):
     """The gate's report.
 
     ``metrics`` and ``production_metrics`` are those of ``score``, by the rows they were measured
-    on ("history", "recent") and by the metric. ``threshold`` is the score from which on a row counts
-    as positive; None if the task has no threshold. ``rows`` counts these rows as ``rows``, and
-    those of each outcome. ``answers``, by the same rows, is the share of rows that each label
-    marks, and that each class and risk level is given to. ``score_shift`` is by
-    score. ``search`` lists the trials of the search; events do not contain it. ``duplicates``
-    counts equal rows, by the rows. ``suspicions`` are sentences about columns that may know the
-    truth; they do not decide. ``left_out`` counts recent rows that do not describe the traffic, by
-    the reason. ``reference_refused`` says why the recent rows are not the reference, although they
-    should be; empty if they are.
+    on ("history", "recent") and by the metric. ``threshold`` is the score from which on a row
+    counts as positive; None if the task has no threshold. ``rows`` counts these rows, and those of
+    each outcome. ``answers``, by the same rows, is the share of rows that each label marks, and
+    that each class and risk level is given to. ``score_shift`` is by score. ``search`` lists the
+    trials of the search; events do not contain it. ``duplicates`` counts equal rows, by the rows.
+    ``suspicions`` are sentences about columns that may know the truth; they do not decide.
+    ``left_out`` counts recent rows that do not describe the traffic, by the reason.
+    ``reference_refused`` says why the recent rows are not the reference, although they should be;
+    empty if they are.
     """
 
     passed: bool
