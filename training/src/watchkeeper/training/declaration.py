@@ -87,7 +87,8 @@ class Split(msgspec.Struct, frozen=True):
 
     ``held_out`` is the share of the history, in whole blocks of ``block_rows`` consecutive ids.
     Neighbouring rows are alike, so a single held-out row would be half known. Blocks also give
-    the reference sample stretches as long as the windows of the drift watch.
+    the reference sample stretches as long as the windows of the drift watch. 0 lets the blocks
+    grow with the ids, from 10 rows to 500, see :func:`watchkeeper.training.split.block_numbers`.
 
     ``recent_held_out`` is the share of labelled predictions, chosen by their ids. It is larger,
     because the gate uses only the held-out ones.
@@ -113,7 +114,7 @@ class Split(msgspec.Struct, frozen=True):
     limit.
     """
 
-    block_rows: int = 500
+    block_rows: int = 0
     held_out: float = 0.3
     recent_held_out: float = 0.4
     group: str = ""
@@ -128,6 +129,11 @@ class Split(msgspec.Struct, frozen=True):
             share = getattr(self, name)
             if not 0.0 <= share <= 1.0:
                 raise DeclarationError(f"split: {name} is {share:g}; it must be from 0 to 1")
+        if self.block_rows < 0:
+            raise DeclarationError(
+                f"split: block_rows is {self.block_rows}; it must be at least 1, or 0 for blocks "
+                "that grow with the ids"
+            )
 
 
 class Outliers(msgspec.Struct, frozen=True):

@@ -57,12 +57,15 @@ class LocalConfig(msgspec.Struct, frozen=True):
         ports: The ports that people and clients use.
         roles: The components by name: ``initialize``, ``server``, ``sidecar``, ``training``,
             ``check``, and those that only ``watchkeeper up`` starts.
+        projects: The variables of ``training`` and ``check`` for models whose packages are not
+            installed, by model: they say where the package and its data are.
     """
 
     models: tuple[str, ...]
     sockets: str
     ports: Ports
     roles: dict[str, Role] = {}
+    projects: dict[str, dict[str, str]] = {}
 
     def role(self, name: str) -> Role:
         """Return a role.
@@ -73,6 +76,15 @@ class LocalConfig(msgspec.Struct, frozen=True):
         if name not in self.roles:
             raise PlatformError(f"local.json has no role {name!r}: run 'watchkeeper up' again")
         return self.roles[name]
+
+    def role_for(self, name: str, model: str) -> Role:
+        """Return a role with the variables of a model.
+
+        Raises:
+            PlatformError: The system does not have the role.
+        """
+        role = self.role(name)
+        return Role(role.command, {**role.environment, **self.projects.get(model, {})})
 
 
 class Home:
@@ -100,6 +112,7 @@ class Home:
         self.leases = self.folder / "leases"
         self.secrets = self.folder / "secrets"
         self.mlflow = self.folder / "mlflow"
+        self.projects = self.folder / "projects"
 
     def make(self) -> None:
         """Create the folders. Only their owner can read them, because they contain secrets."""
@@ -117,6 +130,7 @@ class Home:
             self.leases,
             self.secrets,
             self.mlflow,
+            self.projects,
         ):
             path.mkdir(exist_ok=True, mode=0o700)
 

@@ -9,6 +9,7 @@ A run that exits with :data:`watchkeeper.core.exit_codes.EXIT_FATAL` fails witho
 Folders with a leading dot are runs that were never created completely.
 """
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ import uuid
 
 from watchkeeper.core.exit_codes import EXIT_FATAL, EXIT_SUCCESS
 from watchkeeper.platforms.interface import PlatformError, RunRefusedError, RunState, TrainingRun
-from watchkeeper.platforms.local.home import Home, Role, read_struct, write_struct
+from watchkeeper.platforms.local.home import Home, read_struct, write_struct
 from watchkeeper.platforms.local.program import Program
 from watchkeeper.platforms.local.supervisor import Supervisor
 
@@ -58,10 +59,11 @@ class Runs:
             RunRefusedError: Training does not accept them.
             PlatformError: The check itself failed.
         """
-        role = self.home.read_config().role("check")
+        role = self.home.read_config().role_for("check", run.model)
         try:
             done = subprocess.run(
                 [*role.command, run.model, *run.parameter_arguments()],
+                env={**os.environ, **role.environment},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -136,7 +138,7 @@ class Runs:
 
     def program(self, run: TrainingRun) -> Program:
         """Return the program of a run."""
-        role: Role = self.home.read_config().role("training")
+        role = self.home.read_config().role_for("training", run.model)
         body = ATTEMPT.format(
             folder=shlex.quote(str(self.home.runs / run.name)),
             command=shlex.join([*role.command, *run.arguments()]),
