@@ -110,10 +110,10 @@ def read_configuration(
     variables = effective_variables(sorted(names), read_persisted(home), environ)
     persisted = tuple(name for name in variables if name not in environ)
     try:
-        names, projects = _read_models(variables)
+        named, projects = _read_models(variables)
         settings = _read_settings(home, variables)
         known = {model for project in projects for model in project.models}
-        _check_declared([name for name in names if name not in known], settings)
+        _check_declared([name for name in named if name not in known], settings)
     except SettingsError as error:
         causes = [name for name in persisted if name in str(error)]
         if not causes:
@@ -121,7 +121,7 @@ def read_configuration(
         raise SettingsError(
             f"{error} (stored by an earlier 'up'; {how_to_reset(causes)})"
         ) from error
-    return LocalConfiguration(names, projects, settings, variables, persisted)
+    return LocalConfiguration(named, projects, settings, variables, persisted)
 
 
 def needs_keys(home: Path, environ: Mapping[str, str]) -> bool:

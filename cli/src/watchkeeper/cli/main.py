@@ -19,6 +19,7 @@ from watchkeeper.cli.cli_output import JSON, JsonErrorGroup, report_errors
 from watchkeeper.cli.down import down as stop_system
 from watchkeeper.cli.explain import print_explanation, read_explanation
 from watchkeeper.cli.history import EventPrinter, follow_events, parse_since, read_events
+from watchkeeper.cli.local_settings import needs_keys
 from watchkeeper.cli.sample import Form, read_sample, render
 from watchkeeper.cli.status import (
     print_endpoints,
@@ -26,7 +27,6 @@ from watchkeeper.cli.status import (
     read_status,
     without_passwords,
 )
-from watchkeeper.cli.local_settings import needs_keys
 from watchkeeper.cli.system import System, local_home, open_system, read_cli_settings
 from watchkeeper.cli.up import up as start_system
 from watchkeeper.core.events import as_json as event_as_json
@@ -221,19 +221,13 @@ def sample(
 ) -> None:
     """Print a request that works, from the example of the version that serves."""
     with report_errors(json):
-        chosen: list[Form] = [
-            *(["curl"] if curl else []),
-            *(["python"] if python else []),
-            *(["grpc"] if grpc else []),
-        ] or ["curl"]
-        if len(chosen) > 1:
+        if curl + python + grpc > 1:
             raise commands.CommandError("give one of --curl, --python and --grpc")
+        form: Form = "python" if python else "grpc" if grpc else "curl"
         system, model = _open(model)
-        text = render(
-            read_sample(system, model, needs_key=needs_keys(read_cli_settings().home, os.environ)),
-            chosen[0],
-        )
-        _print({"model": model, "form": chosen[0], "text": text}, json, lambda: print(text))
+        needs_key = needs_keys(read_cli_settings().home, os.environ)
+        text = render(read_sample(system, model, needs_key=needs_key), form)
+        _print({"model": model, "form": form, "text": text}, json, lambda: print(text))
 
 
 @app.command(rich_help_panel=STEER)

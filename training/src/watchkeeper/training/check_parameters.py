@@ -1,6 +1,7 @@
 """Check the parameters of a run before it starts.
 
-``python -m watchkeeper.training.check_parameters MODEL --set NAME=VALUE``. Exit code 0: a run accepts them. 2: it does not, and the message lists the known parameters.
+``python -m watchkeeper.training.check_parameters MODEL --set NAME=VALUE``. Exit code 0: a run
+accepts them. 2: it does not, and the message lists the known parameters.
 """
 
 import argparse

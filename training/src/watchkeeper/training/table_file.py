@@ -12,7 +12,7 @@ empty cell is NULL. Nothing else is interpreted: ``007`` is text, and so is ``n/
 import csv
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -116,7 +116,7 @@ def _types(path: Path, columns: int) -> list[str]:
     return types
 
 
-def _lines(path: Path) -> Iterator[Row]:
+def _lines(path: Path) -> Generator[Row, None, None]:
     """Yield the cells of each line that is not empty."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
