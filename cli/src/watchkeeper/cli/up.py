@@ -94,6 +94,8 @@ def _up(home: Home, configuration: LocalConfiguration) -> Endpoints:
         config = describe(home, sockets, ports, configuration)
         if config != read_struct(home.config_file, LocalConfig):
             write_struct(home.config_file, config)
+        # The time of the configuration: runs that were refused are tried again.
+        home.config_file.touch()
         token = (home.secrets / GATEWAY_TOKEN).read_text()
         gateway = Gateway(home.gateway, Path(sockets))
         gateway.declare(models, ports, read_keys(settings.api_keys), token)

@@ -16,6 +16,7 @@ from typing import TypeVar
 import msgspec
 
 from watchkeeper.core.folders import make_private
+from watchkeeper.core.logs import message_of
 from watchkeeper.core.spool import replace_file
 from watchkeeper.platforms.interface import PlatformError
 
@@ -193,15 +194,20 @@ def sockets_folder(home: Path) -> Path:
     return folder
 
 
-def last_line(log: Path) -> str:
-    """Return the last line of a log that is not empty, at most 300 characters."""
+def last_message(log: Path) -> str:
+    """Return the message in the last line of a log, without its time and its source."""
+    return message_of(last_line(log, limit=1000))
+
+
+def last_line(log: Path, limit: int = 300) -> str:
+    """Return the last line of a log that is not empty, at most ``limit`` characters."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 8192))
             lines = file.read().decode(errors="replace").splitlines()
     except FileNotFoundError:
         return ""
-    return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
+    return next((line.strip()[:limit] for line in reversed(lines) if line.strip()), "")
 
 
 def read_struct(path: Path, kind: type[S]) -> S | None:
