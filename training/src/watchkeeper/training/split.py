@@ -152,8 +152,8 @@ def block_numbers(ids: NDArray[np.int64], rule: Split) -> NDArray[np.int64]:
     starts = _growing_blocks()
     numbers = np.searchsorted(starts, before, side="right") - 1
     beyond = (before - starts[-1]) // _LARGEST
-    outside = (before < 0) | (beyond > 0)
-    return np.asarray(np.where(outside, len(starts) - 1 + beyond, numbers), dtype=np.int64)
+    numbers = np.where(beyond > 0, len(starts) - 1 + beyond, numbers)
+    return np.asarray(np.where(before < 0, before // _LARGEST, numbers), dtype=np.int64)
 
 
 def _growing_blocks() -> NDArray[np.int64]:

@@ -22,7 +22,7 @@ SCHEME: Final = "csv"
 ROW: Final = "row_id"
 DELIMITERS: Final = ",;\t|"
 INTEGER: Final = re.compile(r"-?(0|[1-9][0-9]{0,17})")
-NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+NUMBER: Final = re.compile(r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 Row = tuple[str, ...]
 

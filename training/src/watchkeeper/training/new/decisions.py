@@ -235,6 +235,8 @@ def _renamed(names: dict[str, str]) -> list[str]:
 def _report(column: ColumnFindings, truth: ColumnFindings) -> list[str]:
     """Return what people should know about a column, one sentence for each."""
     where, lines = f"column {column.name!r}", []
+    if column is not truth and (reason := _useless(column)):
+        return [f"{where} is dropped: {reason}"]
     left_out = "rows with them are left out of training"
     if column.empty.count:
         lines.append(f"{where}: empty: {column.empty}; {left_out}")
@@ -245,8 +247,6 @@ def _report(column: ColumnFindings, truth: ColumnFindings) -> list[str]:
             lines.append(f"{where}: infinite or too large: {column.infinite}; {left_out}")
         if column.whole.count and column.whole.count + column.integers == column.numbers:
             lines.append(f"{where}: integers written as floats: {column.whole}")
-    if column is not truth and (reason := _useless(column)):
-        lines.append(f"{where} is dropped: {reason}")
     return lines
 
 

@@ -121,10 +121,12 @@ def _test(data: Data) -> dict[str, str]:
             "url": f'URL = f"csv:///{{{path}}}"',
             "skip": "",
         }
-    default = f', "{data.source}"' if data.source else ""
+    url = 'URL = os.environ.get("WATCHKEEPER_SOURCE_URL")'
+    if data.source:
+        url = f'URL = os.environ.get(\n    "WATCHKEEPER_SOURCE_URL",\n    "{data.source}",\n)'
     return {
         "imports": "import os\n",
-        "url": f'URL = os.environ.get("WATCHKEEPER_SOURCE_URL"{default})',
+        "url": url,
         "skip": ""
         if data.source
         else '    if not URL:\n        pytest.skip("WATCHKEEPER_SOURCE_URL names no database")\n',
@@ -235,9 +237,8 @@ def _steps(decisions: Decisions) -> str:
         steps += [
             "    for column in COLUMNS:",
             "        if column.categories:",
-            "            encoder = OneHotEncoder(",
-            "                categories=[list(column.categories)], sparse_output=False",
-            "            )",
+            "            encoder = OneHotEncoder("
+            "categories=[list(column.categories)], sparse_output=False)",
             "            steps.append((column.name, encoder, [column.name]))",
         ]
     return "\n".join(steps)
