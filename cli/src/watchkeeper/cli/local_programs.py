@@ -79,6 +79,7 @@ def describe(
                 "WATCHKEEPER_MODELS": models,
                 "WATCHKEEPER_TRAINED_MODELS": models,
                 "WATCHKEEPER_CODE_VERSION": settings.code_version,
+                "WATCHKEEPER_CODE_VERSIONS": "{}",  # one code trains all models here
                 "WATCHKEEPER_HOST": HOST,
                 "WATCHKEEPER_PORT": str(ports.rollout),
                 "WATCHKEEPER_CACHE": str(home.folder / "cache"),

@@ -81,10 +81,10 @@ class LocalConfiguration(msgspec.Struct, frozen=True):
     """
 
     models: tuple[str, ...]
-    projects: tuple[Project, ...]
     settings: LocalSettings
     variables: dict[str, str]
     persisted: tuple[str, ...]
+    projects: tuple[Project, ...] = ()
 
 
 def read_configuration(
@@ -121,7 +121,7 @@ def read_configuration(
         raise SettingsError(
             f"{error} (stored by an earlier 'up'; {how_to_reset(causes)})"
         ) from error
-    return LocalConfiguration(named, projects, settings, variables, persisted)
+    return LocalConfiguration(named, settings, variables, persisted, projects)
 
 
 def needs_keys(home: Path, environ: Mapping[str, str]) -> bool:

@@ -102,7 +102,7 @@ def decide(columns: list[ColumnFindings], target: str, *, has_row_numbers: bool)
         dropped=tuple(dropped),
         findings=(
             *_renamed(names),
-            *(line for column in columns for line in _report(column, truth)),
+            *(line for c in columns if c is not row_id for line in _report(c, truth)),
         ),
     )
 
