@@ -75,16 +75,14 @@ def test_a_contradiction_is_refused_with_the_known_names(
         ({"floors": {}, "margin": -0.1}, "margin is -0.1"),
     ],
 )
-def test_the_gate_refuses_impossible_limits(
-    wrong: dict[str, Any], message: str
-) -> None:
+def test_the_gate_refuses_impossible_limits(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(DeclarationError, match=message):
         Gate(**wrong)
 
 
 def test_a_wrong_declaration_cannot_be_trained() -> None:
     """No later attempt would succeed, so the error must not be one that is tried again."""
-    with pytest.raises(CannotTrainError, match="floors name 'auc'; metrics of head .*'roc_auc'"):
+    with pytest.raises(CannotTrainError, match=r"floors name 'auc'; metrics of head .*'roc_auc'"):
         models.find("contradiction")
 
 

@@ -304,7 +304,7 @@ def test_an_estimator_that_refuses_its_rows_is_named(tmp_path: Path) -> None:
     with pytest.raises(CannotTrainError) as refused:
         fitted(tmp_path, model)
     assert str(refused.value).startswith(
-        "head 'failure_probability' of pump-risk: cannot fit 2500 rows of history: "
+        "head 'failure_probability' of pump-risk: cannot fit 2084 rows of history: "
         "InvalidParameterError: The 'C' parameter of LogisticRegression must be a float"
     )
 

@@ -36,13 +36,13 @@ STATE = Model(
     source=Source("SELECT id, vibration, temperature, hours, state FROM bearings", id="id"),
     columns=COLUMNS,
     heads=(Head("state", scale, classifier, label="state", classes=STATES),),
-    gate=Gate(floors={"balanced_accuracy": 0.6}, ceilings={"log_loss": 0.8}),
+    gate=Gate(floors={"balanced_accuracy": 0.6}, ceilings={"log_loss": 0.8}, margin=0.1),
 )
 LIFE = Model(
     name="bearing-life",
     source=Source("SELECT id, vibration, temperature, hours, life FROM bearings", id="id"),
     columns=COLUMNS,
     heads=(Head("life", scale, regressor, label="life", task="regression", interval=0.9),),
-    gate=Gate(floors={"r2": 0.5}, ceilings={"mean_absolute_error": 400.0}),
+    gate=Gate(floors={"r2": 0.5}, ceilings={"mean_absolute_error": 400.0}, margin=0.3),
     answer=AnswerPolicy(risk=Risk("life", medium=500.0, high=2000.0)),
 )

@@ -87,7 +87,8 @@ class Split(msgspec.Struct, frozen=True):
 
     ``held_out`` is the share of the history, in whole blocks of ``block_rows`` consecutive ids.
     Neighbouring rows are alike, so a single held-out row would be half known. Blocks also give
-    the reference sample stretches as long as the windows of the drift watch.
+    the reference sample stretches as long as the windows of the drift watch. 0 lets the blocks
+    grow with the ids, from 10 rows to 500, see :func:`watchkeeper.training.split.block_numbers`.
 
     ``recent_held_out`` is the share of labelled predictions, chosen by their ids. It is larger,
     because the gate uses only the held-out ones.
@@ -113,7 +114,7 @@ class Split(msgspec.Struct, frozen=True):
     limit.
     """
 
-    block_rows: int = 500
+    block_rows: int = 0
     held_out: float = 0.3
     recent_held_out: float = 0.4
     group: str = ""
@@ -128,6 +129,11 @@ class Split(msgspec.Struct, frozen=True):
             share = getattr(self, name)
             if not 0.0 <= share <= 1.0:
                 raise DeclarationError(f"split: {name} is {share:g}; it must be from 0 to 1")
+        if self.block_rows < 0:
+            raise DeclarationError(
+                f"split: block_rows is {self.block_rows}; it must be at least 1, or 0 for blocks "
+                "that grow with the ids"
+            )
 
 
 class Outliers(msgspec.Struct, frozen=True):
@@ -172,7 +178,7 @@ class Gate(msgspec.Struct, frozen=True):
 
     ``margin`` is the largest loss of quality against production that the lower confidence bound
     may show: of ROC AUC (binary) or balanced accuracy (multi-class), or the relative growth of the
-    mean absolute error (regression). Recent rows are compared when there are at least
+    mean absolute error (regression). None is the usual margin of the task: 0.03, 0.03 and 0.1. Recent rows are compared when there are at least
     ``minimum_recent`` of them, with ``minimum_recent_positives`` positives (binary) or rows outside
     the most frequent class (multi-class).
     """
@@ -181,7 +187,7 @@ class Gate(msgspec.Struct, frozen=True):
     ceilings: dict[str, float] = {}
     max_label_rate: dict[str, float] = {}
     allowed: tuple[str, ...] = ()
-    margin: float = 0.03
+    margin: float | None = None
     minimum_recent: int = 100
     minimum_recent_positives: int = 10
 
@@ -197,7 +203,7 @@ class Gate(msgspec.Struct, frozen=True):
                     raise DeclarationError(
                         f"gate: the {kind} of {name!r} is {limit:g}; it must be from 0 to 1"
                     )
-        if not self.margin >= 0.0:
+        if self.margin is not None and not self.margin >= 0.0:
             raise DeclarationError(f"gate: margin is {self.margin:g}; it must not be negative")
 
 

@@ -82,9 +82,10 @@ def signature(candidate: Signature, production: Signature) -> Check:
 def noninferior(gate: Gate, rows: Comparison, where: str) -> Check:
     """Check that the quality is with 95 % confidence at most the margin worse than production's."""
     reason, better = _against(rows)
-    passed = better.low is not None and better.low >= -gate.margin
-    reason = f"{where}: {reason}, at most {gate.margin:g} worse is allowed"
-    return Check(f"noninferior on {where}", passed, reason, better, -gate.margin)
+    margin = rows.task.margin if gate.margin is None else gate.margin
+    passed = better.low is not None and better.low >= -margin
+    reason = f"{where}: {reason}, at most {margin:g} worse is allowed"
+    return Check(f"noninferior on {where}", passed, reason, better, -margin)
 
 
 def superior(rows: Comparison, where: str) -> Check:

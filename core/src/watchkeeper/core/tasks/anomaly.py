@@ -31,6 +31,7 @@ class Anomaly:
     rule = "this score has no labels"
     metrics: Mapping[str, Better] = {}
     quality = ""
+    margin = 0.0
     search_metric = ""
     rare = ""
 

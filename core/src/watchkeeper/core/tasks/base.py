@@ -67,6 +67,7 @@ class Task(Protocol):
         rule: the values that a label can have, in words: "a label must be 0 or 1".
         metrics: what :meth:`measure` returns by name, and whether higher or lower is better.
         quality: the name of the metric that versions are compared by.
+        margin: how much worse a new version may be on the same rows, if nothing else is declared.
         search_metric: the name of the metric that :meth:`search_value` returns; higher is better.
         rare: what :meth:`count_rare` counts, for messages, such as "positive"; empty if there is
             nothing to count.
@@ -82,6 +83,7 @@ class Task(Protocol):
     rule: str
     metrics: Mapping[str, Better]
     quality: str
+    margin: float
     search_metric: str
     rare: str
 

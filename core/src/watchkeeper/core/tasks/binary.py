@@ -38,6 +38,7 @@ class Binary:
         ("accuracy", "precision", "recall", "f1", "roc_auc", "average_precision"), "higher"
     )
     quality = "ROC AUC"
+    margin = 0.03
     search_metric = "average_precision"
     rare = "positive"
 

@@ -39,6 +39,7 @@ class Multiclass:
         "log_loss": "lower",
     }
     quality = "balanced accuracy"
+    margin = 0.03
     search_metric = "balanced_accuracy"
     rare = "outside the most frequent class"
 

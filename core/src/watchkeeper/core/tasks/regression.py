@@ -40,6 +40,7 @@ class Regression:
         "coverage": "higher",
     }
     quality = "mean absolute error"
+    margin = 0.1
     search_metric = "r2"
     rare = ""
 
