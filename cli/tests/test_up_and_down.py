@@ -50,7 +50,7 @@ ROOT = Path(__file__).parents[2]
 STAND_IN = """#!/bin/sh
 case "$2" in
 watchkeeper.training) echo "$@" >> {folder}/trainings ;;
-watchkeeper.training.check) exec {root}/.venv/bin/python "$@" ;;
+watchkeeper.training.check_parameters) exec {root}/.venv/bin/python "$@" ;;
 watchkeeper.rollout) exec {python} -m http.server --bind 127.0.0.1 "$WATCHKEEPER_PORT" ;;
 *) exec sleep 1000 ;;
 esac

@@ -5,10 +5,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from watchkeeper.core.estimates import Estimate
 from watchkeeper.core.events import GatePassed, TrainingData, dump_details, parse_details
 from watchkeeper.core.gate_report import (
     Check,
-    Estimate,
     GateReport,
     Shift,
     Trial,

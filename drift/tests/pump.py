@@ -12,11 +12,12 @@ import pyarrow.parquet
 
 from watchkeeper.core.answer import AnswerPolicy, Label, Risk, outputs_of
 from watchkeeper.core.drift_report import DriftReport, DriftVerdict, FeatureReport, ReportWindow
+from watchkeeper.core.head import Head
 from watchkeeper.core.policies import DriftPolicy, RolloutPolicy
 from watchkeeper.core.record import Batch, LabelRecord, Prediction, Record
 from watchkeeper.core.signature import Column, Signature
 from watchkeeper.core.spool import segment_path
-from watchkeeper.core.version import BASELINE, REFERENCE, Head, Lineage, Manifest, seal
+from watchkeeper.core.version import BASELINE, REFERENCE, Lineage, Manifest, seal
 
 MODEL = "pump-failure"
 NUMBERS = ("inlet_pressure", "flow", "vibration", "hours")
@@ -59,6 +60,9 @@ def rows(count: int, seed: int, *, vibration_shift: float = 0.0) -> Rows:
     }
 
 
+HEADS = (Head("score", "score.skops", "predict_proba"),)
+
+
 def make_version(folder: Path, reference: Rows, policy: DriftPolicy | None = None) -> Manifest:
     """Write the folder of a version as training does, but without its pipelines."""
     folder.mkdir(parents=True)
@@ -71,8 +75,8 @@ def make_version(folder: Path, reference: Rows, policy: DriftPolicy | None = Non
     answer = AnswerPolicy((Label("failure", "score"),), Risk("score", 0.3, 0.7))
     manifest = Manifest(
         model=MODEL,
-        signature=Signature(COLUMNS, outputs_of(("score",), answer)),
-        heads=(Head("score", "score.skops", "predict_proba"),),
+        signature=Signature(COLUMNS, outputs_of(HEADS, answer)),
+        heads=HEADS,
         answer=answer,
         drift=policy or DriftPolicy(),
         rollout=RolloutPolicy(),

@@ -27,7 +27,9 @@ from watchkeeper.core.events import (
     TrainingData,
     kind_of,
 )
+from watchkeeper.core.head import Head
 from watchkeeper.core.policies import DriftPolicy
+from watchkeeper.core.tasks import task_of
 from watchkeeper.drift.episode_controller import EpisodeController
 from watchkeeper.ledger import Ledger, migrate
 from watchkeeper.ledger.episodes import (
@@ -80,7 +82,14 @@ def confirm_drift(ledger: Ledger) -> None:
 def controller(
     ledger: Ledger, platform: FakePlatform, version: int = 1, policy: DriftPolicy = POLICY
 ) -> EpisodeController:
-    return EpisodeController(ledger, platform, MODEL, version, policy=policy)  # type: ignore[arg-type]
+    return EpisodeController(
+        ledger,
+        platform,  # type: ignore[arg-type]
+        MODEL,
+        version,
+        policy=policy,
+        task=task_of(Head("score", "score.skops", "predict_proba", label="failure")),
+    )
 
 
 def reconcile(ledger: Ledger, platform: FakePlatform, version: int = 1) -> None:

@@ -72,12 +72,12 @@ def test_the_next_episode_of_a_version_has_the_next_number() -> None:
 @pytest.mark.parametrize(
     ("observed", "state"),
     [
-        (ObservedState(200.0, DRIFTED, labels=99, positives=99), "waiting-for-labels"),
-        (ObservedState(200.0, DRIFTED, labels=500, positives=9), "waiting-for-labels"),
-        (ObservedState(200.0, DRIFTED, labels=100, positives=10), "training"),
+        (ObservedState(200.0, DRIFTED, labels=99, rare=99), "waiting-for-labels"),
+        (ObservedState(200.0, DRIFTED, labels=500, rare=9), "waiting-for-labels"),
+        (ObservedState(200.0, DRIFTED, labels=100, rare=10), "training"),
         (ObservedState(1099.0, DRIFTED), "waiting-for-labels"),
         (ObservedState(1100.0, DRIFTED), "training"),
-        (ObservedState(200.0, CLEAN, labels=100, positives=10), "clean"),
+        (ObservedState(200.0, CLEAN, labels=100, rare=10), "clean"),
         (ObservedState(200.0, Streak(clean=2)), "waiting-for-labels"),
     ],
 )
@@ -122,7 +122,7 @@ def test_an_episode_trains_again_after_the_cool_down_while_drift_persists(
     assert after(episode("cool-down", 1), observed) == state
 
 
-ENOUGH = ObservedState(200.0, DRIFTED, labels=100, positives=10)
+ENOUGH = ObservedState(200.0, DRIFTED, labels=100, rare=10)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ import numpy as np
 from pump import Rows, make_version, predictions, rows
 
 from watchkeeper.core.answer import AnswerPolicy, Label, Risk
+from watchkeeper.core.head import Head
 from watchkeeper.core.policies import DriftPolicy
-from watchkeeper.core.version import BASELINE, Head, seal
+from watchkeeper.core.version import BASELINE, seal
 from watchkeeper.drift.examine import examine
 from watchkeeper.drift.reference_reader import read_reference
 from watchkeeper.drift.window import Window

@@ -101,7 +101,7 @@ def test_a_migration_killed_between_two_tables_is_completed(database_url: str) -
         connection.exec_driver_sql("DELETE FROM alembic_version")  # not yet said to be done
     migrate(database_url)
     store_records(ledger, [prediction(1)], [label(1)], spool())
-    assert count_labelled_rows(ledger, "m", since=0.0) == (1, 1)
+    assert count_labelled_rows(ledger, "m", since=0.0, outcomes=(0.0, 1.0))[1][1.0] == 1
     assert inspect(ledger.engine).has_table("gaps")
     ledger.close()
 
@@ -125,7 +125,7 @@ def test_other_schemes_of_postgresql_and_mariadb_work(server: Server) -> None:
     migrate(f"{other[name]}:{rest}")
     ledger = Ledger(f"{other[name]}:{rest}")
     store_records(ledger, [prediction(1)], [label(1)], spool())
-    assert count_labelled_rows(ledger, "m", since=0.0) == (1, 1)
+    assert count_labelled_rows(ledger, "m", since=0.0, outcomes=(0.0, 1.0))[1][1.0] == 1
     ledger.close()
 
 
@@ -135,7 +135,7 @@ def test_a_batch_shipped_twice_is_stored_once(ledger: Ledger) -> None:
     store_records(ledger, batch, [label(1)], spool())
     assert observations(ledger, "m", 1, since=0.0) == observations(ledger, "m", 1, since=0.0)
     assert len(observations(ledger, "m", 1, since=0.0)) == 450
-    assert count_labelled_rows(ledger, "m", since=0.0) == (1, 1)
+    assert count_labelled_rows(ledger, "m", since=0.0, outcomes=(0.0, 1.0))[1][1.0] == 1
 
 
 @settings(max_examples=20, deadline=None)
@@ -292,22 +292,27 @@ def test_labelled_rows_of_large_requests_are_read_in_parts(ledger: Ledger) -> No
     assert newest == found[-1500:]
 
 
-def test_labels_other_than_0_and_1_are_neither_read_nor_counted(ledger: Ledger) -> None:
+def test_labels_that_are_no_outcome_are_neither_read_nor_counted(ledger: Ledger) -> None:
     wrong = (92.5, -1.0, 0.5, 1e308, -1e308)
     sent = [prediction(number, rows=1) for number in range(len(wrong) + 3)]
     values = (1.0, 0.0, 1.0, *wrong)
     store_records(ledger, sent, [label(n, value=v) for n, v in enumerate(values)], spool())
-    assert [row.label for row in labelled_rows(ledger, "m", since=0.0)] == [1.0, 0.0, 1.0]
-    assert [row.label for row in labelled_rows(ledger, "m", since=0.0, limit=2)] == [0.0, 1.0]
-    assert count_labelled_rows(ledger, "m", since=0.0) == (3, 2)
-    assert count_labels(ledger, "m") == 3
+    binary = (0.0, 1.0)
+    found = labelled_rows(ledger, "m", since=0.0, outcomes=binary)
+    assert [row.label for row in found] == [1.0, 0.0, 1.0]
+    newest = labelled_rows(ledger, "m", since=0.0, limit=2, outcomes=binary)
+    assert [row.label for row in newest] == [0.0, 1.0]
+    counted = count_labelled_rows(ledger, "m", since=0.0, outcomes=binary)
+    assert counted == (3, {0.0: 1, 1.0: 2})
+    assert count_labelled_rows(ledger, "m", since=0.0) == (8, {})
+    assert count_labels(ledger, "m") == 8
 
 
 def test_labels_join_their_own_row_and_nonexistent_rows_are_ignored(ledger: Ledger) -> None:
     store_records(ledger, [prediction(1)], [label(1, row=1), label(1, row=7), label(2)], spool())
     (row,) = labelled_rows(ledger, "m", since=0.0)
     assert (row.row, row.inputs, row.outputs, row.label) == (1, {"x": 2.0}, {"p": 0.2}, 1.0)
-    assert count_labelled_rows(ledger, "m", since=0.0) == (1, 1)
+    assert count_labelled_rows(ledger, "m", since=0.0, outcomes=(0.0, 1.0))[1][1.0] == 1
 
 
 def test_windows_are_half_open_and_in_order(ledger: Ledger) -> None:

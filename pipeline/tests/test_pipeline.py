@@ -13,10 +13,12 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from watchkeeper.core.answer import AnswerPolicy, Label, Risk, outputs_of
+from watchkeeper.core.head import Head
 from watchkeeper.core.policies import DriftPolicy, RolloutPolicy
 from watchkeeper.core.signature import Column, Signature
-from watchkeeper.core.version import BrokenVersionError, Head, Lineage, Manifest, seal
-from watchkeeper.pipeline import OfflineModel, load, load_pipeline, score
+from watchkeeper.core.tasks import task_of
+from watchkeeper.core.version import BrokenVersionError, Lineage, Manifest, seal
+from watchkeeper.pipeline import OfflineModel, load, load_pipeline, values
 
 COLUMNS = (Column("flow", "FP64", unit="l/min"), Column("vibration", "FP64", unit="mm/s"))
 PROBABILITY = Head("probability", "probability.skops", "predict_proba")
@@ -58,7 +60,7 @@ def folder(tmp_path: Path) -> Path:
 
 def sealed(folder: Path) -> Path:
     heads = (PROBABILITY, ANOMALY)
-    signature = Signature(COLUMNS, outputs_of(tuple(head.score for head in heads), POLICY))
+    signature = Signature(COLUMNS, outputs_of(heads, POLICY))
     lineage = Lineage("run", "0" * 64, 300, 0, "1", {}, "a test", 1.0)
     policies = DriftPolicy(), RolloutPolicy()
     seal(folder, Manifest("pump-failure", signature, heads, POLICY, *policies, lineage))
@@ -106,9 +108,10 @@ def test_another_policy_changes_the_answer_and_not_the_scores(folder: Path) -> N
 @pytest.mark.parametrize("method", ["predict_proba", "predict"])
 def test_a_score_is_one_number_per_row(method: Any) -> None:
     head = msgspec.structs.replace(PROBABILITY, method=method)
-    found = score(fitted()["probability"], head, rows(7))
-    assert found.shape == (7,)
-    assert found.dtype == np.float64
+    found = values(fitted()["probability"], head, rows(7))
+    (score,) = task_of(head).columns(found).values()
+    assert score.shape == (7,)
+    assert score.dtype == np.float64
 
 
 def test_an_altered_file_is_not_loaded(folder: Path) -> None:

@@ -15,11 +15,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from watchkeeper.core.answer import AnswerPolicy, Label, Risk, outputs_of
-from watchkeeper.core.gate_report import Estimate, GateReport, Shift, write_report
+from watchkeeper.core.estimates import Estimate
+from watchkeeper.core.gate_report import GateReport, Shift, write_report
+from watchkeeper.core.head import Head
 from watchkeeper.core.policies import DriftPolicy, RolloutPolicy
 from watchkeeper.core.record import LabelRecord, Prediction
 from watchkeeper.core.signature import Column, Signature
-from watchkeeper.core.version import Head, Lineage, Manifest, digest, seal
+from watchkeeper.core.version import Lineage, Manifest, digest, seal
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.events import highest_version
 from watchkeeper.ledger.records import store_records
@@ -32,6 +34,7 @@ from watchkeeper.rollout.state import RolloutState, parse
 from watchkeeper.rollout.version_cache import VersionCache
 
 INPUTS = (Column("pressure", "FP64", "bar", 0, 100), Column("flow", "FP64", "l/s", 0, 100))
+HEADS = (Head("probability", "probability.skops", "predict_proba"),)
 ANSWER = AnswerPolicy((Label("failure", "probability"),), Risk("probability", 0.3, 0.7))
 POLICY = RolloutPolicy(step_seconds=4, minimum_requests=15, patience=60, watch_seconds=4)
 
@@ -54,8 +57,8 @@ def build_version(
     write_report(folder, report)
     manifest = Manifest(
         model=model,
-        signature=Signature(INPUTS, outputs_of(("probability",), ANSWER)),
-        heads=(Head("probability", "probability.skops", "predict_proba"),),
+        signature=Signature(INPUTS, outputs_of(HEADS, ANSWER)),
+        heads=HEADS,
         answer=ANSWER,
         drift=DriftPolicy(),
         rollout=POLICY,

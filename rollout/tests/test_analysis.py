@@ -10,7 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from watchkeeper.core.head import Head
 from watchkeeper.core.policies import RolloutPolicy, override
+from watchkeeper.core.tasks import task_of
+from watchkeeper.core.tasks.base import Labelled
 from watchkeeper.rollout.analysis import judge_step, judge_watch, protocols_in_use
 from watchkeeper.rollout.checks import CHECKS, count_comparisons
 from watchkeeper.rollout.checks.base import ALPHA, Look
@@ -38,7 +41,14 @@ def sample(version: int, n: int, **fields: Any) -> Sample:
 
 def evidence(new: Sample, stable: Sample | None = None, **fields: Any) -> Evidence:
     return Evidence(
-        **{"new": new, "stable": stable or sample(1, 270), "seconds": 6.0, "skew": SAME, **fields}
+        **{
+            "new": new,
+            "stable": stable or sample(1, 270),
+            "seconds": 6.0,
+            "skew": SAME,
+            "task": task_of(Head("p", "p.skops", "predict_proba", label="failed")),
+            **fields,
+        }
     )
 
 
@@ -88,7 +98,7 @@ def test_the_budget_is_divided_by_the_comparisons_that_the_policy_asks_for() -> 
 
 def test_no_check_makes_more_comparisons_than_it_declares() -> None:
     random = np.random.default_rng(0)
-    labelled = np.column_stack([random.normal(size=100), np.arange(100) % 2])
+    labelled = Labelled(np.arange(100) % 2 * 1.0, {"p": random.normal(size=100)})
     both = [sample(v, 270, scores={"p": random.normal(size=60)}, labelled=labelled) for v in (2, 1)]
     found = evidence(*both, gate_shift={"p": 0.0})
     look = Look(found, POLICY, "step", count_comparisons(POLICY))
@@ -211,7 +221,7 @@ def test_labels_decide_if_there_are_enough() -> None:
 
     def labelled(n: int, separation: float) -> Any:
         truth = np.arange(n) % 2
-        return np.column_stack([random.normal(truth * separation, 1), truth])
+        return Labelled(truth * 1.0, {"p": random.normal(truth * separation, 1)})
 
     def judged(n: int, mine: float, theirs: float) -> str:
         new = sample(2, 30, labelled=labelled(n, mine))

@@ -41,6 +41,7 @@ class World:
         self.metrics = RolloutMetrics()
         self.killed = False
         self.outdated: set[str] = set()
+        self.refused: set[str] = set()
 
     def runs(self, _model: str) -> dict[str, Any]:
         if not self.up:
@@ -57,6 +58,9 @@ class World:
 
     def run_reason(self, run: str) -> str:
         return f"training: exit code 2: no table ({run})"
+
+    def is_refused(self, run: str) -> bool:
+        return run in self.refused
 
     def is_outdated(self, run: str) -> bool:
         return run in self.outdated
@@ -182,6 +186,21 @@ def test_a_failed_run_is_tried_again_at_once_after_a_configuration(world: World)
     world.states[f"{RUN}-r2"] = "failed"
     world.now += SETTLE_SECONDS
     assert "has made no version" in world.turn(controller)
+
+
+def test_a_refused_run_is_tried_again_only_after_a_configuration(world: World) -> None:
+    controller = world.controller()
+    world.turn(controller)
+    world.states[RUN], world.refused = "failed", {RUN}
+    world.now += 100 * MAX_RETRY_SECONDS
+    assert world.turn(controller) == (
+        f"run {RUN} was refused; it is tried again after the next configuration, or by "
+        f"'watchkeeper train {NAME}'"
+    )
+    assert world.failing() == 1
+    world.configured = world.now
+    world.now += SETTLE_SECONDS
+    assert world.turn(controller) == f"run {RUN}-r2 started: first version"
 
 
 def test_a_run_that_hangs_is_not_waited_for_once_its_template_is_corrected(world: World) -> None:

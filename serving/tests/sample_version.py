@@ -18,9 +18,10 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from watchkeeper.core.answer import AnswerPolicy, Label, Risk, outputs_of
+from watchkeeper.core.head import Head
 from watchkeeper.core.policies import DriftPolicy, RolloutPolicy
 from watchkeeper.core.signature import Column, Signature
-from watchkeeper.core.version import EXAMPLE, Example, Head, Lineage, Manifest, seal
+from watchkeeper.core.version import EXAMPLE, Example, Lineage, Manifest, seal
 from watchkeeper.pipeline import load
 
 MODEL = "pump-failure"
@@ -95,18 +96,17 @@ def create_version(
     skops.io.dump(pipeline, folder / f"{SCORE}.skops")
     if with_onnx:
         onnx.save(as_onnx(pipeline, columns), folder / f"{SCORE}.onnx")
+    head = Head(
+        SCORE,
+        f"{SCORE}.skops",
+        "predict_proba",
+        f"{SCORE}.onnx" if with_onnx else None,
+        1e-7 if with_onnx else None,
+    )
     manifest = Manifest(
         model=model,
-        signature=Signature(columns, outputs_of((SCORE,), POLICY)),
-        heads=(
-            Head(
-                SCORE,
-                f"{SCORE}.skops",
-                "predict_proba",
-                f"{SCORE}.onnx" if with_onnx else None,
-                1e-7 if with_onnx else None,
-            ),
-        ),
+        signature=Signature(columns, outputs_of((head,), POLICY)),
+        heads=(head,),
         answer=POLICY,
         drift=DriftPolicy(),
         rollout=RolloutPolicy(),

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from onnx import TensorProto, helper
 
+from watchkeeper.core.head import Head
 from watchkeeper.core.signature import Column, Signature
-from watchkeeper.core.version import Head
 from watchkeeper.serving.engine import OnnxEngine
 from watchkeeper.serving.forest import UnsupportedGraphError, split_at_forest
 
@@ -96,7 +96,7 @@ def engine(model: onnx.ModelProto, folder: Path) -> OnnxEngine:
 
 
 def ask(engine: OnnxEngine, rows: np.ndarray) -> np.ndarray:
-    return engine.score({column.name: rows[:, n] for n, column in enumerate(SIGNATURE.inputs)})
+    return engine.values({column.name: rows[:, n] for n, column in enumerate(SIGNATURE.inputs)})
 
 
 def by_onnx_runtime(model: onnx.ModelProto, rows: np.ndarray) -> np.ndarray:

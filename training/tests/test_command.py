@@ -45,7 +45,10 @@ def error_of(caplog: pytest.LogCaptureFixture, arguments: list[str]) -> str:
     ("arguments", "words"),
     [
         (["valve-failure", *TRAIN[1:]], "no model 'valve-failure' is declared; declared models: "),
-        (["contradiction", *TRAIN[1:]], "floors name 'auc'; metrics are 'accuracy', 'precision'"),
+        (
+            ["contradiction", *TRAIN[1:]],
+            "gate.floors name 'auc'; metrics of head 'failure_probability' of which higher",
+        ),
         ([*TRAIN, "--set", "tree=9"], "has no parameter 'tree'; it has: onnx, search, seed, trees"),
         ([*TRAIN, "--set", "trees=many"], "Expected `int`"),
         ([*TRAIN, "--set", "trees"], "expected name=value"),

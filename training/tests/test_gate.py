@@ -3,8 +3,12 @@
 import numpy as np
 import pytest
 
+from watchkeeper.core.estimates import Estimate, share
 from watchkeeper.core.gate_report import Shift
+from watchkeeper.core.head import Head
 from watchkeeper.core.signature import Column, Output, Signature
+from watchkeeper.core.tasks import task_of
+from watchkeeper.core.tasks.base import Labelled
 from watchkeeper.training.declaration import Gate
 from watchkeeper.training.gate import (
     Comparison,
@@ -16,8 +20,8 @@ from watchkeeper.training.gate import (
     signature,
     verdict,
 )
-from watchkeeper.training.metrics import score_metrics, share
 
+TASK = task_of(Head("p", "p.skops", "predict_proba", label="failed"))
 GATE = Gate(floors={"roc_auc": 0.9, "average_precision": 0.4}, margin=0.05)
 
 
@@ -26,20 +30,25 @@ def scored(rows: int, *, candidate: float, production: float, seed: int = 0) -> 
     random = np.random.default_rng(seed)
     target = (random.random(rows) < 0.1).astype(float)
     noise = random.normal(size=rows)
-    return Comparison(target, noise + candidate * target, noise + production * target)
+    new, old = noise + candidate * target, noise + production * target
+    return Comparison(TASK, Labelled(target, {"p": new}), Labelled(target, {"p": old}))
+
+
+def measured(rows: Labelled) -> dict[str, Estimate]:
+    return TASK.measure(rows, seed=0)
 
 
 def test_floors_are_absolute() -> None:
     good = scored(3000, candidate=4.0, production=0.0)
-    checks = floors(GATE, score_metrics(good.target, good.candidate, 0.5, seed=0))
+    checks = floors(GATE, measured(good.candidate))
     assert [check.passed for check in checks] == [True, True]
-    checks = floors(GATE, score_metrics(good.target, good.production, 0.5, seed=0))
+    checks = floors(GATE, measured(good.production))
     assert [check.passed for check in checks] == [False, False]
     assert "at least 0.9 is required" in checks[0].reason
 
 
 def test_an_undefined_metric_does_not_reach_its_floor() -> None:
-    nothing = score_metrics(np.zeros(100), np.linspace(0, 1, 100), 0.5, seed=0)
+    nothing = measured(Labelled(np.zeros(100), {"p": np.linspace(0, 1, 100)}))
     assert not any(check.passed for check in floors(GATE, nothing))
 
 
@@ -91,7 +100,7 @@ def test_a_version_that_refuses_productions_requests_is_rejected() -> None:
 def test_the_verdict_names_every_reason() -> None:
     rows = scored(3000, candidate=0.0, production=2.0)
     checks = [
-        *floors(GATE, score_metrics(rows.target, rows.candidate, 0.5, seed=0)),
+        *floors(GATE, measured(rows.candidate)),
         noninferior(GATE, rows, "the history"),
     ]
     passed, reason = verdict(checks)

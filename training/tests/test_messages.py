@@ -113,12 +113,12 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "truth: words": (
         lambda t: t.assign(failed=np.where(t["failed"] == 1, "yes", "no")),
-        "column 'failed' holds 'no' (row with id 1 and 2999 more); the truth must be 0 or 1; "
+        "column 'failed' holds 'no' (row with id 1 and 2999 more); a label must be 0 or 1; "
         "convert it in the source's query",
     ),
     "truth: counts": (
         lambda t: first(t, failed=3),
-        "column 'failed' holds the number 3 (row with id 10); the truth must be 0 or 1; convert "
+        "column 'failed' holds the number 3 (row with id 10); a label must be 0 or 1; convert "
         "it in the source's query",
     ),
     "truth: unknown": (
@@ -127,8 +127,8 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "truth: one outcome": (
         lambda t: t.assign(failed=0),
-        "'failed' is 0 in all 3000 rows that can be used; a training run needs rows with 0 and "
-        "rows with 1",
+        "'failed' is 0 in all 3000 rows that can be used; a training run needs rows with "
+        "different truths",
     ),
     "few rows": (
         lambda t: t[:400],
@@ -304,7 +304,7 @@ def test_an_estimator_that_refuses_its_rows_is_named(tmp_path: Path) -> None:
     with pytest.raises(CannotTrainError) as refused:
         fitted(tmp_path, model)
     assert str(refused.value).startswith(
-        "head 'failure_probability' of pump-risk: cannot fit 2500 rows of history: "
+        "head 'failure_probability' of pump-risk: cannot fit 2084 rows of history: "
         "InvalidParameterError: The 'C' parameter of LogisticRegression must be a float"
     )
 

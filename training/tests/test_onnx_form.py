@@ -10,10 +10,9 @@ from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
+from watchkeeper.core.head import Head
 from watchkeeper.core.signature import Column
-from watchkeeper.pipeline import score
-from watchkeeper.training.declaration import Head
-from watchkeeper.training.fit import described
+from watchkeeper.pipeline import values
 from watchkeeper.training.onnx_form import to_onnx
 
 NAMES = ["first", "second"]
@@ -35,7 +34,7 @@ def test_only_votes_that_are_probabilities_become_a_regressor(
     target = (frame["first"] + random.normal(size=300) > 1).astype(int)
     features = ColumnTransformer([("all", "passthrough", NAMES)])
     pipeline = Pipeline([("features", features), ("estimator", estimator)]).fit(frame, target)
-    head = Head("score", lambda _: features, lambda _: estimator)
+    head = Head("score", "score.skops", "predict_proba")
     form = to_onnx(pipeline, head, COLUMNS)
     operators = {node.op_type for node in onnx.load_model_from_string(form).graph.node}
     assert operator in operators
@@ -43,7 +42,7 @@ def test_only_votes_that_are_probabilities_become_a_regressor(
     feed = {name: values.reshape(-1, 1) for name, values in columns.items()}
     session = onnxruntime.InferenceSession(form, providers=["CPUExecutionProvider"])
     (scores,) = session.run([head.score], feed)
-    assert np.abs(scores - score(pipeline, described(head), frame)).max() < 1e-6
+    assert np.abs(scores - values(pipeline, head, frame)[:, 1]).max() < 1e-6
 
 
 UNUSUAL = ("force [N]", "force _N_", "größe", "1st", "shape_tensor", "shaped", "type of alloy")
@@ -60,7 +59,7 @@ def test_columns_of_any_name_are_inputs_with_exactly_that_name() -> None:
     )
     estimator = RandomForestClassifier(30, random_state=0)
     pipeline = Pipeline([("features", features), ("estimator", estimator)]).fit(frame, target)
-    head = Head("score", lambda _: features, lambda _: estimator)
+    head = Head("score", "score.skops", "predict_proba")
     columns = tuple(
         Column(name, "BYTES", categories=("L", "M")) if " of " in name else Column(name, "FP64")
         for name in UNUSUAL
@@ -71,4 +70,4 @@ def test_columns_of_any_name_are_inputs_with_exactly_that_name() -> None:
     assert [given.name for given in session.get_inputs()] == list(UNUSUAL)
     feed = {name: frame[name].to_numpy().reshape(-1, 1) for name in UNUSUAL}
     (scores,) = session.run([head.score], feed)
-    assert np.abs(scores - score(pipeline, described(head), frame)).max() < 1e-6
+    assert np.abs(scores - values(pipeline, head, frame)[:, 1]).max() < 1e-6

@@ -9,10 +9,11 @@ import pytest
 
 from watchkeeper.core.answer import AnswerPolicy, Label, Risk, outputs_of
 from watchkeeper.core.gate_report import GateReport, write_report
+from watchkeeper.core.head import Head
 from watchkeeper.core.names import CANDIDATE, PRODUCTION, model_uri
 from watchkeeper.core.policies import DriftPolicy, RolloutPolicy
 from watchkeeper.core.signature import Column, Signature
-from watchkeeper.core.version import Head, Lineage, Manifest, read_manifest, seal
+from watchkeeper.core.version import Lineage, Manifest, read_manifest, seal
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.events import history as events
 from watchkeeper.registry import GATE_TAG, ROLLOUT_TAG, RUN_TAG, Registry
@@ -25,13 +26,13 @@ FORK.set_forkserver_preload(["killed_registration"])
 def sealed(folder: Path, model: str, run: str, *, passed: bool = True) -> Path:
     """Make a version's folder, without the training."""
     answer = AnswerPolicy((Label("failure", "score"),), Risk("score", 0.2, 0.6))
-    signature = Signature((Column("load", "FP64", unit="Nm"),), outputs_of(("score",), answer))
+    heads = (Head("score", "score.skops", "predict_proba"),)
+    signature = Signature((Column("load", "FP64", unit="Nm"),), outputs_of(heads, answer))
     lineage = Lineage(run, "0" * 64, 10, 0, "1", {}, "a test", 1.0)
     folder.mkdir()
     (folder / "score.skops").write_bytes(b"weights" * 10_000)
     (folder / "metrics_report.txt").write_text("metrics\n")
     write_report(folder, GateReport(passed, "a reason", 0.5, [], {}, {}))
-    heads = (Head("score", "score.skops", "predict_proba"),)
     seal(folder, Manifest(model, signature, heads, answer, DriftPolicy(), RolloutPolicy(), lineage))
     return folder
 

@@ -93,3 +93,22 @@ def test_rows_that_no_request_can_have_are_left_out() -> None:
     usable_rows = rows(table)
     assert len(usable_rows) == 497
     assert not {4, 5, 6} & set(usable_rows.key)
+
+
+@settings(deadline=None)
+@given(st.integers(200, 1_000_000))
+def test_the_default_holds_out_the_declared_share_of_any_table(count: int) -> None:
+    numbers = block_numbers(np.arange(1, count + 1), Split())
+    held = held_blocks(numbers, Split())
+    assert abs(held.mean() - 0.3) < 0.05
+    assert len(np.unique(numbers)) >= 20
+    sizes = np.unique(numbers, return_counts=True)[1]
+    assert sizes[:-1].min() == 10
+    assert sizes.max() <= 500
+
+
+def test_growing_blocks_have_no_gap_and_never_change() -> None:
+    numbers = block_numbers(np.arange(-600, 30_000), Split())
+    assert set(np.diff(numbers)) == {0, 1}
+    few = block_numbers(np.arange(1, 500), Split())
+    assert np.array_equal(few, block_numbers(np.arange(1, 100_000), Split())[:499])

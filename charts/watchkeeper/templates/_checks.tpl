@@ -91,12 +91,23 @@ volumeMounts:
   {{- end }}
 {{- end }}
 
-{{/* The container that checks that the training image declares the models: {root, models} */}}
+{{/* The models that are trained by each training image, as YAML */}}
+{{- define "watchkeeper.trainedByImage" -}}
+{{- $images := dict -}}
+{{- $models := include "watchkeeper.models" . | fromYaml -}}
+{{- range $name := include "watchkeeper.trainedModels" . | fromJsonArray -}}
+{{- $image := include "watchkeeper.modelImage" (dict "root" $ "component" "training" "model" (get $models $name)) -}}
+{{- $_ := set $images $image (append (get $images $image | default list) $name) -}}
+{{- end -}}
+{{- $images | toYaml -}}
+{{- end }}
+
+{{/* The container that checks that a training image declares its models: {root, name, image, models} */}}
 {{- define "watchkeeper.modelsCheckContainer" -}}
-name: models
-image: {{ include "watchkeeper.image" (dict "root" .root "component" "training") }}
+name: {{ .name }}
+image: {{ .image }}
 imagePullPolicy: {{ .root.Values.images.pullPolicy }}
-command: [python, -m, watchkeeper.training.check]
+command: [python, -m, watchkeeper.training.check_parameters]
 args: {{ .models | toJson }}
 {{- with include "watchkeeper.extraEnv" .root.Values.cli.extraEnv }}
 env: {{- . | nindent 2 }}

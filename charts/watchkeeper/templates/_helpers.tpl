@@ -64,6 +64,11 @@ watchkeeper/model: {{ . }}
 {{- .Values.images.tag | default .Chart.AppVersion -}}
 {{- end }}
 
+{{/* The image of a model's training or serving, its own or that of the component: {root, component, model} */}}
+{{- define "watchkeeper.modelImage" -}}
+{{- (index .model .component).image | default (include "watchkeeper.image" .) -}}
+{{- end }}
+
 {{/* The image of a component: {root, component} */}}
 {{- define "watchkeeper.image" -}}
 {{- $images := .root.Values.images -}}
@@ -75,6 +80,7 @@ watchkeeper/model: {{ . }}
 {{- end -}}
 {{- end }}
 
+{{/* The version of the code that trains models without an image of their own */}}
 {{- define "watchkeeper.codeVersion" -}}
 {{- .Values.training.codeVersion | default (include "watchkeeper.tag" .) -}}
 {{- end }}

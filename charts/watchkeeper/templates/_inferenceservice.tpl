@@ -42,7 +42,7 @@ spec:
       modelFormat: {name: watchkeeper, version: "1"}
       protocolVersion: v2
       runtime: {{ include "watchkeeper.fullname" $root }}
-      image: {{ include "watchkeeper.image" (dict "root" $root "component" "serving") }}
+      image: {{ include "watchkeeper.modelImage" (dict "root" $root "component" "serving" "model" $model) }}
       imagePullPolicy: {{ $root.Values.images.pullPolicy }}
       resources: {{- toYaml $model.resources | nindent 8 }}
       env:

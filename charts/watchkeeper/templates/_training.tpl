@@ -34,7 +34,7 @@ template:
     automountServiceAccountToken: false
     containers:
       - name: training
-        image: {{ include "watchkeeper.image" $part }}
+        image: {{ include "watchkeeper.modelImage" (dict "root" $ "component" "training" "model" .model) }}
         imagePullPolicy: {{ $.Values.images.pullPolicy }}
         command: [python, -m, watchkeeper.training]
         args: [{{ .name }}, --run, $(WATCHKEEPER_RUN), --trigger, schedule]
@@ -43,7 +43,7 @@ template:
             valueFrom:
               fieldRef: {apiVersion: v1, fieldPath: "metadata.labels['batch.kubernetes.io/job-name']"}
           {{- include "watchkeeper.registryEnvironment" (dict "root" $ "user" "training") | nindent 10 }}
-          - {name: WATCHKEEPER_CODE_VERSION, value: {{ include "watchkeeper.codeVersion" $ | quote }}}
+          - {name: WATCHKEEPER_CODE_VERSION, value: {{ .model.training.image | default (include "watchkeeper.codeVersion" $) | quote }}}
           - {name: WATCHKEEPER_LEDGER_URL_FILE, value: /run/secrets/watchkeeper/ledger-url}
           {{- include "watchkeeper.ledgerEnvironment" $client | nindent 10 }}
           - {name: WATCHKEEPER_SOURCE_URL_FILE, value: /run/secrets/source/url}

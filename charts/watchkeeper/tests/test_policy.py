@@ -23,6 +23,7 @@ MANY = {
     "models": {
         "pump-failure": {
             "source": {"secretName": "plant"},
+            "training": {"image": "registry.example.com/pump:1.0"},
             "trainingResources": {"requests": {"cpu": 0.5}, "limits": {"memory": "8Gi"}},
         },
         "valve-leak": {},

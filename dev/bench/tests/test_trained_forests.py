@@ -18,12 +18,11 @@ from sklearn.ensemble import (
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from watchkeeper.core.head import Head, Method
 from watchkeeper.core.signature import Column, Signature
-from watchkeeper.core.version import Head
-from watchkeeper.pipeline import score
+from watchkeeper.core.tasks import task_of
+from watchkeeper.pipeline import values
 from watchkeeper.serving.engine import OnnxEngine
-from watchkeeper.training.declaration import Head as Declared
-from watchkeeper.training.declaration import Method
 from watchkeeper.training.onnx_form import to_onnx
 
 COLUMNS = (
@@ -83,18 +82,18 @@ def test_compiled_forest_scores_like_the_pipeline(
 ) -> None:
     caplog.set_level(logging.INFO)
     pipeline = fit_pipeline(estimator)
-    declared = Declared("score", lambda _: pipeline[0], lambda _: pipeline[1], method)
     path = tmp_path / "score.onnx"
-    path.write_bytes(to_onnx(pipeline, declared, COLUMNS))
     head = Head("score", "score.skops", method, path.name, 0.0)
+    path.write_bytes(to_onnx(pipeline, head, COLUMNS))
     engine = OnnxEngine(path, head, Signature(COLUMNS, ()))
     assert "the compiled forest runs its trees" in caplog.text
     frame = random_rows(1)
     columns = {name: frame[name].to_numpy() for name in frame}
-    got = engine.score(columns)
+    got = engine.values(columns)
     one_by_one = [
-        engine.score({name: values[n : n + 1] for name, values in columns.items()})[0]
+        engine.values({name: values[n : n + 1] for name, values in columns.items()})[0]
         for n in range(ROWS)
     ]
     assert np.abs(got - one_by_one).max() < 1e-6
-    assert np.abs(got - score(pipeline, head, frame)).max() < 1e-6
+    (expected,) = task_of(head).columns(values(pipeline, head, frame)).values()
+    assert np.abs(got - expected).max() < 1e-6

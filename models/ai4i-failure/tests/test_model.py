@@ -12,11 +12,11 @@ from ai4i_failure.plant import PLANT
 from ai4i_failure.plant.machines import Fleet, Readings
 from ai4i_failure.plant.scenarios import SCENARIOS, apply
 
+from watchkeeper.core.tasks.binary import roc_auc
 from watchkeeper.training.export import export
 from watchkeeper.training.fit import Fitted, fit, score_head
 from watchkeeper.training.history import read_history
 from watchkeeper.training.judge import judge
-from watchkeeper.training.metrics import roc_auc
 from watchkeeper.training.models import find
 from watchkeeper.training.rows import Rows
 from watchkeeper.training.split import split
@@ -68,7 +68,7 @@ def test_the_drift_of_the_demo_makes_it_worthless(fitted: Fitted) -> None:
     changed = as_rows(apply(Fleet(seed=9).readings(4000), SCENARIOS[PLANT.drift]))
     head = MODEL.judged_head
     scores = score_head(head, fitted.pipelines[head.score], changed)
-    after = roc_auc(changed.target, scores)
+    after = roc_auc(changed.target, scores[head.score])
     assert after.high is not None
     assert after.high < MODEL.gate.floors["roc_auc"]
 

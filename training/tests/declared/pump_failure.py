@@ -16,6 +16,7 @@ from watchkeeper.training.declaration import (
     Parameters,
     Search,
     Source,
+    Split,
 )
 
 GRADES = ("L", "M", "H")
@@ -74,6 +75,7 @@ MODEL = Model(
         Column("wear", "FP64", unit="min", minimum=0.0, maximum=1000.0),
     ),
     parameters=PumpParameters,
+    split=Split(block_rows=500),
     heads=(Head("failure_probability", features=features, estimator=forest, label="failed"),),
     outliers=Outliers(factor=3.0),
     balance=Balance(ratio=0.2),

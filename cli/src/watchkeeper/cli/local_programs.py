@@ -69,7 +69,7 @@ def describe(
                 "WATCHKEEPER_CODE_VERSION": settings.code_version,
             },
         ),
-        "check": Role((settings.python("training"), "-m", "watchkeeper.training.check")),
+        "check": Role((settings.python("training"), "-m", "watchkeeper.training.check_parameters")),
         "rollout": Role(
             (settings.python("rollout"), "-m", "watchkeeper.rollout"),
             {
@@ -79,6 +79,7 @@ def describe(
                 "WATCHKEEPER_MODELS": models,
                 "WATCHKEEPER_TRAINED_MODELS": models,
                 "WATCHKEEPER_CODE_VERSION": settings.code_version,
+                "WATCHKEEPER_CODE_VERSIONS": "{}",  # one code trains all models here
                 "WATCHKEEPER_HOST": HOST,
                 "WATCHKEEPER_PORT": str(ports.rollout),
                 "WATCHKEEPER_CACHE": str(home.folder / "cache"),
@@ -86,7 +87,7 @@ def describe(
             },
         ),
     }
-    return LocalConfig(configuration.models, sockets, ports, roles)
+    return LocalConfig(configuration.models, sockets, ports, roles, _projects(home, configuration))
 
 
 def mlflow_program(config: LocalConfig) -> Program:
@@ -107,6 +108,15 @@ def rollout_program(config: LocalConfig) -> Program:
     """Return the rollout controller's program."""
     role = config.role("rollout")
     return Program("rollout", run_in_sequence(role.command), role.environment, ROLLOUT_STOP_SECONDS)
+
+
+def _projects(home: Home, configuration: LocalConfiguration) -> dict[str, dict[str, str]]:
+    """Return the variables of training for each model whose package is not installed."""
+    return {
+        model: project.environment(home.projects / project.name)
+        for project in configuration.projects
+        for model in project.models
+    }
 
 
 def _mlflow(home: Home) -> dict[str, str]:

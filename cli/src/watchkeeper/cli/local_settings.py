@@ -12,6 +12,7 @@ from watchkeeper.cli.system import CliSettings
 from watchkeeper.core.names import check_model_name, declared_models
 from watchkeeper.core.persisted import effective_variables, read_persisted
 from watchkeeper.core.policies import DriftPolicy, RetentionPolicy, RolloutPolicy, override
+from watchkeeper.core.projects import Project, ProjectError, is_folder, read_project
 from watchkeeper.core.settings import PREFIX, SettingsError, read_settings
 from watchkeeper.core.spool import replace_file
 from watchkeeper.ledger.errors import check_url
@@ -74,14 +75,16 @@ class LocalSettings(msgspec.Struct, frozen=True):
 class LocalConfiguration(msgspec.Struct, frozen=True):
     """Everything that determines one local system.
 
-    ``variables`` are the environment variables behind ``models`` and ``settings``. ``persisted``
-    names those among them that an earlier ``up`` has stored.
+    ``projects`` are the folders among the models. ``variables`` are the environment variables
+    behind ``models`` and ``settings``. ``persisted`` names those among them that an earlier ``up``
+    has stored.
     """
 
     models: tuple[str, ...]
     settings: LocalSettings
     variables: dict[str, str]
     persisted: tuple[str, ...]
+    projects: tuple[Project, ...] = ()
 
 
 def read_configuration(
@@ -91,22 +94,26 @@ def read_configuration(
 
     Args:
         home: the folder of the system.
-        models: the models of the command line; empty for those of the environment, of the last
-            ``up``, or all declared models.
+        models: the models of the command line, or the folders of their projects; empty for those
+            of the environment, of the last ``up``, or all declared models.
         environ: the environment variables.
 
     Raises:
         SettingsError, InvalidNameError: a value cannot be used; the message names it.
     """
     if models:
-        environ = {**environ, f"{PREFIX}MODELS": msgspec.json.encode(models).decode()}
+        # The next command may run in another folder.
+        given = [str(Path(name).resolve()) if is_folder(name) else name for name in models]
+        environ = {**environ, f"{PREFIX}MODELS": msgspec.json.encode(given).decode()}
     names = {field.name.upper() for field in msgspec.structs.fields(LocalSettings)}
     names |= {"MODELS", *(name for passed in PASSED_ON.values() for name in passed)}
     variables = effective_variables(sorted(names), read_persisted(home), environ)
     persisted = tuple(name for name in variables if name not in environ)
     try:
-        checked, settings = _read_models(variables), _read_settings(home, variables)
-        _check_declared(checked, settings)
+        named, projects = _read_models(variables)
+        settings = _read_settings(home, variables)
+        known = {model for project in projects for model in project.models}
+        _check_declared([name for name in named if name not in known], settings)
     except SettingsError as error:
         causes = [name for name in persisted if name in str(error)]
         if not causes:
@@ -114,7 +121,17 @@ def read_configuration(
         raise SettingsError(
             f"{error} (stored by an earlier 'up'; {how_to_reset(causes)})"
         ) from error
-    return LocalConfiguration(checked, settings, variables, persisted)
+    return LocalConfiguration(named, settings, variables, persisted, projects)
+
+
+def needs_keys(home: Path, environ: Mapping[str, str]) -> bool:
+    """Return whether clients of the local system need a key.
+
+    Raises:
+        SettingsError: the stored settings cannot be read.
+    """
+    variables = effective_variables(["API_KEYS"], read_persisted(home), environ)
+    return bool(read_settings(LocalSettings, variables).api_keys.strip())
 
 
 def how_to_reset(variables: Sequence[str]) -> str:
@@ -122,15 +139,28 @@ def how_to_reset(variables: Sequence[str]) -> str:
     return f"'{variables[0]}= watchkeeper up' resets it to its default"
 
 
-def _read_models(variables: Mapping[str, str]) -> tuple[str, ...]:
-    models = read_settings(CliSettings, variables).models or declared_models()
-    if not models:
+def _read_models(variables: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[Project, ...]]:
+    """Return the names of the models, and the projects that declare some of them."""
+    given = read_settings(CliSettings, variables).models or declared_models()
+    if not given:
         raise SettingsError(
-            f"{PREFIX}MODELS: no model is declared in this environment; name at least one"
+            f"{PREFIX}MODELS: no model is declared in this environment; name at least one, or the "
+            "folder of its project"
         )
-    for model in models:
-        check_model_name(model)
-    return models
+    names: list[str] = []
+    projects: list[Project] = []
+    for name in given:
+        if is_folder(name):
+            try:
+                projects.append(read_project(Path(name)))
+            except ProjectError as error:
+                raise SettingsError(f"{PREFIX}MODELS: {error}") from error
+            names += projects[-1].models
+        else:
+            names.append(check_model_name(name))
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise SettingsError(f"{PREFIX}MODELS: the model {twice!r} is named twice")
+    return tuple(names), tuple(projects)
 
 
 def _check_declared(models: Sequence[str], settings: LocalSettings) -> None:

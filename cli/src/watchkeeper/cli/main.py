@@ -4,6 +4,7 @@ Every command prints JSON for programs with --json.
 """
 
 import contextlib
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib import metadata
@@ -13,24 +14,27 @@ import msgspec
 import typer
 from rich.console import Console
 
-from watchkeeper.cli import commands
+from watchkeeper.cli import commands, training_commands
 from watchkeeper.cli.cli_output import JSON, JsonErrorGroup, report_errors
 from watchkeeper.cli.down import down as stop_system
 from watchkeeper.cli.explain import print_explanation, read_explanation
 from watchkeeper.cli.history import EventPrinter, follow_events, parse_since, read_events
+from watchkeeper.cli.local_settings import needs_keys
+from watchkeeper.cli.sample import Form, read_sample, render
 from watchkeeper.cli.status import (
     print_endpoints,
     print_status,
     read_status,
     without_passwords,
 )
-from watchkeeper.cli.system import System, local_home, open_system
+from watchkeeper.cli.system import System, local_home, open_system, read_cli_settings
 from watchkeeper.cli.up import up as start_system
 from watchkeeper.core.events import as_json as event_as_json
 
 app = typer.Typer(cls=JsonErrorGroup, no_args_is_help=True, add_completion=False, help=__doc__)
 console = Console()
 
+MAKE = "Make a model"
 INSPECT = "Inspect"
 STEER = "Steer"
 LOCAL = "Local system"
@@ -77,6 +81,61 @@ def _open(model: str) -> tuple[System, str]:
     if len(models) != 1:
         raise commands.CommandError(f"name the model; the system has {', '.join(models)}")
     return system, models[0]
+
+
+@app.command(rich_help_panel=MAKE)
+def new(
+    name: Annotated[str, typer.Argument(help="The name of the model, and of the new folder.")],
+    target: Annotated[str, typer.Option(help="The column with the truth.")],
+    *,
+    file: Annotated[
+        str, typer.Option("--from", metavar="FILE", help="A CSV file with the rows.")
+    ] = "",
+    source: Annotated[
+        str, typer.Option(metavar="URL", help="The SQLAlchemy URL of a database with the rows.")
+    ] = "",
+    table: Annotated[str, typer.Option(help="The table or view in that database.")] = "",
+    json: Json = False,
+) -> None:
+    """Write the project of a model from a table: declaration, tests, Dockerfile, values."""
+    given = {"--target": target, "--from": file, "--source": source, "--table": table}
+    words = [word for option, value in given.items() if value for word in (option, value)]
+    with report_errors(json):
+        code = training_commands.new(local_home(), [name, *words, *_json_option(json)])
+    raise typer.Exit(code)
+
+
+@app.command(rich_help_panel=MAKE)
+def check(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|FOLDER", help="The model, or the folder of a project, such as ./pump."
+        ),
+    ],
+    *,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="A training parameter of the model; can be given several times.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Train a model on a sample, without a registry, and say what to change.
+
+    It reads, splits, fits, converts, saves, loads and answers, in about a minute.
+    """
+    words = [word for text in parameter or [] for word in ("--set", text)]
+    with report_errors(json):
+        code = training_commands.check(local_home(), model, [*words, *_json_option(json)])
+    raise typer.Exit(code)
+
+
+def _json_option(wanted: bool) -> list[str]:
+    return [JSON] if wanted else []
 
 
 @app.command(rich_help_panel=INSPECT)
@@ -145,6 +204,30 @@ def explain(
     with report_errors(json):
         explanation = read_explanation(open_system(), prediction_id)
         _print(explanation.as_json(), json, lambda: print_explanation(console, explanation))
+
+
+@app.command(rich_help_panel=INSPECT)
+def sample(
+    model: Model = "",
+    *,
+    curl: Annotated[bool, typer.Option("--curl", help="For a shell; the default.")] = False,
+    python: Annotated[
+        bool, typer.Option("--python", help="For Python, without other packages.")
+    ] = False,
+    grpc: Annotated[
+        bool, typer.Option("--grpc", help="For Python with tritonclient, over gRPC.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Print a request that works, from the example of the version that serves."""
+    with report_errors(json):
+        if curl + python + grpc > 1:
+            raise commands.CommandError("give one of --curl, --python and --grpc")
+        form: Form = "python" if python else "grpc" if grpc else "curl"
+        system, model = _open(model)
+        needs_key = needs_keys(read_cli_settings().home, os.environ)
+        text = render(read_sample(system, model, needs_key=needs_key), form)
+        _print({"model": model, "form": form, "text": text}, json, lambda: print(text))
 
 
 @app.command(rich_help_panel=STEER)
@@ -247,8 +330,10 @@ def up(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            help="The models. The first one answers gRPC clients that name no host. Default: the "
-            "models of the last 'up', or all declared models."
+            metavar="[NAME|FOLDER]...",
+            help="The models, by name or by the folder of a project, such as ./pump-failure. The "
+            "first one answers gRPC clients that name no host. Default: the models of the last "
+            "'up', or all declared models.",
         ),
     ] = None,
     json: Json = False,

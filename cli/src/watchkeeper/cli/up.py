@@ -22,6 +22,7 @@ from watchkeeper.cli.local_settings import (
 )
 from watchkeeper.cli.services import Service, service_program, wait_until_ready
 from watchkeeper.core.persisted import write_persisted
+from watchkeeper.core.projects import write_metadata
 from watchkeeper.ledger import migrate
 from watchkeeper.platforms import Endpoints, Platform, PlatformError
 from watchkeeper.platforms.local import LocalPlatform
@@ -89,9 +90,12 @@ def _up(home: Home, configuration: LocalConfiguration) -> Endpoints:
     make_secrets(home.secrets)
 
     def write_config(ports: Ports) -> LocalConfig:
+        _write_projects(home, configuration)
         config = describe(home, sockets, ports, configuration)
         if config != read_struct(home.config_file, LocalConfig):
             write_struct(home.config_file, config)
+        # The time of the configuration: runs that were refused are tried again.
+        home.config_file.touch()
         token = (home.secrets / GATEWAY_TOKEN).read_text()
         gateway = Gateway(home.gateway, Path(sockets))
         gateway.declare(models, ports, read_keys(settings.api_keys), token)
@@ -132,6 +136,12 @@ def _up(home: Home, configuration: LocalConfiguration) -> Endpoints:
     if read_struct(home.endpoints_file, Endpoints) != endpoints:
         write_struct(home.endpoints_file, endpoints)
     return endpoints
+
+
+def _write_projects(home: Home, configuration: LocalConfiguration) -> None:
+    """Make the models of projects known to training runs."""
+    for project in configuration.projects:
+        write_metadata(project, home.projects / project.name)
 
 
 def _choose_ports(settings: LocalSettings, before: LocalConfig | None) -> Ports:

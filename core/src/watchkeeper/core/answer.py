@@ -1,19 +1,23 @@
-"""The answer of a version: labels and a risk level, computed from its scores.
+"""The answer of a version: what its tasks and its policy make of its scores.
+
+A task gives outputs that follow from the scores alone, such as the class with the largest score,
+see :mod:`watchkeeper.core.tasks`. The policy gives labels and a risk level by thresholds.
 
 Serving computes answers, training computes the answer of the example, and offline checks compute
 expected answers, all with the function :func:`answer`.
 """
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable
+from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
 from msgspec import Meta
-from numpy.typing import NDArray
 
-from watchkeeper.core.signature import Output
+from watchkeeper.core.head import Head
+from watchkeeper.core.signature import Columns, Output
+from watchkeeper.core.tasks import task_of
 
-Columns = dict[str, NDArray[Any]]
 RISK_LEVELS = ("LOW", "MEDIUM", "HIGH")
 _LEVELS = np.array(RISK_LEVELS, dtype=object)
 
@@ -51,8 +55,8 @@ class Risk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class AnswerPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How scores become an answer. It is part of a version; a server's setting replaces values."""
 
-    labels: Annotated[tuple[Label, ...], Meta(description="The labels.")]
-    risk: Annotated[Risk, Meta(description="The risk level.")]
+    labels: Annotated[tuple[Label, ...], Meta(description="The labels.")] = ()
+    risk: Annotated[Risk | None, Meta(description="The risk level; none by default.")] = None
     out_of_range: Annotated[
         Literal["refuse", "flag"],
         Meta(
@@ -69,40 +73,48 @@ class AnswerPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ()
 
 
-def outputs_of(scores: tuple[str, ...], policy: AnswerPolicy) -> tuple[Output, ...]:
-    """Return the outputs that a client receives, in order: scores, labels, risk level.
+def outputs_of(heads: Iterable[Head], policy: AnswerPolicy) -> tuple[Output, ...]:
+    """Return the outputs that a client receives, in order: scores, outputs of tasks, labels, risk.
 
     Args:
-        scores: The names of all scores of the version.
+        heads: The heads of the version.
         policy: The policy of the answer.
     """
+    tasks = [task_of(head) for head in heads]
+    scores = (name for task in tasks for name in task.scores if name not in policy.hidden)
     return (
-        *(Output(name, "FP64") for name in scores if name not in policy.hidden),
+        *(Output(name, "FP64") for name in scores),
+        *(output for task in tasks for output in task.outputs),
         *(Output(label.name, "INT64") for label in policy.labels),
-        Output(policy.risk.name, "BYTES", RISK_LEVELS),
+        *([Output(policy.risk.name, "BYTES", RISK_LEVELS)] if policy.risk else []),
     )
 
 
-def answer(scores: Columns, policy: AnswerPolicy) -> Columns:
-    """Compute labels and risk level.
+def answer(scores: Columns, heads: Iterable[Head], policy: AnswerPolicy) -> Columns:
+    """Compute the outputs of tasks, labels and the risk level.
 
     Args:
         scores: All scores by name, each of shape (rows,).
+        heads: The heads of the version.
         policy: The policy of the answer.
 
     Returns:
-        Scores (also hidden ones), labels and the risk level by name, each of shape (rows,).
+        Scores (also hidden ones) and all other outputs by name, each of shape (rows,).
 
     Example:
         >>> policy = AnswerPolicy((Label("failure", "p"),), Risk("p", medium=0.2, high=0.6))
-        >>> answer({"p": np.array([0.1, 0.7])}, policy)["risk_level"].tolist()
+        >>> head = Head("p", "p.skops", "predict_proba")
+        >>> answer({"p": np.array([0.1, 0.7])}, [head], policy)["risk_level"].tolist()
         ['LOW', 'HIGH']
     """
     outputs: Columns = dict(scores)
+    for head in heads:
+        outputs |= task_of(head).answer(scores)
     for label in policy.labels:
         above = scores[label.score] >= label.threshold
         outputs[label.name] = (above == (label.side == "above")).astype(np.int64)
-    risk = policy.risk
-    score = scores[risk.score]
-    outputs[risk.name] = _LEVELS[(score >= risk.medium).astype(np.intp) + (score >= risk.high)]
+    if risk := policy.risk:
+        score = scores[risk.score]
+        levels = (score >= risk.medium).astype(np.intp) + (score >= risk.high)
+        outputs[risk.name] = _LEVELS[levels]
     return outputs

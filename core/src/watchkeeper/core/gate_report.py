@@ -8,20 +8,13 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from watchkeeper.core.estimates import Estimate
 from watchkeeper.core.version import GATE_REPORT
 
 FORMAT: Final = 1  # raised when a field changes its meaning
 HISTORY: Final = "history"
 RECENT: Final = "recent"
 RowsKind = Literal["history", "recent"]
-
-
-class Estimate(msgspec.Struct, frozen=True):
-    """A metric with its 95 % confidence interval; None where the metric is not defined."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -51,10 +44,15 @@ class Shift(msgspec.Struct, frozen=True):
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """One set of parameters that the search tried, and its average precision over the folds."""
+    """One set of parameters that the search tried, and what it reached over the folds.
+
+    ``value`` is that of ``metric``; higher is better. Versions older than the field have the
+    average precision instead.
+    """
 
     parameters: dict[str, Any]
-    average_precision: float
+    value: float | None = None
+    metric: str = "average_precision"
 
 
 class Duplicates(msgspec.Struct, frozen=True):
@@ -80,19 +78,20 @@ class GateReport(msgspec.Struct, frozen=True):
     """The gate's report.
 
     ``metrics`` and ``production_metrics`` are those of ``score``, by the rows they were measured
-    on ("history", "recent") and by the metric; rows with a score of at least ``threshold`` count as
-    positive. ``rows`` counts these rows and their positives. ``answers``, by the same rows, is the
-    share of rows that each label marks and that each risk level is given to. ``score_shift`` is by
-    score. ``search`` lists the trials of the search; events do not contain it. ``duplicates``
-    counts equal rows, by the rows. ``suspicions`` are sentences about columns that may know the
-    truth; they do not decide. ``left_out`` counts recent rows that do not describe the traffic, by
-    the reason. ``reference_refused`` says why the recent rows are not the reference, although they
-    should be; empty if they are.
+    on ("history", "recent") and by the metric. ``threshold`` is the score from which on a row
+    counts as positive; None if the task has no threshold. ``rows`` counts these rows, and those of
+    each outcome. ``answers``, by the same rows, is the share of rows that each label marks, and
+    that each class and risk level is given to. ``score_shift`` is by score. ``search`` lists the
+    trials of the search; events do not contain it. ``duplicates`` counts equal rows, by the rows.
+    ``suspicions`` are sentences about columns that may know the truth; they do not decide.
+    ``left_out`` counts recent rows that do not describe the traffic, by the reason.
+    ``reference_refused`` says why the recent rows are not the reference, although they should be;
+    empty if they are.
     """
 
     passed: bool
     reason: str
-    threshold: float
+    threshold: float | None
     checks: list[Check]
     metrics: dict[str, dict[str, Estimate]]
     rows: dict[str, dict[str, int]]

@@ -75,7 +75,11 @@ class DriftPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 800
     minimum_positives: Annotated[
         int,
-        Meta(description="Positive rows among them that are required as well.", ge=0),
+        Meta(
+            description="Rows of the rare kind among them that are required as well: positives "
+            "(binary), or rows outside the most frequent class (multi-class).",
+            ge=0,
+        ),
     ] = 60
     label_timeout: Annotated[
         float,
@@ -179,13 +183,18 @@ class RolloutPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float,
         Meta(
             description="Largest difference between a live score and the version's own offline "
-            "prediction.",
+            "prediction; relative for scores beyond 1.",
             ge=0,
         ),
     ] = 1e-5
     quality_margin: Annotated[
         float,
-        Meta(description="How far ROC AUC on labels may be below that of stable.", ge=0),
+        Meta(
+            description="How much worse than stable the version may be on labels: in ROC AUC "
+            "(binary), in balanced accuracy (multi-class), or by the relative growth of the mean "
+            "absolute error (regression).",
+            ge=0,
+        ),
     ] = 0.05
     watch_seconds: Annotated[
         float, Meta(description="How long a promoted version is watched, in seconds.", ge=0)

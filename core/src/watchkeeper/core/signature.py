@@ -4,6 +4,10 @@ from typing import Any, Final, Literal
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
+
+Columns = dict[str, NDArray[Any]]
+"""Values by the name of their column, each of shape (rows,)."""
 
 Datatype = Literal["FP64", "INT64", "BYTES"]
 """The datatype of a column, in the words of the V2 inference protocol; BYTES is text."""
@@ -80,12 +84,17 @@ class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             elif _narrower(column, old):
                 problems.append(f"input {old.name!r} has a narrower range")
         problems += [f"input {name!r} is new and required" for name in new]
-        outputs = {output.name: output.datatype for output in self.outputs}
-        problems += [
-            f"output {old.name!r} is gone or changed its datatype"
-            for old in other.outputs
-            if outputs.get(old.name) != old.datatype
-        ]
+        outputs = {output.name: output for output in self.outputs}
+        for wanted in other.outputs:
+            output = outputs.get(wanted.name)
+            if output is None or output.datatype != wanted.datatype:
+                problems.append(f"output {wanted.name!r} is gone or changed its datatype")
+            elif output.categories[: len(wanted.categories)] != wanted.categories:
+                # Labels are stored by the place of their class.
+                problems.append(
+                    f"output {wanted.name!r} has other categories: new ones come after the old "
+                    f"ones, {', '.join(wanted.categories)}"
+                )
         return problems
 
 

@@ -30,6 +30,16 @@ def kolmogorov_smirnov(one: Sample, other: Sample) -> float:
     return float(np.abs(of_one - of_other).max())
 
 
+def largest_difference(found: Sample, expected: Sample) -> float:
+    """Return the largest difference of two scores (rows,) of the same rows.
+
+    It is absolute for expected values up to 1, such as probabilities, and relative for larger ones.
+    It is NaN if a value is.
+    """
+    apart = np.abs(found - expected) / np.maximum(np.abs(expected), 1.0)
+    return float(apart.max(initial=0.0))
+
+
 def roc_auc(positives: Sample, negatives: Sample) -> tuple[float, float]:
     """Return the ROC AUC and the variance of this estimate.
 

@@ -20,8 +20,10 @@ from typing import Any, Literal
 import msgspec
 
 from watchkeeper.core.answer import AnswerPolicy
+from watchkeeper.core.head import Head
 from watchkeeper.core.policies import DriftPolicy, RolloutPolicy
 from watchkeeper.core.signature import Signature
+from watchkeeper.core.tasks import UnknownTaskError, task_of
 
 MANIFEST = "manifest.json"
 EXAMPLE = "example.json"
@@ -37,25 +39,6 @@ ReferenceKind = Literal["history", "recent", "history and recent"]
 
 class BrokenVersionError(RuntimeError):
     """The files of a version do not agree with its manifest; the version must not be served."""
-
-
-class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One score and the pipeline that computes it.
-
-    Attributes:
-        score: The name of the score.
-        pipeline: The file of the pipeline.
-        method: The method of the pipeline that returns one number for each row.
-        onnx: The file of the ONNX form; None if there is none, or if it differs too much.
-        onnx_difference: The largest absolute difference between the two forms, measured in
-            training.
-    """
-
-    score: str
-    pipeline: str
-    method: Literal["predict_proba", "decision_function", "score_samples", "predict"]
-    onnx: str | None = None
-    onnx_difference: float | None = None
 
 
 class Lineage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,7 +75,7 @@ class Lineage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that serving, drift detection and rollouts need to know about a version.
 
-    ``judged`` is the score that the labels belong to: the gate judges it before a rollout and the
+    ``judged`` is the head that the labels belong to: the gate judges it before a rollout and the
     rollout judges it again on labels that arrive. It is empty in versions older than the field.
     """
 
@@ -108,14 +91,15 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     judged: str = ""
 
     @property
-    def judged_score(self) -> str:
-        """The score that the labels belong to; in older versions the score of the risk level."""
-        return self.judged or self.answer.risk.score
+    def judged_head(self) -> Head:
+        """The head that the labels belong to; in older versions that of the risk level."""
+        score = self.judged or (self.answer.risk.score if self.answer.risk else "")
+        return next((head for head in self.heads if head.score == score), self.heads[0])
 
     @property
     def scores(self) -> tuple[str, ...]:
         """The names of the scores, in order."""
-        return tuple(head.score for head in self.heads)
+        return tuple(name for head in self.heads for name in task_of(head).scores)
 
 
 class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -175,7 +159,9 @@ def read_manifest(folder: Path, expected: str = "") -> Manifest:
     try:
         content = (folder / MANIFEST).read_bytes()
         manifest = msgspec.json.decode(content, type=Manifest)
-    except (OSError, msgspec.MsgspecError) as error:
+        for head in manifest.heads:
+            task_of(head)
+    except (OSError, msgspec.MsgspecError, UnknownTaskError) as error:
         raise BrokenVersionError(f"{folder / MANIFEST}: {error}") from error
     found = hashlib.sha256(content).hexdigest()
     if expected and found != expected:

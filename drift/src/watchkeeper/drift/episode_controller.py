@@ -14,6 +14,7 @@ import msgspec
 from watchkeeper.core.events import EpisodeChanged, Event
 from watchkeeper.core.names import next_run_name
 from watchkeeper.core.policies import DriftPolicy
+from watchkeeper.core.tasks.base import Task
 from watchkeeper.drift.episodes import (
     UNSETTLED,
     ObservedState,
@@ -58,6 +59,7 @@ class EpisodeController:
         version: int,
         *,
         policy: DriftPolicy,
+        task: Task,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Create the controller.
@@ -68,6 +70,7 @@ class EpisodeController:
             model: the model.
             version: its version in production.
             policy: the policy in force.
+            task: says which labels count.
             clock: returns the time, seconds since 1970; requests of the future do not count.
         """
         self._ledger = ledger
@@ -75,6 +78,7 @@ class EpisodeController:
         self._model = model
         self._version = version
         self._policy = policy
+        self._task = task
         self._clock = clock
         self._emitted: set[str] = set()  # ids of stored events: saves a query each turn
 
@@ -149,10 +153,17 @@ class EpisodeController:
             return ObservedState(now, streak, outcome=outcome)
         observed = ObservedState(now, streak, too_soon=self._too_soon(episode, now))
         if episode.state == "waiting-for-labels":
-            labels, positives = count_labelled_rows(self._ledger, self._model, since=episode.onset)
+            labels, counts = count_labelled_rows(
+                self._ledger, self._model, since=episode.onset, outcomes=self._task.outcomes
+            )
+            rare = self._task.count_rare(counts) if self._task.outcomes else labels
             promotions = promotions_without_improvement(known, episode, self._policy)
             return msgspec.structs.replace(
-                observed, labels=labels, positives=positives, promotions=promotions
+                observed,
+                labels=labels,
+                rare=rare,
+                rare_kind=self._task.rare,
+                promotions=promotions,
             )
         return observed
 

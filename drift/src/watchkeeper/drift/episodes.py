@@ -52,7 +52,8 @@ class ObservedState(msgspec.Struct, frozen=True):
     """What a transition depends on.
 
     ``now`` is the record time of the newest request, seconds since 1970. ``labels`` counts the
-    labelled rows since the onset of the episode, ``positives`` the positive ones among them.
+    labelled rows since the onset of the episode, ``rare`` those of the rare kind that a fit needs.
+    ``rare_kind`` is its name, such as "positive"; empty if the task has none.
     ``outcome`` is that of the newest attempt. ``too_soon`` is True while the last training run
     for a drift of the model is too near. ``promotions`` counts the promotions in a row without
     improvement before the episode, see :func:`promotions_without_improvement`.
@@ -61,7 +62,8 @@ class ObservedState(msgspec.Struct, frozen=True):
     now: float
     streak: Streak
     labels: int = 0
-    positives: int = 0
+    rare: int = 0
+    rare_kind: str = ""
     outcome: RunOutcome = RunOutcome("pending", "")
     too_soon: bool = False
     promotions: int = 0
@@ -146,9 +148,11 @@ def _clean(episode: Episode, observed: ObservedState, policy: DriftPolicy) -> Ep
 def _enough_labels(
     episode: Episode, observed: ObservedState, policy: DriftPolicy
 ) -> Episode | None:
-    labels, positives = observed.labels, observed.positives
-    reason = f"{labels} labelled rows since the onset, {positives} positive"
-    if labels < policy.minimum_labels or positives < policy.minimum_positives:
+    labels, rare = observed.labels, observed.rare
+    reason = f"{labels} labelled rows since the onset"
+    if observed.rare_kind:
+        reason += f", {rare} {observed.rare_kind}"
+    if labels < policy.minimum_labels or rare < policy.minimum_positives:
         if observed.now - episode.opened < policy.label_timeout:
             return None
         reason = f"the wait for labels timed out: {reason}"

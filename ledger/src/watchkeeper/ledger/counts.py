@@ -1,9 +1,8 @@
 """Counting requests, labels and drift reports of a model."""
 
 import msgspec
-from sqlalchemy import case, func, select
+from sqlalchemy import func, null, select
 
-from watchkeeper.core.labels import LABELS, POSITIVE
 from watchkeeper.core.record import OK, Protocol
 from watchkeeper.ledger import tables as t
 from watchkeeper.ledger.database import Ledger
@@ -62,37 +61,47 @@ def count_requests(
         }
 
 
-def count_labelled_rows(ledger: Ledger, model: str, *, since: float) -> tuple[int, int]:
-    """Count the labelled rows of answered requests since a time, and the positive ones among them.
+def count_labelled_rows(
+    ledger: Ledger, model: str, *, since: float, outcomes: tuple[float, ...] = ()
+) -> tuple[int, dict[float, int]]:
+    """Count the labelled rows of answered requests since a time.
 
-    Labels of synthetic requests, and labels other than 0 and 1, which an older server accepted, do
-    not count.
+    Labels of synthetic requests do not count.
+
+    Args:
+        ledger: The ledger to read.
+        model: The model.
+        since: The earliest time of a request, in seconds since 1970.
+        outcomes: The values that a label can have, see
+            :class:`~watchkeeper.core.tasks.base.Task`. Other labels, which an older server
+            accepted, do not count. Empty if every number is a label.
 
     Returns:
-        The number of labelled rows, and the number of those with label 1.
+        The number of labelled rows, and how many of them have each outcome.
     """
     p, label = t.predictions.c, t.labels.c
     query = (
-        select(func.count(), func.count(case((label.value == POSITIVE, 1))))
+        select(label.value if outcomes else null(), func.count())
         .select_from(t.predictions.join(t.labels, p.id == label.prediction))
         .where(
             p.model == model,
             p.status == OK,
             p.time >= since,
             label.row < p.rows,
-            label.value.in_(LABELS),
             p.synthetic.is_(False),
         )
     )
+    if outcomes:
+        query = query.where(label.value.in_(outcomes)).group_by(label.value)
     with ledger.read() as connection:
-        rows, positives = connection.execute(query).one()
-    return int(rows), int(positives)
+        found = [(value, int(count)) for value, count in connection.execute(query)]
+    rows = sum(count for _, count in found)
+    return rows, {float(value): count for value, count in found if value is not None}
 
 
 def count_labels(ledger: Ledger, model: str) -> int:
-    """Count the labels of a model, also those whose prediction is not stored. A label is 0 or 1."""
-    label = t.labels.c
-    query = select(func.count()).where(label.model == model, label.value.in_(LABELS))
+    """Count the labels of a model, also those whose prediction is not stored."""
+    query = select(func.count()).where(t.labels.c.model == model)
     with ledger.read() as connection:
         return int(connection.execute(query).scalar_one())
 

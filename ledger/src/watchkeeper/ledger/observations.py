@@ -6,7 +6,6 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import select
 
-from watchkeeper.core.labels import LABELS
 from watchkeeper.core.record import OK, Protocol
 from watchkeeper.ledger import tables as t
 from watchkeeper.ledger.database import Ledger
@@ -180,8 +179,9 @@ def labelled_rows(
     until: float = float("inf"),
     version: int | None = None,
     limit: int | None = None,
+    outcomes: tuple[float, ...] = (),
 ) -> list[LabelledRow]:
-    """Return answered rows that have a label, oldest first. A label is 0 or 1.
+    """Return answered rows that have a label, oldest first.
 
     A row of a synthetic request has none, whatever an earlier release accepted.
 
@@ -192,6 +192,8 @@ def labelled_rows(
         until: The time before which all requests lie.
         version: Only rows of this version.
         limit: Only so many rows, the newest.
+        outcomes: The values that a label can have; rows with other labels, which an older server
+            accepted, are left out. Empty if every number is a label.
 
     Raises:
         SQLAlchemyError: the ledger does not answer.
@@ -201,9 +203,11 @@ def labelled_rows(
         select(p.id, label.row, p.version, p.time, label.value, p.rows)
         .join_from(t.predictions, t.labels, p.id == label.prediction)
         .where(p.model == model, p.status == OK, p.time >= since, label.row < p.rows)
-        .where(label.value.in_(LABELS), p.synthetic.is_(False))
+        .where(p.synthetic.is_(False))
         .order_by(p.time.desc(), p.id.desc(), label.row.desc())
     )
+    if outcomes:
+        query = query.where(label.value.in_(outcomes))
     if until != float("inf"):
         query = query.where(p.time < until)
     if version is not None:

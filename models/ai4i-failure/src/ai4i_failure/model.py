@@ -19,6 +19,7 @@ from watchkeeper.training.declaration import (
     Parameters,
     Search,
     Source,
+    Split,
 )
 
 TYPES = ("L", "M", "H")  # product quality, from low to high; the encoder keeps this order
@@ -82,6 +83,7 @@ MODEL = Model(
         Column("tool_wear", "FP64", unit="min", minimum=0.0, maximum=1000.0),
     ),
     parameters=ForestParameters,
+    split=Split(block_rows=500),
     heads=(
         Head(
             score="failure_probability",

@@ -16,6 +16,7 @@ from watchkeeper.training.declaration import (
     Refresh,
     Search,
     Source,
+    Split,
 )
 
 COLUMNS = (
@@ -148,6 +149,7 @@ MODEL = Model(
     ),
     columns=COLUMNS,
     parameters=ForestParameters,
+    split=Split(block_rows=500),
     heads=(
         Head(
             score="warranty_probability",

@@ -12,8 +12,11 @@ import pandas as pd
 import skops.io
 from numpy.typing import NDArray
 
-from watchkeeper.core.answer import AnswerPolicy, Columns, answer
-from watchkeeper.core.version import BrokenVersionError, Head, Manifest, read_manifest
+from watchkeeper.core.answer import AnswerPolicy, answer
+from watchkeeper.core.head import Head
+from watchkeeper.core.signature import Columns
+from watchkeeper.core.tasks import task_of
+from watchkeeper.core.version import BrokenVersionError, Manifest, read_manifest
 
 # What forests need beyond the types that skops trusts by default. A type in neither list is never
 # constructed, whatever a version's files contain.
@@ -33,12 +36,12 @@ class OfflineModel:
         self._pipelines = pipelines
 
     def scores(self, columns: Columns) -> Columns:
-        """Score raw request columns, each of shape (rows,); returns one (rows,) array per head."""
+        """Score raw request columns, each of shape (rows,); returns one (rows,) array per score."""
         frame = pd.DataFrame({c.name: columns[c.name] for c in self.manifest.signature.inputs})
-        return {
-            head.score: score(self._pipelines[head.score], head, frame)
-            for head in self.manifest.heads
-        }
+        found: Columns = {}
+        for head in self.manifest.heads:
+            found |= task_of(head).columns(values(self._pipelines[head.score], head, frame))
+        return found
 
     def answer(self, columns: Columns, policy: AnswerPolicy | None = None) -> Columns:
         """Score request columns and turn the scores into an answer.
@@ -50,16 +53,13 @@ class OfflineModel:
         Returns:
             All outputs and all scores, hidden ones too, each of shape (rows,).
         """
-        return answer(self.scores(columns), policy or self.manifest.answer)
+        manifest = self.manifest
+        return answer(self.scores(columns), manifest.heads, policy or manifest.answer)
 
 
-def score(pipeline: Any, head: Head, frame: pd.DataFrame) -> NDArray[np.float64]:
-    """Apply a pipeline by its head's method; returns shape (rows,).
-
-    Of ``predict_proba`` it is the probability of the positive class.
-    """
-    result = np.asarray(getattr(pipeline, head.method)(frame), dtype=np.float64)
-    return result[:, 1] if head.method == "predict_proba" else result
+def values(pipeline: Any, head: Head, frame: pd.DataFrame) -> NDArray[np.float64]:
+    """Apply a pipeline by its head's method; returns shape (rows,) or (rows, values)."""
+    return np.asarray(getattr(pipeline, head.method)(frame), dtype=np.float64)
 
 
 def load(folder: Path) -> OfflineModel:

@@ -6,8 +6,9 @@ machine) and :class:`watchkeeper.platforms.kube.KubePlatform` (a Kubernetes clus
 Rules for both:
 
 - Methods that read (``endpoints``, ``processes``, ``serving``, ``route``, ``confirmed``,
-  ``problems``, ``removed_models``, ``commands``, ``runs``, ``run_reason``, ``is_outdated``,
-  ``configured_at``) change nothing. ``reconcile`` repairs what an interrupted call left.
+  ``problems``, ``removed_models``, ``commands``, ``runs``, ``run_reason``, ``is_refused``,
+  ``is_outdated``, ``configured_at``) change nothing. ``reconcile`` repairs what an interrupted call
+  left.
 - Every method is idempotent and may be killed at any line. The caller reads the state again in its
   next turn and calls the method that is missing.
 - Every method raises :class:`PlatformError` if the platform does not answer or refuses.
@@ -307,6 +308,13 @@ class Platform(Protocol):
 
     def run_reason(self, run: str) -> str:
         """Return why a run has failed or does not start, as far as the platform knows, or ""."""
+
+    def is_refused(self, run: str) -> bool:
+        """Return whether a run has failed for a reason that only people can remove.
+
+        Its exit code was :data:`watchkeeper.core.exit_codes.EXIT_FATAL`: a defect of the
+        declaration, of the data or of a setting.
+        """
 
     def is_outdated(self, run: str) -> bool:
         """Return whether a run does not start, and would start in another way now."""

@@ -88,7 +88,7 @@ def _controllers(
                 Registry(),
                 Ledger(settings.ledger_url),
                 metrics,
-                code_version=settings.code_version,
+                code_version=settings.code_versions.get(model, settings.code_version),
                 starts=model in settings.trained_models,
             ),
             Announcements(

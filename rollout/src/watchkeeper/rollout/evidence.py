@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from watchkeeper.core.events import Verdict
+from watchkeeper.core.tasks.base import Labelled, Task
 
 Numbers = NDArray[np.float64]
 
@@ -19,14 +20,14 @@ class Sample(msgspec.Struct, frozen=True):
         latencies: seconds of each answered request, of shape (requests,), by protocol.
         errors: the number of requests without an answer, by protocol.
         scores: one value per row, of shape (rows,), by the name of the score.
-        labelled: pairs of score and label, of shape (rows, 2), for rows with a label.
+        labelled: labels and scores of the rows with a label.
     """
 
     version: int
     latencies: dict[str, Numbers] = {}
     errors: dict[str, int] = {}
     scores: dict[str, Numbers] = {}
-    labelled: Numbers = msgspec.field(default_factory=lambda: np.empty((0, 2)))
+    labelled: Labelled | None = None
 
     @property
     def protocols(self) -> set[str]:
@@ -67,6 +68,7 @@ class Evidence(msgspec.Struct, frozen=True):
         seconds: the part of the window that the ledger has completely.
         skew: None until it is computed; it costs an offline prediction.
         gate_shift: the mean difference that the gate measured for each score, new minus stable.
+        task: says what the labels are; None compares no labels.
     """
 
     new: Sample
@@ -74,6 +76,7 @@ class Evidence(msgspec.Struct, frozen=True):
     seconds: float
     skew: Skew | None = None
     gate_shift: dict[str, float] = {}
+    task: Task | None = None
 
 
 class Judgement(msgspec.Struct, frozen=True):

@@ -19,10 +19,12 @@ import numpy as np
 
 from watchkeeper.core.policies import RolloutPolicy
 from watchkeeper.core.record import OK
+from watchkeeper.core.tasks import task_of
+from watchkeeper.core.tasks.base import Labelled, Task
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.observations import Observation, labelled_rows, observations, time_of_row
 from watchkeeper.ledger.spools import shipped_until
-from watchkeeper.rollout.evidence import Evidence, Numbers, Sample, Skew
+from watchkeeper.rollout.evidence import Evidence, Sample, Skew
 from watchkeeper.rollout.state import RolloutState, Window
 from watchkeeper.rollout.version_cache import Content, Row, VersionCache
 
@@ -89,8 +91,8 @@ class WindowReader:
         self._recent = {(o.id, o.attempt) for o in found if o.time >= until - OVERLAP_SECONDS}
         self.read_until = until
 
-    def sample(self, labelled: Numbers) -> Sample:
-        """Return what was read. ``labelled`` has shape (rows, 2), see :class:`Sample`."""
+    def sample(self, labelled: Labelled) -> Sample:
+        """Return what was read, with the labelled rows of the version."""
         return Sample(
             version=self.window.version,
             latencies={p: np.array(values) for p, values in self._latencies.items()},
@@ -126,7 +128,7 @@ class EvidenceReader:
         self.model = model
         self._clock = clock
         self._readers: dict[Window, WindowReader] = {}
-        self._labels: tuple[tuple[Window, ...], float, list[Numbers]] | None = None
+        self._labels: tuple[tuple[Window, ...], float, list[Labelled]] | None = None
         self._skew: tuple[Window, Skew] | None = None
 
     def read(
@@ -160,7 +162,8 @@ class EvidenceReader:
         self._readers = {w: self._readers.get(w) or WindowReader(w) for w in (new, stable)}
         for reader in self._readers.values():
             reader.extend(self.ledger, self.model, manifest.scores, until)
-        labels = self._labelled((new, stable), state, manifest.judged_score)
+        task = task_of(manifest.judged_head)
+        labels = self._labelled((new, stable), state, task)
         is_step = state.phase == "canary"
         seconds = until - state.since
         complete = is_step and seconds >= policy.step_seconds
@@ -170,12 +173,13 @@ class EvidenceReader:
             seconds=seconds,
             skew=self._compare(new, content) if complete else None,
             gate_shift=self.versions.gate_shift(content) if is_step else {},
+            task=task,
         ), ""
 
     def _labelled(
-        self, windows: tuple[Window, ...], state: RolloutState, score: str
-    ) -> list[Numbers]:
-        """Return pairs of score and label for each window, shape (rows, 2), from a short cache.
+        self, windows: tuple[Window, ...], state: RolloutState, task: Task
+    ) -> list[Labelled]:
+        """Return the labelled rows of each window, from a short cache.
 
         Labels are late, so the labels of all steps of the rollout count.
         """
@@ -185,11 +189,11 @@ class EvidenceReader:
             or self._clock() - self._labels[1] > LABEL_SECONDS
         ):
             since = [state.started if w.until == float("inf") else w.since for w in windows]
-            found = [self._read_labels(w, s, score) for w, s in zip(windows, since, strict=True)]
+            found = [self._read_labels(w, s, task) for w, s in zip(windows, since, strict=True)]
             self._labels = windows, self._clock(), found
         return self._labels[2]
 
-    def _read_labels(self, window: Window, since: float, score: str) -> Numbers:
+    def _read_labels(self, window: Window, since: float, task: Task) -> Labelled:
         rows = labelled_rows(
             self.ledger,
             self.model,
@@ -197,11 +201,17 @@ class EvidenceReader:
             until=window.until,
             version=window.version,
             limit=LABELLED_ROWS,
+            outcomes=task.outcomes,
         )
-        pairs = [
-            (row.outputs[score], row.label) for row in rows if row.outputs.get(score) is not None
+        known = [
+            (row.label, [row.outputs.get(name) for name in task.scores])
+            for row in rows
+            if all(row.outputs.get(name) is not None for name in task.scores)
         ]
-        return np.array(pairs, dtype=np.float64).reshape(-1, 2)
+        target = np.array([label for label, _ in known], dtype=np.float64)
+        scores = np.array([values for _, values in known], dtype=np.float64)
+        columns = scores.reshape(-1, len(task.scores)).T
+        return Labelled(target, dict(zip(task.scores, columns, strict=True)))
 
     def _compare(self, window: Window, content: Content) -> Skew:
         """Return the skew. It is slow, so it is computed again only for twice as many rows."""

@@ -27,6 +27,7 @@ class RolloutSettings(msgspec.Struct, frozen=True):
             list: for a first version, and for each new ``code_version``.
         code_version: the version of the code that trains; empty where new code is no reason to
             train.
+        code_versions: the same for single models, by name. They take precedence.
         cache: a folder for the files of versions. With it, a canary can be judged after a restart
             while the registry is down. Without it, the files are temporary.
     """
@@ -43,6 +44,7 @@ class RolloutSettings(msgspec.Struct, frozen=True):
     removal_seconds: float = 0.0
     trained_models: tuple[str, ...] = ()
     code_version: str = ""
+    code_versions: dict[str, str] = {}
 
     def policy_overrides(self, model: str) -> dict[str, Any]:
         """Return the values that replace those of the policy of a model's versions."""
@@ -60,6 +62,11 @@ class RolloutSettings(msgspec.Struct, frozen=True):
             if model not in self.models:
                 raise ValueError(
                     f"WATCHKEEPER_ROLLOUT_POLICIES: {model!r} is not in WATCHKEEPER_MODELS"
+                )
+        for model in self.code_versions:
+            if model not in self.models:
+                raise ValueError(
+                    f"WATCHKEEPER_CODE_VERSIONS: {model!r} is not in WATCHKEEPER_MODELS"
                 )
         for model in self.trained_models:
             if model not in self.models:

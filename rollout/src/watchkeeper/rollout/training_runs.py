@@ -3,9 +3,12 @@
 The level is simple: the model has a version by the code in force, or a run tries to make one. A run
 that failed is tried again after a delay that doubles with each failure, or at once after somebody
 has configured the installation again. Its cause may be gone by then: a Secret, a password, an
-image. A run happens once by its name, so several controllers may do this at the same time.
+image. A run that was refused, for a defect of the declaration or of the data, is tried again only
+after somebody has configured the installation again, or by a command. A run happens once by its
+name, so several controllers may do this at the same time.
 """
 
+import math
 import time
 from collections.abc import Callable
 from typing import Final
@@ -98,7 +101,12 @@ class TrainingRuns(StepController):
         last = own[-1]
         if last.run not in runs and self.clock() < last.time + COMPLETE_SECONDS:
             return self._create(last)  # a turn was killed
-        if not is_hanging and (due := self._due(own)) > self.clock():
+        if not is_hanging and (due := self._due(own, runs)) > self.clock():
+            if due == math.inf:
+                return (
+                    f"run {last.run} was refused; it is tried again after the next configuration, "
+                    f"or by 'watchkeeper train {self.model}'"
+                )
             when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(due))
             return f"run {last.run} has made no version; tried again at {when}"
         return self._start(f"{self._base}-r{len(own) + 1}")
@@ -118,10 +126,12 @@ class TrainingRuns(StepController):
             if attempt.run == self._base or attempt.run.startswith(prefix)
         ]
 
-    def _due(self, own: list[Attempt]) -> float:
+    def _due(self, own: list[Attempt], runs: dict[str, RunState]) -> float:
         """Return when the next attempt may start: after the delay, or after a configuration."""
         last, configured = own[-1].time, self.platform.configured_at()
         delayed = last + min(RETRY_SECONDS * 2.0 ** (len(own) - 1), MAX_RETRY_SECONDS)
+        if runs.get(own[-1].run) == "failed" and self.platform.is_refused(own[-1].run):
+            delayed = math.inf
         return min(delayed, configured + SETTLE_SECONDS) if configured > last else delayed
 
     def _has_version(self) -> bool:

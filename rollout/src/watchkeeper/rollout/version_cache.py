@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from watchkeeper.core.answer import Columns
 from watchkeeper.core.gate_report import RECENT, read_report
 from watchkeeper.core.names import model_uri, serving_name
-from watchkeeper.core.signature import DTYPES
+from watchkeeper.core.signature import DTYPES, Columns
+from watchkeeper.core.statistics import largest_difference
 from watchkeeper.core.version import (
     GATE_REPORT,
     MANIFEST,
@@ -139,11 +139,13 @@ class VersionCache:
             expected = model.scores(_columns(model.manifest, [inputs for inputs, _ in rows]))
         except (KeyError, TypeError, ValueError) as failure:
             return Skew(len(rows), float("nan"), f"{type(failure).__name__}: {failure}")
-        differences = [
-            np.abs(scores - np.array([_number(outputs.get(name)) for _, outputs in rows]))
+        largest = [
+            largest_difference(
+                np.array([_number(outputs.get(name)) for _, outputs in rows]), scores
+            )
             for name, scores in expected.items()
         ]
-        return Skew(len(rows), float(np.max(differences)))
+        return Skew(len(rows), float(np.max(largest)))
 
     def _folder(self, content: Content) -> Path:
         name = serving_name(self.model, content.version)

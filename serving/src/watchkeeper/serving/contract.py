@@ -13,8 +13,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from watchkeeper.core.answer import AnswerPolicy, Columns, outputs_of
-from watchkeeper.core.signature import DTYPES, Column, Output, Signature
+from watchkeeper.core.answer import AnswerPolicy, outputs_of
+from watchkeeper.core.head import Head
+from watchkeeper.core.signature import DTYPES, Column, Columns, Output, Signature
 from watchkeeper.serving.errors import RequestError
 from watchkeeper.serving.tensors import (
     DATATYPES,
@@ -55,10 +56,10 @@ class CheckedColumns(msgspec.Struct, frozen=True, gc=False):
 class Contract:
     """The checks that follow from a version's signature and answer policy."""
 
-    def __init__(self, signature: Signature, scores: tuple[str, ...], policy: AnswerPolicy) -> None:
+    def __init__(self, signature: Signature, heads: tuple[Head, ...], policy: AnswerPolicy) -> None:
         self._rules = {column.name: _ColumnRule(column) for column in signature.inputs}
         self._names = ", ".join(self._rules)
-        self._outputs = {output.name: output for output in outputs_of(scores, policy)}
+        self._outputs = {output.name: output for output in outputs_of(heads, policy)}
         self._flags_allowed = policy.out_of_range == "flag"
 
     def check(self, tensors: Sequence[Tensor], outputs: Sequence[str] = ()) -> CheckedColumns:

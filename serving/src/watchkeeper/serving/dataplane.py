@@ -19,6 +19,7 @@ import msgspec
 
 from watchkeeper.core.prediction_id import PredictionId, sign
 from watchkeeper.core.record import OK
+from watchkeeper.core.tasks.base import Task
 from watchkeeper.serving.contract import check_subject
 from watchkeeper.serving.errors import (
     MODEL_HINT,
@@ -75,6 +76,11 @@ class DataPlane:
     def ready(self) -> bool:
         """Whether clients should send requests: the version is loaded, the process stays."""
         return self._loaded is not None and not self.draining
+
+    @property
+    def label_task(self) -> Task | None:
+        """The task that says what a label is; None until the version is loaded."""
+        return self._loaded.label_task if self._loaded else None
 
     @property
     def seconds_per_request(self) -> float:

@@ -14,9 +14,9 @@ import onnxruntime
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto
 
-from watchkeeper.core.answer import Columns
-from watchkeeper.core.signature import Column, Signature
-from watchkeeper.core.version import BrokenVersionError, Head, Manifest
+from watchkeeper.core.head import Head
+from watchkeeper.core.signature import Column, Columns, Signature
+from watchkeeper.core.version import BrokenVersionError, Manifest
 from watchkeeper.serving.forest import ForestGraph, UnsupportedGraphError, split_at_forest
 from watchkeeper.serving.merged_inputs import merge_inputs
 from watchkeeper.serving.tensors import Array
@@ -36,10 +36,10 @@ _DTYPES: dict[int, np.dtype[Any]] = {
 
 
 class Engine(Protocol):
-    """Computes one score."""
+    """Computes the values of one head."""
 
-    def score(self, columns: Columns) -> Array:
-        """Return one FP64 value per row, of shape (rows,), from columns of shape (rows,).
+    def values(self, columns: Columns) -> Array:
+        """Return FP64 values of shape (rows,) or (rows, values), from columns of shape (rows,).
 
         Raises:
             ValueError: The model does not accept these values.
@@ -83,8 +83,8 @@ class OnnxEngine:
             raise BrokenVersionError(f"{path}: ONNX Runtime cannot load it: {error}") from error
         self._runner = self._compiled_forest(path.name, model, signature, session) or session
 
-    def score(self, columns: Columns) -> Array:
-        """Run the graph; see :meth:`Engine.score`."""
+    def values(self, columns: Columns) -> Array:
+        """Run the graph; see :meth:`Engine.values`."""
         return self._run(self._runner, self._feed(columns))
 
     def _feed(self, columns: Columns) -> dict[str, Array]:
@@ -98,8 +98,8 @@ class OnnxEngine:
         return feed
 
     def _run(self, runner: Any, feed: dict[str, Array]) -> Array:
-        (scores,) = runner.run(self._score, feed)
-        return np.asarray(scores, dtype=np.float64).reshape(-1)
+        (values,) = runner.run(self._score, feed)
+        return np.asarray(values, dtype=np.float64)
 
     def _compiled_forest(
         self, name: str, model: ModelProto, signature: Signature, session: Any
@@ -141,7 +141,7 @@ class _ForestRunner:
 
 
 def load_engines(folder: Path, manifest: Manifest) -> dict[str, Engine]:
-    """Load the engine of each head, by score.
+    """Load the engine of each head, by the name of its score.
 
     Raises:
         BrokenVersionError: A file cannot be loaded, or contains a type that is not trusted.

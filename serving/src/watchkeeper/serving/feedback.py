@@ -6,12 +6,13 @@ id must have a valid signature. The ledger handles repeated and contradicting la
 
 import hmac
 import time
+from collections.abc import Callable
 
 import msgspec
 
-from watchkeeper.core.labels import LABELS
 from watchkeeper.core.prediction_id import InvalidPredictionIdError, verify
 from watchkeeper.core.record import LabelRecord
+from watchkeeper.core.tasks.base import InvalidLabelError, Task
 from watchkeeper.serving.duplicate_names import refuse_duplicate_names
 from watchkeeper.serving.errors import (
     NotFoundError,
@@ -26,7 +27,7 @@ from watchkeeper.serving.spool import SpoolWriter
 class _Label(msgspec.Struct, forbid_unknown_fields=True):
     prediction_id: str
     row: int
-    value: float
+    value: float | str
 
 
 class _Feedback(msgspec.Struct, forbid_unknown_fields=True):
@@ -38,16 +39,27 @@ _encoder = msgspec.json.Encoder()
 
 
 class FeedbackHandler:
-    """Accepts labels for one model and writes them to the spool."""
+    """Accepts labels for one model and writes them to the spool.
+
+    ``task`` returns the task that says what a label is, and None until the version is loaded.
+    """
 
     def __init__(
-        self, model: str, signing_key: bytes, token: str, spool: SpoolWriter, metrics: Metrics
+        self,
+        model: str,
+        signing_key: bytes,
+        token: str,
+        spool: SpoolWriter,
+        metrics: Metrics,
+        *,
+        task: Callable[[], Task | None],
     ) -> None:
         self._model = model
         self._signing_key = signing_key
         self._token = token.encode()
         self._spool = spool
         self._metrics = metrics
+        self._task = task
 
     def authenticate(self, authorization: str) -> None:
         """Check the header ``Authorization: Bearer <token>``, before the body is read.
@@ -68,7 +80,8 @@ class FeedbackHandler:
         Args:
             model: The model in the path.
             client: The name of the client.
-            body: ``{"labels": [{"prediction_id": "…", "row": 0, "value": 1}]}``
+            body: ``{"labels": [{"prediction_id": "…", "row": 0, "value": 1}]}``; the value is a
+                number or the name of a class, as the task of the version says.
 
         Returns:
             The number of labels.
@@ -87,8 +100,13 @@ class FeedbackHandler:
             raise RequestError(f"the body is not feedback: {error}") from error
         if not labels:
             raise RequestError("the body is not feedback: it has no labels")
+        task = self._task()
+        if task is None:
+            raise TemporarilyUnavailableError(
+                f"model {model!r} is still loading; send the labels again"
+            )
         now = time.time()
-        records = [self._record(label, client, now) for label in labels]
+        records = [self._record(label, task, client, now) for label in labels]
         if not self._spool.write(_encoder.encode_lines(records)):
             raise TemporarilyUnavailableError(
                 "the spool has no room for labels now; send them again later"
@@ -96,7 +114,7 @@ class FeedbackHandler:
         self._metrics.labels.inc(len(labels))
         return len(labels)
 
-    def _record(self, label: _Label, client: str, now: float) -> LabelRecord:
+    def _record(self, label: _Label, task: Task, client: str, now: float) -> LabelRecord:
         try:
             prediction = verify(self._signing_key, self._model, label.prediction_id)
         except InvalidPredictionIdError as error:
@@ -111,17 +129,20 @@ class FeedbackHandler:
                 f"prediction {label.prediction_id!r}: has no row {label.row}; it has "
                 f"{prediction.rows}, counted from 0"
             )
-        if label.value not in LABELS:
+        try:
+            value = task.code(label.value)
+        except InvalidLabelError as error:
+            shown = repr(label.value) if isinstance(label.value, str) else f"{label.value:.15g}"
             raise RequestError(
-                f"prediction {label.prediction_id!r}: the label of row {label.row} is "
-                f"{label.value:.15g}; a label must be 0 or 1"
-            )
+                f"prediction {label.prediction_id!r}: the label of row {label.row} is {shown}; "
+                f"{error}"
+            ) from error
         return LabelRecord(
             prediction=prediction.request,
             row=label.row,
             model=self._model,
             version=prediction.version,
-            value=label.value,
+            value=value,
             time=now,
             client=client,
         )

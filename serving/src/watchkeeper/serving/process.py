@@ -55,7 +55,12 @@ class ServingProcess(MLServer):  # type: ignore[misc]
             synthetic_clients=frozenset(settings.synthetic_clients),
         )
         self._feedback = FeedbackHandler(
-            model, signing_key, settings.feedback_token, spool, metrics
+            model,
+            signing_key,
+            settings.feedback_token,
+            spool,
+            metrics,
+            task=lambda: self._plane.label_task,
         )
         self._admission = Admission(
             AdmissionController(settings.queue_seconds),

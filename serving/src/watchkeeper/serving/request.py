@@ -12,9 +12,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from watchkeeper.core.answer import Columns
 from watchkeeper.core.record import Protocol
-from watchkeeper.core.signature import Output
+from watchkeeper.core.signature import Columns, Output
 from watchkeeper.serving.contract import CheckedColumns
 from watchkeeper.serving.errors import RequestError
 from watchkeeper.serving.tensors import Tensor

@@ -6,9 +6,10 @@ import pandas as pd
 from mlserver import ModelSettings
 from mlserver_sklearn import SKLearnModel
 
-from watchkeeper.core.answer import Columns
-from watchkeeper.core.version import BrokenVersionError, Head
-from watchkeeper.pipeline import load_pipeline, score
+from watchkeeper.core.head import Head
+from watchkeeper.core.signature import Columns
+from watchkeeper.core.version import BrokenVersionError
+from watchkeeper.pipeline import load_pipeline, values
 from watchkeeper.serving.tensors import Array
 
 
@@ -32,6 +33,6 @@ class SklearnEngine(SKLearnModel):  # type: ignore[misc]
             raise BrokenVersionError(f"{path}: skops cannot load it: {error}") from error
         self.ready = True
 
-    def score(self, columns: Columns) -> Array:
-        """Apply the method of the head; see :meth:`watchkeeper.serving.engine.Engine.score`."""
-        return score(self._model, self._head, pd.DataFrame({n: columns[n] for n in self._columns}))
+    def values(self, columns: Columns) -> Array:
+        """Apply the method of the head; see :meth:`watchkeeper.serving.engine.Engine.values`."""
+        return values(self._model, self._head, pd.DataFrame({n: columns[n] for n in self._columns}))

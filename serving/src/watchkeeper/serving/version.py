@@ -6,8 +6,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from watchkeeper.core.answer import AnswerPolicy, Columns, answer
+from watchkeeper.core.answer import AnswerPolicy, answer
 from watchkeeper.core.policies import override
+from watchkeeper.core.signature import Columns
+from watchkeeper.core.statistics import largest_difference
+from watchkeeper.core.tasks import task_of
 from watchkeeper.core.version import (
     BrokenVersionError,
     Example,
@@ -22,15 +25,20 @@ from watchkeeper.serving.tensors import JsonContents, Tensor
 
 
 class Version:
-    """Contract, engines and answer policy of a loaded version."""
+    """Contract, engines and answer policy of a loaded version.
+
+    Attributes:
+        label_task: The task of the head that the labels belong to.
+    """
 
     def __init__(
         self, manifest: Manifest, engines: dict[str, Engine], policy: AnswerPolicy
     ) -> None:
         self.manifest = manifest
         self.policy = policy
-        self.contract = Contract(manifest.signature, manifest.scores, policy)
-        self._engines = engines
+        self.contract = Contract(manifest.signature, manifest.heads, policy)
+        self.label_task = task_of(manifest.judged_head)
+        self._heads = [(task_of(head), engines[head.score]) for head in manifest.heads]
 
     def answer(self, columns: Columns) -> Columns:
         """Answer checked rows.
@@ -46,15 +54,15 @@ class Version:
         """
         scores: Columns = {}
         try:
-            for name, engine in self._engines.items():
-                scores[name] = engine.score(columns)
+            for task, engine in self._heads:
+                scores |= task.columns(engine.values(columns))
         except ValueError as error:
             raise RequestError(f"the model does not accept these values: {error}") from error
         for name, values in scores.items():
             if not np.isfinite(values).all():
                 row = int(np.flatnonzero(~np.isfinite(values))[0])
                 raise RequestError(f"row {row}: the model has no finite {name} for these values")
-        return answer(scores, self.policy)
+        return answer(scores, self.manifest.heads, self.policy)
 
 
 def load_version(folder: Path, model: str, policy_changes: dict[str, Any]) -> Version:
@@ -100,7 +108,7 @@ def _check_example(version: Version, folder: Path) -> None:
         )
     for name, expected in example.outputs.items():  # includes scores that are not outputs
         got = answered[name].tolist()
-        if not _equal(expected, got, tolerance, exact=name not in version.manifest.scores):
+        if not _equal(expected, got, tolerance, exact=not isinstance(expected[0], float)):
             raise BrokenVersionError(
                 f"{folder}: answers its own example's {name} with {got[:5]}, in training it was "
                 f"{expected[:5]} ({rows} rows, tolerance {tolerance:g})"
@@ -123,4 +131,6 @@ def _tensors(version: Version, example: Example) -> list[Tensor]:
 def _equal(expected: list[Any], got: list[Any], tolerance: float, *, exact: bool) -> bool:
     if exact:
         return expected == got
-    return len(expected) == len(got) and bool(np.allclose(expected, got, rtol=0, atol=tolerance))
+    if len(expected) != len(got):
+        return False
+    return largest_difference(np.array(got), np.array(expected)) <= tolerance

@@ -12,7 +12,8 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from sklearn.pipeline import Pipeline
 
-from watchkeeper.core.answer import AnswerPolicy, Columns, answer
+from watchkeeper.core.answer import answer
+from watchkeeper.core.signature import Columns
 from watchkeeper.core.version import BASELINE, EXAMPLE, Example, Manifest, Statistics
 from watchkeeper.pipeline import TRUSTED_TYPES
 from watchkeeper.training.rows import Rows, ScoredRows
@@ -68,10 +69,10 @@ def write_baseline(folder: Path, baseline: dict[str, Statistics]) -> None:
     (folder / BASELINE).write_bytes(msgspec.json.format(msgspec.json.encode(baseline)))
 
 
-def write_example(folder: Path, example: ScoredRows, policy: AnswerPolicy) -> None:
+def write_example(folder: Path, example: ScoredRows, manifest: Manifest) -> None:
     """Write example rows and the version's answer to them."""
     inputs = _lists(example.rows.as_columns())
-    outputs = _lists(answer(example.scores, policy))
+    outputs = _lists(answer(example.scores, manifest.heads, manifest.answer))
     (folder / EXAMPLE).write_bytes(msgspec.json.encode(Example(inputs, outputs)))
 
 

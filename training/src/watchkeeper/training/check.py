@@ -1,37 +1,136 @@
-"""Check models before a run starts: ``python -m watchkeeper.training.check MODEL ...``.
+"""Check a model before it runs anywhere: ``python -m watchkeeper.training.check MODEL``.
 
-Exit code 0: the models are declared, and a run accepts the parameters. 2: the message lists the
-declared models or the known parameters.
+The stages of a training run on a sample of the rows, without a registry and without a ledger: read,
+split, search, fit, export, judge, seal, verify. Exit code 0: a training run would register a
+version, and the gate says what it thinks of it. 2: the declaration or the data must change, and
+the message names the field. 1: the database did not answer.
 """
 
 import argparse
+import logging
 import sys
+import tempfile
+from pathlib import Path
+from typing import Final
 
-from watchkeeper.core.exit_codes import EXIT_FATAL, EXIT_SUCCESS
-from watchkeeper.training import CannotTrainError
+import msgspec
+import numpy as np
+
+from watchkeeper.core.exit_codes import EXIT_FATAL, EXIT_RETRY, EXIT_SUCCESS, exit_on_sigterm
+from watchkeeper.core.gate_report import GateReport
+from watchkeeper.core.settings import SettingsError, read_settings
+from watchkeeper.core.version import Manifest
+from watchkeeper.training import CannotTrainError, SourceUnavailableError
+from watchkeeper.training.declaration import Model, Parameters
+from watchkeeper.training.history import read_history
 from watchkeeper.training.models import find, parameters_of
+from watchkeeper.training.read import TrainingInput
+from watchkeeper.training.recent import Recent
+from watchkeeper.training.refresh import RefreshSettings, refresh
+from watchkeeper.training.run import StageTimer, TrainingRequest, make_version
+
+log = logging.getLogger("watchkeeper.training.check")
+
+MOST_ROWS: Final = 5000  # fitted, and as many held out
+
+
+class Check(msgspec.Struct, frozen=True):
+    """The version that a sample of the rows makes, and what the gate thinks of it."""
+
+    model: str
+    manifest: Manifest
+    report: GateReport
+
+
+def check(model: Model, url: str, folder: Path, parameters: Parameters | None = None) -> Check:
+    """Make a version from a sample of the rows.
+
+    Args:
+        model: the declaration.
+        url: SQLAlchemy URL of the operational database, or of a table in a file.
+        folder: where the files of the version are written; must be missing.
+        parameters: of the training run; the declared defaults without them.
+
+    Raises:
+        CannotTrainError: the declaration or the data must change; the message names the field.
+        SourceUnavailableError: the database did not answer.
+    """
+    timer = StageTimer()
+    refresh(url, model)
+    history = read_history(url, model)
+    timer.log(f"read: {len(history)} rows of history")
+    no_rows = history.where(np.zeros(len(history), dtype=bool))
+    request = TrainingRequest(model, "check", "check", parameters or model.parameters())
+    inputs = TrainingInput(history, Recent(no_rows, None), None)
+    made = make_version(request, inputs, folder, most_rows=MOST_ROWS)
+    return Check(model.name, made.manifest, made.report)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Check the declaration of each model and the parameters; return the exit code."""
+    """Run the command; return the exit code."""
+    exit_on_sigterm()
     parser = argparse.ArgumentParser(
-        prog="watchkeeper.training.check", description="Check models and a run's parameters."
+        prog="watchkeeper check",
+        description="Check a model: read, split, fit, convert, save, load and answer a sample.",
     )
-    parser.add_argument(
-        "models", nargs="+", metavar="model", help="name of a declared model, such as pump-failure"
-    )
+    parser.add_argument("model", help="name of a declared model, for example pump-failure")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="change a parameter"
     )
+    parser.add_argument("--json", action="store_true", help="print JSON for programs")
     options = parser.parse_args(arguments)
-    status = EXIT_SUCCESS
-    for model in options.models:
-        try:
-            parameters_of(find(model), options.set)
-        except CannotTrainError as error:
-            print(error, file=sys.stderr)
-            status = EXIT_FATAL
-    return status
+    level = logging.WARNING if options.json else logging.INFO
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("watchkeeper").setLevel(level)
+    logging.getLogger("mlflow").setLevel(logging.ERROR)  # it warns about pip, which is not used
+    try:
+        model = find(options.model)
+        parameters, _ = parameters_of(model, options.set)
+        url = read_settings(RefreshSettings).source_url
+        with tempfile.TemporaryDirectory(prefix="watchkeeper-check-") as workspace:
+            found = check(model, url, Path(workspace) / "version", parameters)
+    except (CannotTrainError, SettingsError) as error:
+        return _fail(str(error), EXIT_FATAL, as_json=options.json)
+    except SourceUnavailableError as error:
+        return _fail(str(error), EXIT_RETRY, as_json=options.json)
+    if options.json:
+        print(msgspec.json.format(msgspec.json.encode(_summary(found)), indent=2).decode())
+    else:
+        _print(found)
+    return EXIT_SUCCESS
+
+
+def _summary(found: Check) -> dict[str, object]:
+    return {
+        "model": found.model,
+        "gate": {"passed": found.report.passed, "reason": found.report.reason},
+        "onnx": {head.score: head.onnx is not None for head in found.manifest.heads},
+        "suspicions": found.report.suspicions,
+    }
+
+
+def _print(found: Check) -> None:
+    for head in found.manifest.heads:
+        if head.onnx is None:
+            print(
+                f"head {head.score!r} has no ONNX form, so a row takes milliseconds instead of "
+                "microseconds; its features or its estimator cannot be converted"
+            )
+    if found.report.passed:
+        print(f"{found.model} can be trained and served")
+    else:
+        print(
+            f"{found.model} can be trained, but its gate would reject this version (gate): "
+            f"{found.report.reason}"
+        )
+
+
+def _fail(message: str, code: int, *, as_json: bool) -> int:
+    line = (
+        msgspec.json.encode({"error": message}).decode() if as_json else f"watchkeeper: {message}"
+    )
+    print(line, file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, StaticPool, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
-from watchkeeper.training import CannotTrainError, SourceUnavailableError
+from watchkeeper.training import CannotTrainError, SourceUnavailableError, table_file
 
 _CONNECT_SECONDS = 10
 _LOCK_SECONDS = 30
@@ -25,7 +25,8 @@ def transaction(url: str, purpose: str) -> Iterator[Connection]:
     """Open a connection with a transaction, and commit when the block ends without an error.
 
     Args:
-        url: SQLAlchemy URL of the database.
+        url: SQLAlchemy URL of the database, or of a table in a file, see
+            :mod:`watchkeeper.training.table_file`. Nothing is written into the file.
         purpose: for error messages, which read "<url without password>: cannot <purpose>: …".
 
     Raises:
@@ -58,6 +59,8 @@ def transaction(url: str, purpose: str) -> Iterator[Connection]:
 def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
+        if parsed.drivername == table_file.SCHEME:
+            return parsed
         parsed.get_dialect()
     except (SQLAlchemyError, ImportError) as error:
         raise CannotTrainError(
@@ -71,6 +74,9 @@ def _parse(url: str) -> URL:
 
 
 def _engine(parsed: URL) -> Engine:
+    if parsed.drivername == table_file.SCHEME:
+        table = table_file.connect(Path(parsed.database or ""))
+        return create_engine("sqlite://", creator=lambda: table, poolclass=StaticPool)
     backend = parsed.get_backend_name()
     if backend == "sqlite":
         return create_engine(parsed, connect_args={"timeout": _LOCK_SECONDS})

@@ -30,13 +30,13 @@ import msgspec
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
+from watchkeeper.core import head as manifest_head
 from watchkeeper.core.answer import AnswerPolicy, outputs_of
 from watchkeeper.core.names import check_model_name
 from watchkeeper.core.policies import DriftPolicy, RolloutPolicy, override
 from watchkeeper.core.signature import Column, Signature
-from watchkeeper.training.metrics import METRICS, Metric
-
-Method = Literal["predict_proba", "decision_function", "score_samples", "predict"]
+from watchkeeper.core.tasks import UnknownTaskError, task_of
+from watchkeeper.core.tasks.base import Better, Task
 
 
 class DeclarationError(ValueError):
@@ -87,7 +87,8 @@ class Split(msgspec.Struct, frozen=True):
 
     ``held_out`` is the share of the history, in whole blocks of ``block_rows`` consecutive ids.
     Neighbouring rows are alike, so a single held-out row would be half known. Blocks also give
-    the reference sample stretches as long as the windows of the drift watch.
+    the reference sample stretches as long as the windows of the drift watch. 0 lets the blocks
+    grow with the ids, from 10 rows to 500, see :func:`watchkeeper.training.split.block_numbers`.
 
     ``recent_held_out`` is the share of labelled predictions, chosen by their ids. It is larger,
     because the gate uses only the held-out ones.
@@ -113,7 +114,7 @@ class Split(msgspec.Struct, frozen=True):
     limit.
     """
 
-    block_rows: int = 500
+    block_rows: int = 0
     held_out: float = 0.3
     recent_held_out: float = 0.4
     group: str = ""
@@ -128,6 +129,11 @@ class Split(msgspec.Struct, frozen=True):
             share = getattr(self, name)
             if not 0.0 <= share <= 1.0:
                 raise DeclarationError(f"split: {name} is {share:g}; it must be from 0 to 1")
+        if self.block_rows < 0:
+            raise DeclarationError(
+                f"split: block_rows is {self.block_rows}; it must be at least 1, or 0 for blocks "
+                "that grow with the ids"
+            )
 
 
 class Outliers(msgspec.Struct, frozen=True):
@@ -161,48 +167,67 @@ class Search(msgspec.Struct, frozen=True):
 class Gate(msgspec.Struct, frozen=True):
     """What a version must reach on held-out rows to become the candidate.
 
-    The gate judges the score of the head that has a ``label``. ``floors`` are minimum values by
-    metric, one of :data:`~watchkeeper.training.metrics.METRICS`. ``max_label_rate`` is the largest
-    share of rows, from 0 to 1, that an output label may mark. Both hold on the held-out history.
+    The gate judges the head that has a ``label``. ``floors`` are minimum values by metric, for
+    metrics of which higher is better; ``ceilings`` are maximum values, for the others. The task of
+    the head has the metrics, see :mod:`watchkeeper.core.tasks`. ``max_label_rate`` is the largest
+    share of rows, from 0 to 1, that an output label may mark. All of them hold on the held-out
+    history.
 
     ``allowed`` names columns that may separate the outcomes alone. Without it a version with such
     a column is rejected, see :mod:`watchkeeper.training.leakage`.
 
-    ``margin`` is the largest loss of ROC AUC against production that the lower confidence bound
-    may show. Recent rows are compared when there are at least ``minimum_recent`` of them with
-    ``minimum_recent_positives`` positives.
+    ``margin`` is the largest loss of quality against production that the lower confidence bound
+    may show: of ROC AUC (binary) or balanced accuracy (multi-class), or the relative growth of the
+    mean absolute error (regression). None is the usual margin of the task: 0.03, 0.03 and 0.1. Recent rows are compared when there are at least
+    ``minimum_recent`` of them, with ``minimum_recent_positives`` positives (binary) or rows outside
+    the most frequent class (multi-class).
     """
 
-    floors: dict[Metric, float]
+    floors: dict[str, float] = {}
+    ceilings: dict[str, float] = {}
     max_label_rate: dict[str, float] = {}
     allowed: tuple[str, ...] = ()
-    margin: float = 0.03
+    margin: float | None = None
     minimum_recent: int = 100
     minimum_recent_positives: int = 10
 
     def __post_init__(self) -> None:
-        if unknown := _unknown(self.floors, METRICS):
-            raise DeclarationError(f"gate: floors name {unknown}; metrics are {_listed(METRICS)}")
+        for name, limit in self.ceilings.items():
+            if not 0.0 <= limit < float("inf"):
+                raise DeclarationError(
+                    f"gate: the ceiling of {name!r} is {limit:g}; it must be a number from 0 on"
+                )
         for kind, limits in (("floor", self.floors), ("max_label_rate", self.max_label_rate)):
             for name, limit in limits.items():
                 if not 0.0 <= limit <= 1.0:
                     raise DeclarationError(
                         f"gate: the {kind} of {name!r} is {limit:g}; it must be from 0 to 1"
                     )
-        if not self.margin >= 0.0:
+        if self.margin is not None and not self.margin >= 0.0:
             raise DeclarationError(f"gate: margin is {self.margin:g}; it must not be negative")
 
 
 class Head(msgspec.Struct, frozen=True):
-    """One score of a model: its features, its estimator, and the column that holds its truth.
+    """One estimator of a model: its features, its task, and the column that holds its truth.
 
     ``features`` and ``estimator`` return new objects at each call, from the run's parameters. Use
     estimators of scikit-learn only: skops loads them without executing a pickle, and skl2onnx
-    converts them. ``method`` is the estimator's method that gives one number per row.
+    converts them. ``method`` is the estimator's method that gives the values of a row; empty for
+    the usual one of the task.
 
-    ``label`` names the source's column with the truth of this score, 0 or 1. A head with a label
-    is supervised, and its score is what the gate and the rollout judge. A head without a label is
+    ``label`` names the source's column with the truth of this head. A head with a label is
+    supervised, and it is what the gate and the rollout judge. A head without a label is
     unsupervised: it sees all training rows, without SMOTE and clipping.
+
+    ``task`` says what the values and the labels are, see :mod:`watchkeeper.core.tasks`. Empty means
+    "multiclass" with ``classes``, "anomaly" without a label, and "binary" otherwise.
+
+    - ``binary``: labels are 0 and 1; the score is the probability of 1, or rises with it.
+    - ``multiclass``: labels are the ``classes``, text or whole numbers. The scores are named
+      ``<score>_<class>``, and the output ``<score>`` is the class with the largest one.
+    - ``regression``: labels are finite numbers. ``interval`` is the level of a prediction interval,
+      for example 0.9; its outputs are ``<score>_low`` and ``<score>_high``.
+    - ``anomaly``: there are no labels.
 
     The ONNX form is kept when no score differs from the pipeline's by more than ``tolerance``.
     """
@@ -210,9 +235,49 @@ class Head(msgspec.Struct, frozen=True):
     score: str
     features: Callable[[Any], BaseEstimator]
     estimator: Callable[[Any], BaseEstimator]
-    method: Method = "predict_proba"
+    method: manifest_head.Method | Literal[""] = ""
     label: str = ""
     tolerance: float = 1e-6
+    task: str = ""
+    classes: tuple[str, ...] = ()
+    interval: float | None = None
+
+    def describe(self, threshold: float = 0.5) -> manifest_head.Head:
+        """Return the head as a manifest describes it before it is fitted.
+
+        Args:
+            threshold: the score from which on a row counts as positive.
+
+        Raises:
+            DeclarationError: there is no such task, or the head lacks what the task needs.
+        """
+        task = self.task or self._usual_task()
+        interval = None if self.interval is None else manifest_head.Interval(self.interval, 0.0)
+        head = manifest_head.Head(
+            self.score,
+            f"{self.score}.skops",
+            self.method or "predict",
+            task=task,
+            label=self.label,
+            classes=self.classes,
+            threshold=threshold,
+            interval=interval,
+        )
+        try:
+            methods = task_of(head).methods
+        except UnknownTaskError as error:
+            raise DeclarationError(str(error)) from error
+        if self.method and self.method not in methods:
+            raise DeclarationError(
+                f"head {self.score!r}: method {self.method!r} does not fit the task {task}; "
+                f"methods are {_listed(methods)}"
+            )
+        return msgspec.structs.replace(head, method=self.method or methods[0])
+
+    def _usual_task(self) -> str:
+        if self.classes:
+            return "multiclass"
+        return "binary" if self.label else "anomaly"
 
     @property
     def supervised(self) -> bool:
@@ -242,7 +307,7 @@ class Model(msgspec.Struct, frozen=True):
     columns: tuple[Column, ...]
     heads: tuple[Head, ...]
     gate: Gate
-    answer: AnswerPolicy
+    answer: AnswerPolicy = AnswerPolicy()
     parameters: type[Parameters] = Parameters
     split: Split = Split()
     outliers: Outliers | None = None
@@ -254,25 +319,44 @@ class Model(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         check_model_name(self.name)
-        problems = [*_label_problems(self), *_name_problems(self), *_parameter_problems(self)]
+        problems = [*_label_problems(self)]
+        if not problems:
+            problems = [
+                *_metric_problems(self),
+                *_name_problems(self),
+                *_parameter_problems(self),
+            ]
         if problems:
             raise DeclarationError(f"model {self.name!r}: {'; '.join(problems)}")
 
     @property
     def judged_head(self) -> Head:
-        """The head whose score the gate and the rollout judge: the one with a label."""
+        """The head that the gate and the rollout judge: the one with a label."""
         return next(head for head in self.heads if head.supervised)
 
     @property
     def target(self) -> str:
-        """The source's column that holds the truth of the judged score."""
+        """The source's column that holds the truth of the judged head."""
         return self.judged_head.label
+
+    @property
+    def task(self) -> Task:
+        """The task of the judged head."""
+        return task_of(self.judged_head.describe(self.threshold))
+
+    def described(self) -> tuple[manifest_head.Head, ...]:
+        """Return the heads as a manifest describes them before they are fitted."""
+        return tuple(head.describe(self.threshold) for head in self.heads)
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The names of all scores, in order."""
+        return tuple(name for head in self.described() for name in task_of(head).scores)
 
     @property
     def signature(self) -> Signature:
         """The columns of requests and answers."""
-        scores = tuple(head.score for head in self.heads)
-        return Signature(self.columns, outputs_of(scores, self.answer))
+        return Signature(self.columns, outputs_of(self.described(), self.answer))
 
     @property
     def names(self) -> list[str]:
@@ -292,7 +376,8 @@ class Model(msgspec.Struct, frozen=True):
         """
         score, risk = self.judged_head.score, self.answer.risk
         rising = (x for x in self.answer.labels if x.score == score and x.side == "above")
-        thresholds = [x.threshold for x in rising] + [risk.high] * (risk.score == score)
+        thresholds = [x.threshold for x in rising]
+        thresholds += [risk.high] if risk and risk.score == score else []
         return thresholds[0] if thresholds else 0.5
 
 
@@ -309,11 +394,28 @@ def _label_problems(model: Model) -> Iterator[str]:
             yield f"head {head.score!r}: its label {head.label!r} is also a request column"
 
 
+def _metric_problems(model: Model) -> Iterator[str]:
+    metrics, head = model.task.metrics, model.judged_head
+    limits: tuple[tuple[str, dict[str, float], Better], ...] = (
+        ("floors", model.gate.floors, "higher"),
+        ("ceilings", model.gate.ceilings, "lower"),
+    )
+    for kind, named, better in limits:
+        known = [name for name, way in metrics.items() if way == better]
+        if unknown := _unknown(named, known):
+            yield (
+                f"gate.{kind} name {unknown}; metrics of head {head.score!r} of which {better} is "
+                f"better are {_listed(known) or 'none'}"
+            )
+    if model.balance is not None and len(model.task.outcomes) != 2:
+        yield f"balance needs labels with two outcomes, and those of {head.score!r} have others"
+
+
 def _name_problems(model: Model) -> Iterator[str]:
-    scores = [head.score for head in model.heads]
+    scores, risk = model.scores, model.answer.risk
     labels = [label.name for label in model.answer.labels]
     used = [
-        ("answer.risk.score", [model.answer.risk.score], scores, "scores"),
+        ("answer.risk.score", [risk.score] if risk else [], scores, "scores"),
         ("answer.hidden", model.answer.hidden, scores, "scores"),
         *((f"label {x.name!r}", [x.score], scores, "scores") for x in model.answer.labels),
         ("gate.allowed", model.gate.allowed, model.names, "columns"),
@@ -322,7 +424,8 @@ def _name_problems(model: Model) -> Iterator[str]:
     for where, names, known, what in used:
         if unknown := _unknown(names, known):
             yield f"{where} names {unknown}; {what} are {_listed(known) or 'none'}"
-    names = [*model.names, *scores, *labels, model.answer.risk.name]
+    of_tasks = (output.name for head in model.described() for output in task_of(head).outputs)
+    names = [*model.names, *scores, *of_tasks, *labels, *([risk.name] if risk else [])]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         yield f"{_listed(twice)}: columns, scores and outputs must have different names"
 

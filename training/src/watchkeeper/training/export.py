@@ -4,9 +4,9 @@ import logging
 
 import msgspec
 
-from watchkeeper.core import version
+from watchkeeper.core.head import Head
 from watchkeeper.training.declaration import Model, Parameters
-from watchkeeper.training.fit import Fitted, described
+from watchkeeper.training.fit import Fitted
 from watchkeeper.training.onnx_form import difference, to_onnx
 from watchkeeper.training.rows import joined_scored
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 class Exported(msgspec.Struct, frozen=True):
     """The heads as the manifest describes them, and the ONNX files by name."""
 
-    heads: tuple[version.Head, ...]
+    heads: tuple[Head, ...]
     files: dict[str, bytes]
 
 
@@ -27,14 +27,13 @@ def export(model: Model, parameters: Parameters, fitted: Fitted) -> Exported:
     which is rare.
     """
     if parameters.onnx == "off":
-        return Exported(tuple(described(head) for head in model.heads), {})
+        return Exported(fitted.heads, {})
     heads, files = [], {}
     scored = joined_scored(fitted.train, fitted.held, fitted.recent_train, fitted.unseen)
-    for head in model.heads:
-        exported = described(head)
+    for head, plain in zip(model.heads, fitted.heads, strict=True):
         try:
-            form = to_onnx(fitted.pipelines[head.score], head, model.columns)
-            apart = difference(form, head, scored.rows, scored.scores[head.score])
+            form = to_onnx(fitted.pipelines[head.score], plain, model.columns)
+            apart = difference(form, plain, scored)
         except Exception as error:  # noqa: BLE001 - skl2onnx and ONNX Runtime can raise anything
             log.warning(
                 "%s: no ONNX form, so answers are slower: %s: %s",
@@ -42,12 +41,12 @@ def export(model: Model, parameters: Parameters, fitted: Fitted) -> Exported:
                 type(error).__name__,
                 error,
             )
-            heads.append(exported)
+            heads.append(plain)
             continue
         if apart <= head.tolerance:
             name = f"{head.score}.onnx"
             files[name] = form
-            exported = msgspec.structs.replace(exported, onnx=name, onnx_difference=apart)
+            heads.append(msgspec.structs.replace(plain, onnx=name, onnx_difference=apart))
         else:
             log.warning(
                 "%s: the ONNX form differs by %.1e, more than the tolerance of %.1e: left out",
@@ -55,5 +54,5 @@ def export(model: Model, parameters: Parameters, fitted: Fitted) -> Exported:
                 apart,
                 head.tolerance,
             )
-        heads.append(exported)
+            heads.append(plain)
     return Exported(tuple(heads), files)

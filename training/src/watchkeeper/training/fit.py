@@ -14,8 +14,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
-from watchkeeper.core import version
-from watchkeeper.pipeline import score
+from watchkeeper.core import head as manifest_head
+from watchkeeper.core.signature import Columns
+from watchkeeper.core.tasks import task_of
+from watchkeeper.pipeline import values
 from watchkeeper.training import CannotTrainError
 from watchkeeper.training.balance import balanced
 from watchkeeper.training.declaration import Head, Model, Outliers, Parameters
@@ -26,12 +28,13 @@ Numbers = NDArray[np.float64]
 
 
 class Fitted(msgspec.Struct, frozen=True):
-    """The fitted pipelines by score, and the scores of all rows.
+    """The heads, their fitted pipelines by score, and the scores of all rows.
 
     The parts are those of :class:`watchkeeper.training.split.Parts`. Each row is scored once, here.
     Export, judge and seal look scores up.
     """
 
+    heads: tuple[manifest_head.Head, ...]
     pipelines: dict[str, Pipeline]
     train: ScoredRows
     held: ScoredRows
@@ -47,17 +50,29 @@ def fit(model: Model, parameters: Parameters, parts: Parts) -> Fitted:
     }
 
     def scored(rows: Rows) -> ScoredRows:
-        return ScoredRows(
-            rows, {h.score: score_head(h, pipelines[h.score], rows) for h in model.heads}
-        )
+        scores: Columns = {}
+        for head in model.heads:
+            scores |= score_head(head, pipelines[head.score], rows)
+        return ScoredRows(rows, scores)
 
+    held = scored(parts.held)
     return Fitted(
+        tuple(_calibrated(head, held) for head in model.described()),
         pipelines,
         train=scored(parts.train),
-        held=scored(parts.held),
+        held=held,
         recent_train=scored(parts.recent_train),
         unseen=scored(parts.unseen),
     )
+
+
+def _calibrated(head: manifest_head.Head, held: ScoredRows) -> manifest_head.Head:
+    if not head.label:
+        return head
+    try:
+        return task_of(head).calibrated(held.truth())
+    except ValueError as error:
+        raise CannotTrainError(f"head {head.score!r}: {error}") from error
 
 
 def fit_head(head: Head, model: Model, parameters: Parameters, old: Rows, recent: Rows) -> Pipeline:
@@ -77,27 +92,31 @@ def _fit(head: Head, model: Model, parameters: Parameters, old: Rows, recent: Ro
     columns, target, weight = _training_set(head, model, parameters, old, recent)
     pipeline = head.build(parameters)
     features, estimator = pipeline.named_steps["features"], pipeline.named_steps["estimator"]
-    values = np.asarray(features.fit_transform(columns), dtype=np.float64)
+    inputs = np.asarray(features.fit_transform(columns), dtype=np.float64)
     if model.outliers is not None and head.supervised:
         real = np.asarray(features.transform(joined(old, recent).columns), dtype=np.float64)
-        values = clipped(values, real, model.outliers)
+        inputs = clipped(inputs, real, model.outliers)
     if head.supervised:
-        estimator.fit(values, target.astype(np.int64), sample_weight=weight)
+        discrete = task_of(head.describe()).outcomes
+        truth = target.astype(np.int64) if discrete else target
+        estimator.fit(inputs, truth, sample_weight=weight)
     else:
-        estimator.fit(values, sample_weight=weight)
+        estimator.fit(inputs, sample_weight=weight)
     return pipeline
 
 
-def score_head(head: Head, pipeline: Pipeline, rows: Rows) -> Numbers:
-    """Score rows with a fitted pipeline; returns shape (rows,).
+def score_head(head: Head, pipeline: Pipeline, rows: Rows) -> Columns:
+    """Score rows with a fitted pipeline; returns one array of shape (rows,) per score.
 
     Raises:
         CannotTrainError: features or estimator of the head refuse the rows.
     """
+    described = head.describe()
+    task = task_of(described)
     if not len(rows):
-        return np.empty(0)
+        return {name: np.empty(0) for name in task.scores}
     with _explained(f"head {head.score!r}: cannot score {len(rows)} rows"):
-        return score(pipeline, described(head), rows.columns)
+        return task.columns(values(pipeline, described, rows.columns))
 
 
 @contextmanager
@@ -109,11 +128,6 @@ def _explained(what: str) -> Iterator[None]:
         raise  # of the machine
     except Exception as error:
         raise CannotTrainError(f"{what}: {type(error).__name__}: {error}") from error
-
-
-def described(head: Head) -> version.Head:
-    """Return the head as a manifest describes it, without its ONNX form."""
-    return version.Head(head.score, f"{head.score}.skops", head.method)
 
 
 def clipped(values: Numbers, real: Numbers, rule: Outliers) -> Numbers:

@@ -7,21 +7,31 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from watchkeeper.core.gate_report import Check, Estimate, RowsKind, Shift
+from watchkeeper.core.estimates import UNDEFINED, Estimate, mean, normal
+from watchkeeper.core.gate_report import Check, RowsKind, Shift
 from watchkeeper.core.signature import Signature
+from watchkeeper.core.tasks.base import Difference, Labelled, Task
 from watchkeeper.training.declaration import Gate
-from watchkeeper.training.metrics import auc_difference, mean
 
 Numbers = NDArray[np.float64]
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """The truth of some rows and the scores of both versions, each of shape (rows,)."""
+    """The same rows with the scores of both versions, and the task that compares them."""
 
-    target: Numbers
-    candidate: Numbers
-    production: Numbers
+    task: Task
+    candidate: Labelled
+    production: Labelled
+
+    def count_rare(self) -> int:
+        """Return how many rows are of the kind that a fit needs, see :class:`Task`."""
+        labels, counts = np.unique(self.candidate.target, return_counts=True)
+        return self.task.count_rare(dict(zip(labels.tolist(), counts.tolist(), strict=True)))
+
+    def difference(self) -> Difference | None:
+        """Return the qualities and their difference; None if the rows cannot tell."""
+        return self.task.paired(self.candidate, self.production)
 
 
 def floors(gate: Gate, metrics: dict[str, Estimate]) -> list[Check]:
@@ -33,6 +43,18 @@ def floors(gate: Gate, metrics: dict[str, Estimate]) -> list[Check]:
         value = "is not defined" if estimate.value is None else f"is {estimate.value:.3f}"
         reason = f"{name} {value}, at least {floor:g} is required"
         checks.append(Check(f"floor {name}", passed, reason, estimate, floor))
+    return checks
+
+
+def ceilings(gate: Gate, metrics: dict[str, Estimate]) -> list[Check]:
+    """Check that no metric on the held-out history exceeds its declared ceiling."""
+    checks = []
+    for name, ceiling in gate.ceilings.items():
+        estimate = metrics[name]
+        passed = estimate.value is not None and estimate.value <= ceiling
+        value = "is not defined" if estimate.value is None else f"is {estimate.value:.3g}"
+        reason = f"{name} {value}, at most {ceiling:g} is allowed"
+        checks.append(Check(f"ceiling {name}", passed, reason, estimate, ceiling))
     return checks
 
 
@@ -58,19 +80,19 @@ def signature(candidate: Signature, production: Signature) -> Check:
 
 
 def noninferior(gate: Gate, rows: Comparison, where: str) -> Check:
-    """Check that ROC AUC is with 95 % confidence no more than the margin below production's."""
-    difference = auc_difference(rows.target, rows.candidate, rows.production)
-    passed = difference.low is not None and difference.low >= -gate.margin
-    reason = f"{where}: ROC AUC {_against(difference)}, at most {gate.margin:g} less is allowed"
-    return Check(f"noninferior on {where}", passed, reason, difference, -gate.margin)
+    """Check that the quality is with 95 % confidence at most the margin worse than production's."""
+    reason, better = _against(rows)
+    margin = rows.task.margin if gate.margin is None else gate.margin
+    passed = better.low is not None and better.low >= -margin
+    reason = f"{where}: {reason}, at most {margin:g} worse is allowed"
+    return Check(f"noninferior on {where}", passed, reason, better, -margin)
 
 
 def superior(rows: Comparison, where: str) -> Check:
-    """Check that ROC AUC is with 95 % confidence higher than production's."""
-    difference = auc_difference(rows.target, rows.candidate, rows.production)
-    passed = difference.low is not None and difference.low > 0.0
-    reason = f"{where}: ROC AUC {_against(difference)}"
-    return Check(f"superior on {where}", passed, reason, difference, 0.0)
+    """Check that the quality is with 95 % confidence better than production's."""
+    reason, better = _against(rows)
+    passed = better.low is not None and better.low > 0.0
+    return Check(f"superior on {where}", passed, f"{where}: {reason}", better, 0.0)
 
 
 def on_recent(gate: Gate, rows: Comparison | None, *, must_improve: bool) -> list[Check]:
@@ -79,16 +101,18 @@ def on_recent(gate: Gate, rows: Comparison | None, *, must_improve: bool) -> lis
     A version that answers a drift must be superior there; too few rows fail it. Any other version
     must be noninferior; too few rows give no check.
     """
-    count, positives = (len(rows.target), int(rows.target.sum())) if rows else (0, 0)
-    if rows and count >= gate.minimum_recent and positives >= gate.minimum_recent_positives:
+    count, rare = (len(rows.candidate), rows.count_rare()) if rows else (0, 0)
+    if rows and count >= gate.minimum_recent and rare >= gate.minimum_recent_positives:
         if must_improve:
             return [superior(rows, "recent rows")]
         return [noninferior(gate, rows, "recent rows")]
     if not must_improve:
         return []
+    kind = rows.task.rare if rows else ""
+    found = f" ({rare} {kind})" if kind else ""
     reason = (
-        f"{count} recent held-out rows with {positives} positives are too few for a comparison: "
-        f"{gate.minimum_recent} with {gate.minimum_recent_positives} are needed"
+        f"{count} recent held-out rows{found} are too few for a comparison: {gate.minimum_recent} "
+        f"({gate.minimum_recent_positives} {kind or 'of the rare kind'}) are needed"
     )
     return [Check("superior on recent rows", passed=False, reason=reason)]
 
@@ -106,11 +130,19 @@ def verdict(checks: list[Check]) -> tuple[bool, str]:
     return not failed, "; ".join(failed or [check.reason for check in checks])
 
 
-def _against(difference: Estimate) -> str:
-    if difference.value is None:
-        return "cannot be compared with production's: the rows have one outcome only"
-    interval = f"95 % interval {difference.low:+.3f} to {difference.high:+.3f}"
-    return f"{difference.value:+.3f} against production ({interval})"
+def _against(rows: Comparison) -> tuple[str, Estimate]:
+    """Return the comparison in words, and by how much the candidate is better."""
+    found = rows.difference()
+    better = normal(found.value, found.variance) if found else UNDEFINED
+    quality = rows.task.quality
+    if found is None or better.value is None:
+        return f"{quality} cannot be compared: the rows have too few different outcomes", UNDEFINED
+    interval = f"95 % interval {better.low:+.3f} to {better.high:+.3f}"
+    return (
+        f"{quality} {found.new:.3g} is better by {found.value:+.3f} than production's "
+        f"{found.old:.3g} ({interval})",
+        better,
+    )
 
 
 def _quantiles(values: Numbers) -> dict[str, float]:

@@ -55,8 +55,8 @@ def read_history(url: str, model: Model) -> Rows:
     outcomes = np.unique(rows.target)
     if len(outcomes) < 2:
         raise CannotTrainError(
-            f"{where}: {model.target!r} is {outcomes[0]:g} in all {len(rows)} rows that can be "
-            "used; a training run needs rows with 0 and rows with 1"
+            f"{where}: {model.target!r} is {model.task.name(outcomes[0])} in all {len(rows)} rows "
+            "that can be used; a training run needs rows with different truths"
         )
     return rows
 

@@ -5,22 +5,24 @@ import logging
 import msgspec
 import numpy as np
 
-from watchkeeper.core.answer import RISK_LEVELS, Columns, answer
+from watchkeeper.core.answer import answer, outputs_of
+from watchkeeper.core.estimates import Estimate, share
 from watchkeeper.core.gate_report import (
     HISTORY,
     RECENT,
     Duplicates,
-    Estimate,
     GateReport,
     RowsKind,
     Shift,
     Trial,
 )
+from watchkeeper.core.signature import Columns
+from watchkeeper.core.tasks import task_of
+from watchkeeper.core.tasks.base import Task
 from watchkeeper.training import gate
 from watchkeeper.training.declaration import Model
 from watchkeeper.training.fit import Fitted
 from watchkeeper.training.leakage import leakage
-from watchkeeper.training.metrics import score_metrics, share
 from watchkeeper.training.read import Production
 from watchkeeper.training.rows import ScoredRows
 
@@ -50,13 +52,11 @@ class HeldOut(msgspec.Struct, frozen=True):
             self.ours.typical(), self.shared.typical(), self.theirs and self.theirs.typical()
         )
 
-    def comparison(self, score: str) -> gate.Comparison | None:
+    def comparison(self, task: Task) -> gate.Comparison | None:
         """Return both versions' scores of the shared rows, or None without production."""
         if self.theirs is None or not len(self.shared):
             return None
-        return gate.Comparison(
-            self.shared.rows.target, self.shared.scores[score], self.theirs.scores[score]
-        )
+        return gate.Comparison(task, self.shared.truth(), self.theirs.truth())
 
 
 def judge(
@@ -80,7 +80,7 @@ def judge(
         must_improve: whether a drift caused this run; then recent rows decide.
         seed: starts the bootstrap.
     """
-    score = model.judged_head.score
+    task = task_of(next(head for head in fitted.heads if head.label))
     signature = production and gate.signature(model.signature, production.model.manifest.signature)
     comparable = production if signature and signature.passed else None
     history = _held_out(fitted.held, comparable)
@@ -91,34 +91,35 @@ def judge(
     leaks, suspicions = leakage(model, fitted.train.rows, fitted.held.rows)
     for suspicion in suspicions:
         log.warning("%s: %s", model.name, suspicion)
-    metrics = {on: _metrics(model, rows.ours, seed) for on, rows in labelled.items()}
-    answers = {on: _answers(model, rows.ours.scores, seed) for on, rows in labelled.items()}
+    metrics = {on: task.measure(rows.ours.truth(), seed) for on, rows in labelled.items()}
+    answers = {on: _answers(model, fitted, rows.ours.scores, seed) for on, rows in labelled.items()}
     checks = [
         *gate.floors(model.gate, metrics[HISTORY]),
+        *gate.ceilings(model.gate, metrics[HISTORY]),
         *gate.max_label_rate(model.gate, answers[HISTORY]),
         leaks,
         *([signature] if signature else []),
     ]
-    if compared := history.comparison(score):
+    if compared := history.comparison(task):
         checks.append(gate.noninferior(model.gate, compared, "the history"))
-        on_recent = recent.comparison(score) if RECENT in labelled else None
+        on_recent = recent.comparison(task) if RECENT in labelled else None
         checks += gate.on_recent(model.gate, on_recent, must_improve=must_improve)
     passed, reason = gate.verdict(checks)
     return GateReport(
         passed=passed,
         reason=reason,
-        threshold=model.threshold,
+        threshold=task.threshold,
         checks=checks,
         metrics=metrics,
         rows={
-            on: {"rows": len(rows.ours), "positives": int(rows.ours.rows.target.sum())}
+            on: {"rows": len(rows.ours), **task.counts(rows.ours.rows.target)}
             for on, rows in labelled.items()
         },
-        score=score,
+        score=task.head.score,
         answers=answers,
         production=production.version if production else None,
         production_metrics={
-            on: _metrics(model, rows.theirs, seed)
+            on: _task_of_production(production, task).measure(rows.theirs.truth(), seed)
             for on, rows in labelled.items()
             if rows.theirs is not None and len(rows.theirs)
         },
@@ -143,17 +144,23 @@ def _held_out(ours: ScoredRows, production: Production | None) -> HeldOut:
     return HeldOut(ours, shared, ScoredRows(shared.rows, scores))
 
 
-def _metrics(model: Model, scored: ScoredRows, seed: int) -> dict[str, Estimate]:
-    score = scored.scores[model.judged_head.score]
-    return score_metrics(scored.rows.target, score, model.threshold, seed)
+def _task_of_production(production: Production | None, task: Task) -> Task:
+    """Return the task with production's own head, which has another interval or threshold."""
+    heads = production.model.manifest.heads if production else ()
+    same = (head for head in heads if task_of(head).scores == task.scores)
+    return next((task_of(head) for head in same), task)
 
 
-def _answers(model: Model, scores: Columns, seed: int) -> dict[str, Estimate]:
-    """Measure how often each label is 1, and how often each risk level is given."""
-    answered, risk = answer(scores, model.answer), model.answer.risk.name
+def _answers(model: Model, fitted: Fitted, scores: Columns, seed: int) -> dict[str, Estimate]:
+    """Measure how often each label is 1, and how often each class and risk level is given."""
+    answered = answer(scores, fitted.heads, model.answer)
     labels = {x.name: share(answered[x.name] == 1, seed) for x in model.answer.labels}
-    levels = {f"{risk} {x}": share(answered[risk] == x, seed) for x in RISK_LEVELS}
-    return labels | levels
+    categories = {
+        f"{output.name} {category}": share(answered[output.name] == category, seed)
+        for output in outputs_of(fitted.heads, model.answer)
+        for category in output.categories
+    }
+    return labels | categories
 
 
 def _shifts(model: Model, history: HeldOut, unseen: HeldOut, seed: int) -> dict[str, Shift]:
@@ -168,9 +175,7 @@ def _shifts(model: Model, history: HeldOut, unseen: HeldOut, seed: int) -> dict[
     if rows.theirs is None or not len(rows.theirs):
         return {}
     return {
-        head.score: gate.shift(
-            rows.shared.scores[head.score], rows.theirs.scores[head.score], on, seed
-        )
-        for head in model.heads
-        if head.score in rows.theirs.scores
+        name: gate.shift(rows.shared.scores[name], rows.theirs.scores[name], on, seed)
+        for name in model.scores
+        if name in rows.theirs.scores
     }

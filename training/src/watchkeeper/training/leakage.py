@@ -2,22 +2,24 @@
 
 A request cannot contain what becomes known after it. Such a column in the history makes a version
 look perfect and be useless. Two signs are looked for on the held-out history, in one column at a
-time, by the ROC AUC of its values in the better direction:
+time, by the separation that the task defines: ROC AUC in the better direction (binary), the
+smallest ROC AUC between neighbouring classes (multi-class), or the rank correlation (regression).
 
 **A copy.** The column separates the outcomes without any inverted or equal pair. The target does, a
 monotone function of it, and a cost that only positive rows have. The gate rejects the version if
 the held-out history has at least :data:`ENOUGH` rows, and :data:`OF_EACH` of each outcome. A column
 that is independent of the truth separates them with a probability of 2 / C(rows, positives), which
-is then below 1e-33. An honest column with normal values and a ROC AUC of 0.99 does so in less than
-one of a hundred cases.
+is then below 1e-33 for two outcomes, and smaller for more. An honest column with normal values and
+a ROC AUC of 0.99 does so in less than one of a hundred cases.
 
-**A suspicion.** A column separates the outcomes almost (the 95 % interval of its ROC AUC lies above
-:data:`ALMOST`) or with few rows. Or it looks like an identifier that predicts: nearly every row has
-an integer of its own, and the interval lies above :data:`PREDICTS`. Suspicions are in the reports
-and do not decide.
+**A suspicion.** A column separates the outcomes almost (the 95 % interval of its separation lies
+above :data:`ALMOST`) or with few rows. Or it looks like an identifier that predicts: nearly every
+row has an integer of its own, and the interval lies above :data:`PREDICTS`. Suspicions are in the
+reports and do not decide.
 
 The declaration can name columns that may do this (``Gate.allowed``), for example the sensor whose
-limit defines a failure. A category counts as the share of positives that it has in the fitted rows.
+limit defines a failure. A category counts as the mean label that it has in the fitted rows: for two
+outcomes, the share of positives.
 """
 
 from typing import Any, Final
@@ -26,9 +28,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from watchkeeper.core.gate_report import Check, Estimate
+from watchkeeper.core.estimates import Estimate
+from watchkeeper.core.gate_report import Check
+from watchkeeper.core.tasks.base import Task
 from watchkeeper.training.declaration import Model
-from watchkeeper.training.metrics import roc_auc
 from watchkeeper.training.rows import Rows
 
 ENOUGH: Final = 400
@@ -50,14 +53,15 @@ def leakage(model: Model, train: Rows, held: Rows) -> tuple[Check, list[str]]:
         The gate's check, and the suspicions, one sentence per column.
     """
     copies, suspicions = [], []
-    fewest = min(held.target.sum(), (1 - held.target).sum())
+    task = model.task
+    fewest = min((int((held.target == x).sum()) for x in task.outcomes), default=len(held))
     enough = len(held) >= ENOUGH and fewest >= OF_EACH
     for name in model.names:
         if name in model.gate.allowed:
             continue
-        alone = _alone(train, held, name)
+        alone = _alone(task, train, held, name)
         value, low = alone.value or 0.0, alone.low or 0.0
-        measured = f"ROC AUC {value:.3f} alone, 95 % interval from {low:.3f} on"
+        measured = f"separation {value:.3f} alone, 95 % interval from {low:.3f} on"
         if value == 1.0 and enough:
             copies.append(f"column {name!r} separates the outcomes")
         elif value == 1.0 or low > ALMOST:
@@ -73,15 +77,14 @@ def leakage(model: Model, train: Rows, held: Rows) -> tuple[Check, list[str]]:
     return Check("leakage", not copies, reason), suspicions
 
 
-def _alone(train: Rows, held: Rows, name: str) -> Estimate:
-    """Measure ROC AUC of one column, in the direction in which it is at least 0.5."""
+def _alone(task: Task, train: Rows, held: Rows, name: str) -> Estimate:
+    """Measure how well one column tells the truth."""
     values = held.columns[name]
     if values.dtype == object:
         rates = pd.Series(train.target).groupby(train.columns[name].to_numpy()).mean()
         values = values.map(rates).fillna(float(train.target.mean()))
     score: NDArray[Any] = values.to_numpy(dtype=np.float64)
-    rising = roc_auc(held.target, score)
-    return rising if (rising.value or 0.0) >= 0.5 else roc_auc(held.target, -score)
+    return task.separation(held.target, score)
 
 
 def _is_identifier(values: "pd.Series[Any]") -> bool:

@@ -1,6 +1,7 @@
 """The metrics report: the content of ``gate.json`` as text for people."""
 
-from watchkeeper.core.gate_report import Duplicates, Estimate, GateReport
+from watchkeeper.core.estimates import Estimate
+from watchkeeper.core.gate_report import Duplicates, GateReport
 from watchkeeper.core.version import Manifest
 
 Measured = dict[str, dict[str, Estimate]]  # by the rows, then by what is measured
@@ -24,7 +25,7 @@ def metrics_report(manifest: Manifest, report: GateReport, parameters: dict[str,
         "",
         *_metrics("This version", report.metrics, report),
         "",
-        "Answers: share of the rows that a label marks or a risk level is given to",
+        "Answers: share of the rows that a label marks, or that a class or risk level is given to",
         *_by_rows(report.answers, report),
     ]
     if report.production is not None:
@@ -58,15 +59,17 @@ def _duplicates(where: str, found: Duplicates) -> str:
 
 
 def _metrics(title: str, measured: Measured, report: GateReport) -> list[str]:
-    about = f"estimate and 95 % confidence interval, positive from {report.threshold:g} on"
+    about = "estimate and 95 % confidence interval"
+    if report.threshold is not None:
+        about += f", positive from {report.threshold:g} on"
     return [f"{title}, {report.score}: {about}", *_by_rows(measured, report)]
 
 
 def _by_rows(measured: Measured, report: GateReport) -> list[str]:
     lines = []
     for where, values in measured.items():
-        rows = report.rows[where]
-        lines.append(f"  held-out {where}, {rows['rows']} rows, {rows['positives']} positives")
+        counted = ", ".join(f"{count} {what}" for what, count in report.rows[where].items())
+        lines.append(f"  held-out {where}, {counted}")
         lines += [f"    {name:<18} {_estimate(value)}" for name, value in values.items()]
     return lines
 

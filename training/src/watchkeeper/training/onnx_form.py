@@ -1,14 +1,13 @@
 """The ONNX form of a pipeline.
 
 A form has one input tensor of shape [rows, 1] per request column, with the column's name, and one
-output of shape [rows], the score.
+output with the name of the head: the score, of shape [rows], or all scores, [rows, scores].
 """
 
 from typing import Any
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import DoubleTensorType, Int64TensorType, StringTensorType
@@ -18,10 +17,12 @@ from skl2onnx.sklapi import CastTransformer
 from sklearn.ensemble import IsolationForest
 from sklearn.pipeline import Pipeline
 
+from watchkeeper.core.head import Head
 from watchkeeper.core.signature import Column
+from watchkeeper.core.statistics import largest_difference
+from watchkeeper.core.tasks import task_of
 from watchkeeper.training import isolation
-from watchkeeper.training.declaration import Head
-from watchkeeper.training.rows import Rows
+from watchkeeper.training.rows import ScoredRows
 
 _TENSORS = {"FP64": DoubleTensorType, "INT64": Int64TensorType, "BYTES": StringTensorType}
 _OPSETS = {"": 18, "ai.onnx.ml": 3}
@@ -54,7 +55,7 @@ def to_onnx(pipeline: Pipeline, head: Head, columns: tuple[Column, ...]) -> byte
     places = [f"column {number}" for number in range(len(columns))]
     _rename(model, dict(zip((each.name for each in model.graph.input), places, strict=True)))
     _stay_in_double(model)
-    model = _one_score(model, head)
+    model = _scores_only(model, head)
     _rename(model, dict(zip(places, (column.name for column in columns), strict=True)))
     return bytes(model.SerializeToString())
 
@@ -72,14 +73,16 @@ def _rename(model: ModelProto, names: dict[str, str]) -> None:
         described_tensor.name = names.get(described_tensor.name, described_tensor.name)
 
 
-def difference(form: bytes, head: Head, rows: Rows, expected: NDArray[Any]) -> float:
-    """Return the largest absolute difference between a form's scores and ``expected`` (rows,)."""
+def difference(form: bytes, head: Head, expected: ScoredRows) -> float:
+    """Return the largest difference between a form's scores and the expected ones."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(form, options, providers=["CPUExecutionProvider"])
-    inputs = {name: values.reshape(-1, 1) for name, values in rows.as_columns().items()}
-    (scores,) = session.run([head.score], inputs)
-    return float(np.abs(scores - expected).max(initial=0.0))
+    columns = expected.rows.as_columns()
+    inputs = {name: values.reshape(-1, 1) for name, values in columns.items()}
+    (found,) = session.run([head.score], inputs)
+    scores = task_of(head).columns(np.asarray(found))
+    return max(largest_difference(scores[name], expected.scores[name]) for name in scores)
 
 
 def _stay_in_double(model: ModelProto) -> None:
@@ -106,13 +109,17 @@ def _stay_in_double(model: ModelProto) -> None:
     model.graph.node.extend(nodes)
 
 
-def _one_score(model: ModelProto, head: Head) -> ModelProto:
-    """Reduce the outputs to the score, of shape [rows], in double precision."""
+def _scores_only(model: ModelProto, head: Head) -> ModelProto:
+    """Reduce the outputs to the scores, in double precision."""
+    scores = len(task_of(head).scores)
     names = [output.name for output in model.graph.output]
     wanted = {"predict_proba": 1, "decision_function": 1, "score_samples": 2, "predict": 0}
     raw = names[wanted[head.method]]
     model = select_model_inputs_outputs(model, outputs=[raw])
-    if head.method == "predict_proba" and not _sum_positive_class(model):
+    if scores > 1:
+        argument = numpy_helper.from_array(np.array([-1, scores]), "all")
+        shaping = helper.make_node("Reshape", [raw, "all"], ["shaped"])
+    elif head.method == "predict_proba" and not _sum_positive_class(model):
         argument = numpy_helper.from_array(np.array(1), "positive")
         shaping = helper.make_node("Gather", [raw, "positive"], ["shaped"], axis=1)
     else:
@@ -126,7 +133,9 @@ def _one_score(model: ModelProto, head: Head) -> ModelProto:
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
     del model.graph.output[:]
-    model.graph.output.append(helper.make_tensor_value_info(head.score, TensorProto.DOUBLE, [None]))
+    shape = [None] if scores == 1 else [None, scores]
+    described_output = helper.make_tensor_value_info(head.score, TensorProto.DOUBLE, shape)
+    model.graph.output.append(described_output)
     return model
 
 

@@ -58,8 +58,16 @@ def read_recent(
     found: dict[tuple[str, int], tuple[float, dict[str, Any]]] = {}
     requests: dict[str, Request] = {}
     broken: list[BrokenColumn] = []
-    for row in labelled_rows(ledger, model.name, since=since, limit=model.split.recent_rows):
-        known = {model.split.group: row.subject, **row.inputs, model.target: row.label}
+    task = model.task
+    for row in labelled_rows(
+        ledger,
+        model.name,
+        since=since,
+        limit=model.split.recent_rows,
+        outcomes=task.outcomes,
+    ):
+        label = task.name(row.label) if task.labels_are_text else row.label
+        known = {model.split.group: row.subject, **row.inputs, model.target: label}
         found[row.prediction, row.row] = (row.time, known)
         requests[row.prediction] = Request(row.time, row.client, row.subject)
     for version in versions:

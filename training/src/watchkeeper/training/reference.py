@@ -124,12 +124,13 @@ def dependencies(fitted: Fitted, model: Model) -> dict[str, list[str]]:
     order = np.random.default_rng(0).permutation(len(rows))
     found: dict[str, list[str]] = {}
     for head in model.heads:
-        pipeline, scores = fitted.pipelines[head.score], fitted.held.scores[head.score][chosen]
-        found[head.score] = [
-            name
-            for name in model.names
-            if (score_head(head, pipeline, _shuffled(rows, name, order)) != scores).any()
-        ]
+        pipeline = fitted.pipelines[head.score]
+        for column in model.names:
+            scores = score_head(head, pipeline, _shuffled(rows, column, order))
+            for name, values in scores.items():
+                depends = found.setdefault(name, [])
+                if (values != fitted.held.scores[name][chosen]).any():
+                    depends.append(column)
     return found
 
 

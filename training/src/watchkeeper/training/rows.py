@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from watchkeeper.core.answer import Columns
+from watchkeeper.core.signature import Columns
+from watchkeeper.core.tasks.base import Labelled
 
 
 class Rows(msgspec.Struct, frozen=True):
@@ -66,6 +67,10 @@ class ScoredRows(msgspec.Struct, frozen=True):
     def labelled(self) -> "ScoredRows":
         """Return the rows whose truth is known."""
         return self.where(~np.isnan(self.rows.target))
+
+    def truth(self) -> Labelled:
+        """Return target and scores; the truth of all rows must be known."""
+        return Labelled(self.rows.target, self.scores)
 
     def typical(self) -> "ScoredRows":
         """Return the rows of which some value describes the traffic."""

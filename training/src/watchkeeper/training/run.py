@@ -8,6 +8,7 @@ fit         one pipeline per head, and the scores of all rows
 export      the ONNX form of each pipeline
 judge       the gate's report from the held-out rows
 seal        the version's folder, with manifest and digests
+verify      the folder, loaded again, answers its own example
 register    the version in MLflow, its event, and the alias of a candidate
 ==========  =========================================================================
 """
@@ -19,8 +20,9 @@ from pathlib import Path
 
 import msgspec
 
+from watchkeeper.core.gate_report import GateReport
 from watchkeeper.core.names import model_uri
-from watchkeeper.core.version import Lineage
+from watchkeeper.core.version import Lineage, Manifest
 from watchkeeper.ledger import Ledger
 from watchkeeper.registry import RegisteredVersion, Registry
 from watchkeeper.training import lineage
@@ -34,7 +36,8 @@ from watchkeeper.training.register import find_version, finish, register
 from watchkeeper.training.rows import joined
 from watchkeeper.training.seal import seal
 from watchkeeper.training.search import search
-from watchkeeper.training.split import split
+from watchkeeper.training.split import split, thinned
+from watchkeeper.training.verify import verify
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +81,8 @@ def train(
         folder = Path(workspace) / "version"
         version = find_version(registry, request.model.name, request.run)
         if version is None:
-            parameters = _make_version(request, source_url, registry, ledger, folder)
-            version = register(registry, ledger, folder, msgspec.to_builtins(parameters))
+            made = _make_version(request, source_url, registry, ledger, folder)
+            version = register(registry, ledger, folder, msgspec.to_builtins(made.parameters))
         else:
             log.info("run %s has already registered version %d", request.run, version.version)
             registry.download(model_uri(request.model.name, version.version), folder)
@@ -87,17 +90,45 @@ def train(
     return version
 
 
+class Made(msgspec.Struct, frozen=True):
+    """A sealed version: the parameters it was trained with, its manifest, the gate's report."""
+
+    parameters: Parameters
+    manifest: Manifest
+    report: GateReport
+
+
 def _make_version(
     request: TrainingRequest, source_url: str, registry: Registry, ledger: Ledger, folder: Path
-) -> Parameters:
-    """Make the sealed folder of the version; return the parameters it was trained with."""
-    model, episode, timer = request.model, request.episode, _StageTimer()
-
-    fetched = folder.with_name("production")
-    inputs = read(model, source_url, registry, ledger, episode=episode, folder=fetched)
+) -> Made:
+    """Read the input of the run and make its version."""
+    timer, fetched = StageTimer(), folder.with_name("production")
+    inputs = read(
+        request.model, source_url, registry, ledger, episode=request.episode, folder=fetched
+    )
     timer.log(f"read: {len(inputs.history)} rows of history, {len(inputs.recent.rows)} recent rows")
+    return make_version(request, inputs, folder)
+
+
+def make_version(
+    request: TrainingRequest, inputs: TrainingInput, folder: Path, *, most_rows: int | None = None
+) -> Made:
+    """Make the sealed folder of a version.
+
+    Args:
+        request: what to train.
+        inputs: the rows, and the version in production.
+        folder: must be missing.
+        most_rows: fit at most so many rows, and judge on at most so many.
+
+    Raises:
+        CannotTrainError: request, declaration or data must change first.
+    """
+    model, episode, timer = request.model, request.episode, StageTimer()
 
     parts = split(inputs.history, inputs.recent.rows, model, inputs.rows_known_to_production)
+    if most_rows is not None:
+        parts = thinned(parts, most_rows, model.task.outcomes)
     equal = sum(found.repeated for found in parts.duplicates.values())
     timer.log(
         f"split: {len(parts.held)} rows of history and {len(parts.unseen)} recent held out, "
@@ -142,7 +173,10 @@ def _make_version(
         depends=depends,
     )
     timer.log(f"seal: {len(manifest.files)} files, the reference is {manifest.lineage.reference}")
-    return parameters
+
+    verify(folder)
+    timer.log("verify: the files are loaded again, and answer the example as before")
+    return Made(parameters, manifest, report)
 
 
 def _lineage(request: TrainingRequest, inputs: TrainingInput, fitted: Fitted) -> Lineage:
@@ -161,13 +195,14 @@ def _lineage(request: TrainingRequest, inputs: TrainingInput, fitted: Fitted) ->
     )
 
 
-class _StageTimer:
+class StageTimer:
     """Logs the result of each stage with the time that it took."""
 
     def __init__(self) -> None:
         self._since = time.perf_counter()
 
     def log(self, result: str) -> None:
+        """Log the result of the stage that ends now."""
         now = time.perf_counter()
         log.info("%s (%.1f s)", result, now - self._since)
         self._since = now

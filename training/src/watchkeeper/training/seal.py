@@ -5,7 +5,9 @@ from pathlib import Path
 import msgspec
 
 from watchkeeper.core import version
+from watchkeeper.core.answer import outputs_of
 from watchkeeper.core.gate_report import GateReport, write_report
+from watchkeeper.core.signature import Signature
 from watchkeeper.core.version import METRICS_REPORT, REFERENCE, Lineage, Manifest
 from watchkeeper.training import artifact
 from watchkeeper.training.declaration import Model, Parameters
@@ -42,7 +44,7 @@ def seal(
     """
     manifest = Manifest(
         model=model.name,
-        signature=model.signature,
+        signature=Signature(model.columns, outputs_of(exported.heads, model.answer)),
         heads=exported.heads,
         answer=model.answer,
         drift=model.drift,
@@ -50,11 +52,11 @@ def seal(
         lineage=msgspec.structs.replace(lineage, reference=reference.describes),
         judged=model.judged_head.score,
     )
-    example = artifact.choose_example(fitted.held, model.judged_head.score)
+    example = artifact.choose_example(fitted.held, model.task.scores[0])
     artifact.write_pipelines(folder, fitted.pipelines, manifest, example.rows)
     for name, form in exported.files.items():
         (folder / name).write_bytes(form)
-    artifact.write_example(folder, example, model.answer)
+    artifact.write_example(folder, example, manifest)
     (folder / REFERENCE).write_bytes(to_parquet(reference, depends))
     artifact.write_baseline(folder, baseline(reference, model))
     write_report(folder, report)

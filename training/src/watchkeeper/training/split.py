@@ -13,7 +13,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from watchkeeper.core.gate_report import Duplicates
-from watchkeeper.core.labels import LABELS
 from watchkeeper.training import CannotTrainError
 from watchkeeper.training.declaration import Model, Split
 from watchkeeper.training.duplicates import find_duplicates, first_rows
@@ -23,6 +22,9 @@ from watchkeeper.training.rows import Rows
 # ratio's fraction spread evenly, so that the share is right even with few blocks.
 _GOLDEN = 0.6180339887498949
 _OFFSET = 0.37
+
+# Blocks that grow with the ids: a table of 200 rows has 20 of them, one of 10,000 rows about 100.
+_SMALLEST, _LARGEST, _GROWTH = 10, 500, 20
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -84,11 +86,39 @@ def split(history: Rows, recent: Rows, model: Model, known_rows: int = 0) -> Par
     return parts
 
 
+def thinned(parts: Parts, most: int, outcomes: tuple[float, ...]) -> Parts:
+    """Return parts of which fitted and held-out rows of the history are at most ``most`` each.
+
+    The rows of each outcome are spread evenly over time, and a rare outcome keeps up to its equal
+    share. Without ``outcomes``, all rows are alike.
+    """
+    train, held = (_evenly(rows, most, outcomes) for rows in (parts.train, parts.held))
+    return msgspec.structs.replace(
+        parts,
+        train=parts.train.where(train),
+        held=parts.held.where(held),
+        blocks=parts.blocks[train],
+    )
+
+
+def _evenly(rows: Rows, most: int, outcomes: tuple[float, ...]) -> NDArray[np.bool_]:
+    """Return which rows (rows,) are kept."""
+    chosen = np.zeros(len(rows), dtype=bool)
+    groups = [np.flatnonzero(rows.target == outcome) for outcome in outcomes]
+    groups = sorted(groups, key=len) or [np.arange(len(rows))]
+    for number, places in enumerate(groups):
+        count = min(len(places), (most - int(chosen.sum())) // (len(groups) - number))
+        if count:
+            chosen[places[np.linspace(0, len(places) - 1, count).astype(int)]] = True
+    return chosen
+
+
 def _check_outcomes(parts: Parts, blocks: NDArray[np.int64], model: Model) -> None:
     """Refuse a history of which one side lacks an outcome."""
     where = f"history of {model.name}"
     count = len(np.unique(blocks))
-    what = f"{count} block(s) of {model.split.block_rows} consecutive ids"
+    size = model.split.block_rows
+    what = f"{count} block(s) of {size or f'{_SMALLEST} to {_LARGEST}'} consecutive ids"
     advice = "load more, or declare a smaller split.block_rows"
     if model.split.group:
         what, advice = f"{count} group(s) of {model.split.group!r}", "load more groups"
@@ -101,18 +131,39 @@ def _check_outcomes(parts: Parts, blocks: NDArray[np.int64], model: Model) -> No
                 f"{where}: {len(others)} rows are too few: they are in {what}, none of which is "
                 f"{side}, and {use} needs some; {advice}"
             )
-        for outcome in LABELS:
+        for outcome in model.task.outcomes:
             if not (rows.target == outcome).any():
                 there = int((others.target == outcome).sum())
+                outcome_name = model.task.name(outcome)
                 raise CannotTrainError(
-                    f"{where}: no row with {model.target!r} = {outcome:g} is {side}, and {use} "
+                    f"{where}: no row with {model.target!r} = {outcome_name} is {side}, and {use} "
                     f"needs some: the {there} of them are clustered in few of the {what}; {advice}"
                 )
 
 
 def block_numbers(ids: NDArray[np.int64], rule: Split) -> NDArray[np.int64]:
-    """Return the block number of each row id (rows,); ids begin at 1."""
-    return (ids.astype(np.int64) - 1) // rule.block_rows
+    """Return the block number of each row id (rows,); ids begin at 1.
+
+    Without a declared size a block has a twentieth of the rows before it, at least 10 and at most
+    500. So the block of an id never changes when rows are added, and a small table has enough
+    blocks.
+    """
+    before = ids.astype(np.int64) - 1
+    if rule.block_rows:
+        return before // rule.block_rows
+    starts = _growing_blocks()
+    numbers = np.searchsorted(starts, before, side="right") - 1
+    beyond = (before - starts[-1]) // _LARGEST
+    numbers = np.where(beyond > 0, len(starts) - 1 + beyond, numbers)
+    return np.asarray(np.where(before < 0, before // _LARGEST, numbers), dtype=np.int64)
+
+
+def _growing_blocks() -> NDArray[np.int64]:
+    """Return where the growing blocks begin, counted from 0, up to the first of the largest."""
+    starts = [0]
+    while (size := max(_SMALLEST, starts[-1] // _GROWTH)) < _LARGEST:
+        starts.append(starts[-1] + size)
+    return np.array(starts, dtype=np.int64)
 
 
 def held_blocks(blocks: NDArray[np.int64], rule: Split) -> NDArray[np.bool_]:

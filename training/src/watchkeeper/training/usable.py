@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from watchkeeper.core.labels import LABELS
 from watchkeeper.core.signature import Column
+from watchkeeper.core.tasks.base import InvalidLabelError, Task
 from watchkeeper.training import CannotTrainError
 from watchkeeper.training.declaration import Model
 from watchkeeper.training.rows import Rows
@@ -67,12 +67,7 @@ def usable(frame: pd.DataFrame, model: Model, where: str, *, required: bool = Fa
             used although one is required.
     """
     table = Table(frame, where)
-    target = _numbers(table, model.target, "the truth must be 0 or 1")
-    table.refuse(
-        model.target,
-        ~np.isnan(target) & ~np.isin(target, LABELS),
-        "the truth must be 0 or 1; convert it in the source's query",
-    )
+    target = _truth(table, model.target, model.task)
     columns: dict[str, Any] = {}
     left_out: list[str] = []
     good = np.ones(len(frame), dtype=bool)
@@ -94,6 +89,27 @@ def usable(frame: pd.DataFrame, model: Model, where: str, *, required: bool = Fa
         group = frame[model.split.group].map(str).to_numpy(dtype=object)
     typical = np.ones((len(kept), len(model.names)), dtype=bool)
     return Rows(kept, target[good], frame.index.to_numpy()[good], group[good], typical)
+
+
+def _truth(table: Table, name: str, task: Task) -> NDArray[np.float64]:
+    """Return the labels as numbers of shape (rows,), NaN where they are empty."""
+    if task.labels_are_text:
+        codes = np.array([_code(task, value) for value in table.frame[name]], dtype=np.float64)
+        empty = (table.frame[name].isna() | (table.frame[name] == "")).to_numpy()
+        wrong = np.isnan(codes) & ~empty
+    else:
+        codes = _numbers(table, name, task.rule)
+        right = np.isin(codes, task.outcomes) if task.outcomes else np.isfinite(codes)
+        wrong = ~np.isnan(codes) & ~right
+    table.refuse(name, wrong, f"{task.rule}; convert it in the source's query")
+    return codes
+
+
+def _code(task: Task, value: object) -> float:
+    try:
+        return task.code(value)
+    except InvalidLabelError:
+        return float("nan")
 
 
 def _read(table: Table, column: Column) -> tuple[NDArray[Any], dict[str, Mask]]:

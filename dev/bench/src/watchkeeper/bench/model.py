@@ -15,16 +15,17 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import Pipeline
 
 from watchkeeper.core.answer import AnswerPolicy, Label, Risk, outputs_of
+from watchkeeper.core.head import Head
 from watchkeeper.core.policies import DriftPolicy, RolloutPolicy
 from watchkeeper.core.signature import Column, Signature
-from watchkeeper.core.version import EXAMPLE, Example, Head, Lineage, Manifest, seal
+from watchkeeper.core.version import EXAMPLE, Example, Lineage, Manifest, seal
 from watchkeeper.pipeline import load
 from watchkeeper.training import onnx_form
-from watchkeeper.training.declaration import Head as Declared
 
 MODEL = "forest"
 VERSION = 1
 SCORE = "failure_probability"
+HEAD = Head(SCORE, f"{SCORE}.skops", "predict_proba", f"{SCORE}.onnx", 1e-6)
 TREES, DEPTH, FEATURES, ROWS = 200, 12, 9, 10_000
 COLUMNS = tuple(Column(f"feature_{n}", "FP64", "", -100.0, 100.0) for n in range(FEATURES))
 NAMES = [column.name for column in COLUMNS]
@@ -57,8 +58,7 @@ def create(folder: Path, trees: int = TREES) -> Pipeline:
     version = folder / "version"
     version.mkdir()
     skops.io.dump(pipeline, version / f"{SCORE}.skops")
-    declared = Declared(SCORE, lambda _: pipeline[0], lambda _: pipeline[1])
-    (version / f"{SCORE}.onnx").write_bytes(onnx_form.to_onnx(pipeline, declared, COLUMNS))
+    (version / f"{SCORE}.onnx").write_bytes(onnx_form.to_onnx(pipeline, HEAD, COLUMNS))
     _seal(version)
     return pipeline
 
@@ -67,8 +67,8 @@ def _seal(version: Path) -> None:
     policy = AnswerPolicy((Label("failure", SCORE, 0.5),), Risk(SCORE, 0.2, 0.6))
     manifest = Manifest(
         model=MODEL,
-        signature=Signature(COLUMNS, outputs_of((SCORE,), policy)),
-        heads=(Head(SCORE, f"{SCORE}.skops", "predict_proba", f"{SCORE}.onnx", 1e-6),),
+        signature=Signature(COLUMNS, outputs_of((HEAD,), policy)),
+        heads=(HEAD,),
         answer=policy,
         drift=DriftPolicy(),
         rollout=RolloutPolicy(),

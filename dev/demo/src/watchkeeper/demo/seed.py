@@ -8,6 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from watchkeeper.core.projects import is_folder
 from watchkeeper.core.settings import SettingsError
 from watchkeeper.demo.plants import (
     DatabaseError,
@@ -51,6 +52,7 @@ def _seed(arguments: argparse.Namespace) -> None:
     url, settings = source_url(), read_plant_settings()
     shown = hide_password(url)
     models = arguments.models or settings.models or simulated()
+    models = [model for model in models if not is_folder(model)]  # a project names its own data
     if unknown := [model for model in models if model not in declared()]:
         raise PlantError(f"no model {unknown[0]!r}; the models are {', '.join(declared())}")
     if settings.source_url and not arguments.into_source_url:

@@ -11,6 +11,7 @@ from watchkeeper.platforms.kube.api import CRON_JOB, JOB, POD, Api, Json
 from watchkeeper.platforms.kube.labels import MODEL, PART_OF, WATCHKEEPER
 
 TRIGGER = "watchkeeper/trigger"
+POD_FAILURE_POLICY = "PodFailurePolicy"  # the reason of a Job that its policy has failed
 JOB_NAME = "batch.kubernetes.io/job-name"  # a label of the pods of a Job
 
 
@@ -47,6 +48,14 @@ class TrainingJobs:
             pod_status.unscheduled_reason(pods)
             or pod_status.waiting_reason(pods)
             or pod_status.warning_reason(e for name in names for e in self._api.events(name))
+        )
+
+    def is_refused(self, run: str) -> bool:
+        """Return whether a run has failed by its policy for the exit code of a defect."""
+        job = self._api.find(JOB, run)
+        return job is not None and any(
+            condition["type"] == "Failed" and condition.get("reason") == POD_FAILURE_POLICY
+            for condition in job.get("status", {}).get("conditions", [])
         )
 
     def is_outdated(self, run: str) -> bool:

@@ -170,6 +170,10 @@ class KubePlatform:
         """Return why a run has failed or does not start; "" if the cluster does not say."""
         return self._jobs.reason(run)
 
+    def is_refused(self, run: str) -> bool:
+        """Return whether a run has ended with the exit code of a defect."""
+        return self._jobs.is_refused(run)
+
     def is_outdated(self, run: str) -> bool:
         """Return whether a run does not start, and its template has changed since."""
         return self._jobs.is_outdated(run)

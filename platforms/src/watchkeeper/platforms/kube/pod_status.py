@@ -6,11 +6,13 @@ The functions that return a reason return an empty string if it does not apply.
 from collections.abc import Iterable, Iterator
 
 from watchkeeper.core.exit_codes import EXIT_REGISTRY_UNREACHABLE
+from watchkeeper.core.logs import message_of
 from watchkeeper.platforms.interface import Process
 from watchkeeper.platforms.kube.api import Json
 
 INITIALIZER = "storage-initializer"  # KServe's name of the container that fetches the files
 FAILED_AFTER = 4  # starts
+LONGEST_MESSAGE = 1000  # characters
 # Reasons of Events that say what a pod waits for, where its status only says that it waits
 NEEDS = (
     "FailedMount",
@@ -134,7 +136,7 @@ def _last_termination(status: Json) -> Json:
 
 def _last_message(ended: Json) -> str:
     lines = ended.get("message", "").strip().splitlines()
-    return lines[-1][:300] if lines else ""
+    return message_of(lines[-1])[:LONGEST_MESSAGE] if lines else ""
 
 
 def _log(pod: Json, status: Json) -> str:

@@ -16,6 +16,7 @@ from typing import TypeVar
 import msgspec
 
 from watchkeeper.core.folders import make_private
+from watchkeeper.core.logs import message_of
 from watchkeeper.core.spool import replace_file
 from watchkeeper.platforms.interface import PlatformError
 
@@ -57,12 +58,15 @@ class LocalConfig(msgspec.Struct, frozen=True):
         ports: The ports that people and clients use.
         roles: The components by name: ``initialize``, ``server``, ``sidecar``, ``training``,
             ``check``, and those that only ``watchkeeper up`` starts.
+        projects: The variables of ``training`` and ``check`` for models whose packages are not
+            installed, by model: they say where the package and its data are.
     """
 
     models: tuple[str, ...]
     sockets: str
     ports: Ports
     roles: dict[str, Role] = {}
+    projects: dict[str, dict[str, str]] = {}
 
     def role(self, name: str) -> Role:
         """Return a role.
@@ -73,6 +77,15 @@ class LocalConfig(msgspec.Struct, frozen=True):
         if name not in self.roles:
             raise PlatformError(f"local.json has no role {name!r}: run 'watchkeeper up' again")
         return self.roles[name]
+
+    def role_for(self, name: str, model: str) -> Role:
+        """Return a role with the variables of a model.
+
+        Raises:
+            PlatformError: The system does not have the role.
+        """
+        role = self.role(name)
+        return Role(role.command, {**role.environment, **self.projects.get(model, {})})
 
 
 class Home:
@@ -100,6 +113,7 @@ class Home:
         self.leases = self.folder / "leases"
         self.secrets = self.folder / "secrets"
         self.mlflow = self.folder / "mlflow"
+        self.projects = self.folder / "projects"
 
     def make(self) -> None:
         """Create the folders. Only their owner can read them, because they contain secrets."""
@@ -117,6 +131,7 @@ class Home:
             self.leases,
             self.secrets,
             self.mlflow,
+            self.projects,
         ):
             path.mkdir(exist_ok=True, mode=0o700)
 
@@ -179,15 +194,20 @@ def sockets_folder(home: Path) -> Path:
     return folder
 
 
-def last_line(log: Path) -> str:
-    """Return the last line of a log that is not empty, at most 300 characters."""
+def last_message(log: Path) -> str:
+    """Return the message in the last line of a log, without its time and its source."""
+    return message_of(last_line(log, limit=1000))
+
+
+def last_line(log: Path, limit: int = 300) -> str:
+    """Return the last line of a log that is not empty, at most ``limit`` characters."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 8192))
             lines = file.read().decode(errors="replace").splitlines()
     except FileNotFoundError:
         return ""
-    return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
+    return next((line.strip()[:limit] for line in reversed(lines) if line.strip()), "")
 
 
 def read_struct(path: Path, kind: type[S]) -> S | None:

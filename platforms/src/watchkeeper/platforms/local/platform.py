@@ -19,7 +19,7 @@ from watchkeeper.platforms.interface import (
 )
 from watchkeeper.platforms.local.envoy_clusters import KINDS, Endpoint, Kind
 from watchkeeper.platforms.local.gateway import Gateway
-from watchkeeper.platforms.local.home import Home, last_line, locked, read_struct, write_struct
+from watchkeeper.platforms.local.home import Home, last_message, locked, read_struct, write_struct
 from watchkeeper.platforms.local.runs import Runs, program_name
 from watchkeeper.platforms.local.served_versions import ServedVersions
 from watchkeeper.platforms.local.supervisor import Supervisor
@@ -165,9 +165,13 @@ class LocalPlatform:
         return str(self.home.log(program_name(run)))
 
     def run_reason(self, run: str) -> str:
-        """Return the last line of the log of a run that has failed."""
+        """Return the last message in the log of a run that has failed."""
         state = self._runs.find(run)
-        return last_line(self.home.log(program_name(run))) if state == "failed" else ""
+        return last_message(self.home.log(program_name(run))) if state == "failed" else ""
+
+    def is_refused(self, run: str) -> bool:
+        """Return whether a run has ended with the exit code of a defect."""
+        return self._runs.is_refused(run)
 
     def is_outdated(self, run: str) -> bool:  # noqa: ARG002
         """Return False: a run starts at once."""

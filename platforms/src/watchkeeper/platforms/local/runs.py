@@ -3,12 +3,14 @@
 runs/<name>/
     run.json    the :class:`TrainingRun`
     tries       one character for each failed attempt
-    result      "succeeded" or "failed", when the run has ended
+    result      "succeeded", "failed" or "refused", when the run has ended
 
-A run that exits with :data:`watchkeeper.core.exit_codes.EXIT_FATAL` fails without more attempts.
+A run that exits with :data:`watchkeeper.core.exit_codes.EXIT_FATAL` is refused: it has failed, and
+more attempts would not help.
 Folders with a leading dot are runs that were never created completely.
 """
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -16,7 +18,7 @@ import uuid
 
 from watchkeeper.core.exit_codes import EXIT_FATAL, EXIT_SUCCESS
 from watchkeeper.platforms.interface import PlatformError, RunRefusedError, RunState, TrainingRun
-from watchkeeper.platforms.local.home import Home, Role, read_struct, write_struct
+from watchkeeper.platforms.local.home import Home, read_struct, write_struct
 from watchkeeper.platforms.local.program import Program
 from watchkeeper.platforms.local.supervisor import Supervisor
 
@@ -37,7 +39,7 @@ status=0
 $tied {command} || status=$?
 if [ $status -eq {success} ]; then settle succeeded; exit 0; fi
 printf . >> tries
-if [ $status -eq {fatal} ]; then settle failed; exit 0; fi
+if [ $status -eq {fatal} ]; then settle refused; exit 0; fi
 count=$(wc -c < tries)
 if [ "$count" -ge {attempts} ]; then settle failed; exit 0; fi
 sleep "$count"
@@ -58,10 +60,11 @@ class Runs:
             RunRefusedError: Training does not accept them.
             PlatformError: The check itself failed.
         """
-        role = self.home.read_config().role("check")
+        role = self.home.read_config().role_for("check", run.model)
         try:
             done = subprocess.run(
                 [*role.command, run.model, *run.parameter_arguments()],
+                env={**os.environ, **role.environment},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -124,19 +127,27 @@ class Runs:
 
     def state(self, run: TrainingRun) -> RunState:
         """Return the state of a run."""
-        result = self.home.runs / run.name / "result"
-        if not result.exists():
+        text = self._result(run.name)
+        if text == "":
             return "running"
-        text = result.read_text().strip()
         if text == "succeeded":
             return "succeeded"
-        if text == "failed":
+        if text in ("failed", "refused"):
             return "failed"
-        raise PlatformError(f"{result}: {text!r} must be 'succeeded' or 'failed'")
+        result = self.home.runs / run.name / "result"
+        raise PlatformError(f"{result}: {text!r} must be 'succeeded', 'failed' or 'refused'")
+
+    def is_refused(self, name: str) -> bool:
+        """Return whether a run has ended with the exit code of a defect."""
+        return self._result(name) == "refused"
+
+    def _result(self, name: str) -> str:
+        result = self.home.runs / name / "result"
+        return result.read_text().strip() if result.exists() else ""
 
     def program(self, run: TrainingRun) -> Program:
         """Return the program of a run."""
-        role: Role = self.home.read_config().role("training")
+        role = self.home.read_config().role_for("training", run.model)
         body = ATTEMPT.format(
             folder=shlex.quote(str(self.home.runs / run.name)),
             command=shlex.join([*role.command, *run.arguments()]),

@@ -1,0 +1,81 @@
+"""A model may name the images of its training Jobs and of its servers."""
+
+import json
+import shutil
+from typing import Any
+
+import pytest
+from rendering import CHART, MODEL, OTHER, helm, inference_services, only, rendered
+
+IMAGE = f"registry.example.com:5000/models/pump@sha256:{'a' * 64}"
+SERVING = "registry.example.com/pump-serving:1.0"
+OWN = {
+    MODEL: {
+        "source": {"secretName": "plant"},
+        "training": {"image": IMAGE},
+        "serving": {"image": SERVING},
+    },
+    OTHER: {"source": {"secretName": "plant"}},
+}
+
+pytestmark = pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not on PATH")
+
+
+@pytest.fixture(scope="module")
+def objects() -> list[dict[str, Any]]:
+    return rendered({"models": OWN, "images": {"tag": "1.2.3"}})
+
+
+def training(objects: list[dict[str, Any]], model: str) -> dict[str, Any]:
+    cron_job = only(objects, "CronJob", f"{model}-training")
+    (container,) = cron_job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    return dict(container)
+
+
+def variable(container: dict[str, Any], name: str) -> str:
+    (value,) = (each["value"] for each in container["env"] if each["name"] == name)
+    return str(value)
+
+
+def test_a_model_with_an_image_is_trained_by_it_and_others_by_ours(
+    objects: list[dict[str, Any]],
+) -> None:
+    assert training(objects, MODEL)["image"] == IMAGE
+    assert training(objects, OTHER)["image"].endswith("/watchkeeper-training:1.2.3")
+
+
+def test_a_new_image_of_a_model_is_new_code_of_that_model_only(
+    objects: list[dict[str, Any]],
+) -> None:
+    assert variable(training(objects, MODEL), "WATCHKEEPER_CODE_VERSION") == IMAGE
+    assert variable(training(objects, OTHER), "WATCHKEEPER_CODE_VERSION") == "1.2.3"
+    deployment = only(objects, "Deployment", "watchkeeper-rollout")
+    (rollout,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert json.loads(variable(rollout, "WATCHKEEPER_CODE_VERSIONS")) == {MODEL: IMAGE}
+    assert variable(rollout, "WATCHKEEPER_CODE_VERSION") == "1.2.3"
+
+
+def test_the_admission_policy_of_a_model_knows_its_image(objects: list[dict[str, Any]]) -> None:
+    for model, own in ((MODEL, True), (OTHER, False)):
+        policy = only(objects, "ValidatingAdmissionPolicy", f"watchkeeper.plant.{model}")
+        (wanted,) = (
+            each["expression"] for each in policy["spec"]["variables"] if each["name"] == "wanted"
+        )
+        assert (IMAGE in wanted) == own
+
+
+def test_new_versions_of_a_model_are_served_by_its_image(objects: list[dict[str, Any]]) -> None:
+    images = {
+        service["metadata"]["name"]: service["spec"]["predictor"]["model"]["image"]
+        for service in inference_services(objects, "plant")
+    }
+    assert images[f"{MODEL}-v1"] == SERVING
+    assert images[f"{OTHER}-v1"].endswith("/watchkeeper-serving:1.2.3")
+
+
+@pytest.mark.parametrize("image", ["pump", "Pump:1", "pump@sha256:abc", "pump:1 --privileged"])
+def test_an_image_without_a_tag_or_a_digest_is_rejected(image: str) -> None:
+    values = json.dumps({"models": {MODEL: {"training": {"image": image}}}})
+    done = helm("template", "watchkeeper", str(CHART), "--values=-", given=values)
+    assert done.returncode != 0
+    assert f"/models/{MODEL}/training/image" in done.stderr.replace(".", "/")

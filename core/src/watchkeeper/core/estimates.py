@@ -1,0 +1,86 @@
+"""Estimates with 95 % confidence intervals.
+
+They come from a variance, by the normal distribution, or from a Poisson bootstrap: a resample gives
+each row a Poisson(1) weight (Hanley & MacGibbon, Computer Methods and Programs in Biomedicine 83,
+2006), so that all resamples are one matrix of weights.
+"""
+
+from collections.abc import Callable
+from statistics import NormalDist
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.float64]
+RESAMPLES: Final = 500
+LEVEL: Final = 0.95
+_CELLS: Final = 20_000_000  # weights in memory, at most
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """A metric with its 95 % confidence interval; None where the metric is not defined."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+UNDEFINED: Final = Estimate(None, None, None)
+
+
+def normal(
+    value: float, variance: float, least: float = -np.inf, greatest: float = np.inf
+) -> Estimate:
+    """Return the normal interval of a value and its variance, within the possible values.
+
+    It is not defined if the value or a bound is not finite.
+    """
+    reach = NormalDist().inv_cdf((1 + LEVEL) / 2) * variance**0.5
+    low, high = max(least, value - reach), min(greatest, value + reach)
+    if not np.isfinite([value, low, high]).all():
+        return UNDEFINED
+    return Estimate(value, low, high)
+
+
+def bootstrap(rows: int, seed: int, measure: Callable[[Numbers], Numbers]) -> Estimate:
+    """Return the bootstrap interval of a metric.
+
+    Args:
+        rows: the number of rows.
+        seed: starts the bootstrap.
+        measure: returns the metric of each resample, of shape (resamples,), from the weights of
+            the rows, of shape (resamples, rows); NaN where it is not defined.
+    """
+    return from_resamples(float(measure(np.ones((1, rows)))[0]), measure(resamples(rows, seed)))
+
+
+def from_resamples(value: float, resampled: Numbers) -> Estimate:
+    """Return the interval of a value from its resamples (resamples,)."""
+    known = resampled[np.isfinite(resampled)]
+    if not np.isfinite(value) or not len(known):
+        return UNDEFINED
+    low, high = np.quantile(known, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return Estimate(float(value), float(low), float(high))
+
+
+def share(marked: NDArray[np.bool_], seed: int) -> Estimate:
+    """Return the share of rows where ``marked`` (rows,) holds."""
+    return bootstrap(len(marked), seed, lambda w: ratio(w @ marked, w.sum(axis=1)))
+
+
+def mean(values: Numbers, seed: int) -> Estimate:
+    """Return the mean of ``values`` (rows,)."""
+    return bootstrap(len(values), seed, lambda w: ratio(w @ values, w.sum(axis=1)))
+
+
+def resamples(rows: int, seed: int) -> Numbers:
+    """Return weights of shape (resamples, rows); very many rows get fewer resamples."""
+    count = max(50, min(RESAMPLES, _CELLS // max(rows, 1)))
+    return np.random.default_rng(seed).poisson(1.0, (count, rows)).astype(np.float64)
+
+
+def ratio(above: Numbers, below: Numbers, otherwise: float = np.nan) -> Numbers:
+    """Return ``above`` divided by ``below``, and ``otherwise`` where ``below`` is 0."""
+    return np.divide(above, below, out=np.full_like(above, otherwise), where=below > 0)

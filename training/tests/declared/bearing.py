@@ -1,0 +1,48 @@
+"""Two models for tests with the same columns: the state of a bearing, and its remaining life."""
+
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from watchkeeper.core.answer import AnswerPolicy, Risk
+from watchkeeper.core.signature import Column
+from watchkeeper.training.declaration import Gate, Head, Model, Parameters, Source
+
+COLUMNS = (
+    Column("vibration", "FP64", unit="mm/s", minimum=0.0),
+    Column("temperature", "FP64", unit="K", minimum=200.0, maximum=500.0),
+    Column("hours", "INT64", unit="h", minimum=0),
+)
+STATES = ("ok", "worn", "broken")
+
+
+def scale(_: Parameters) -> StandardScaler:
+    """Return the features."""
+    return make_pipeline(StandardScaler())
+
+
+def classifier(parameters: Parameters) -> RandomForestClassifier:
+    """Return the estimator of the state."""
+    return RandomForestClassifier(40, min_samples_leaf=5, random_state=parameters.seed)
+
+
+def regressor(parameters: Parameters) -> RandomForestRegressor:
+    """Return the estimator of the remaining life."""
+    return RandomForestRegressor(40, min_samples_leaf=5, random_state=parameters.seed)
+
+
+STATE = Model(
+    name="bearing-state",
+    source=Source("SELECT id, vibration, temperature, hours, state FROM bearings", id="id"),
+    columns=COLUMNS,
+    heads=(Head("state", scale, classifier, label="state", classes=STATES),),
+    gate=Gate(floors={"balanced_accuracy": 0.6}, ceilings={"log_loss": 0.8}, margin=0.1),
+)
+LIFE = Model(
+    name="bearing-life",
+    source=Source("SELECT id, vibration, temperature, hours, life FROM bearings", id="id"),
+    columns=COLUMNS,
+    heads=(Head("life", scale, regressor, label="life", task="regression", interval=0.9),),
+    gate=Gate(floors={"r2": 0.5}, ceilings={"mean_absolute_error": 400.0}, margin=0.3),
+    answer=AnswerPolicy(risk=Risk("life", medium=500.0, high=2000.0)),
+)
