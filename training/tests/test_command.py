@@ -15,7 +15,7 @@ from watchkeeper.core.names import CANDIDATE
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.events import history as events
 from watchkeeper.registry import RUN_TAG, Registry
-from watchkeeper.training import check
+from watchkeeper.training import check_parameters
 from watchkeeper.training.__main__ import main
 
 TRAIN = ["pump-failure", "--run", "one", "--trigger", "a test", "--set", "search=off"]
@@ -157,8 +157,8 @@ def test_a_run_that_is_killed_and_started_again_makes_one_version(
 def test_every_model_that_is_not_declared_is_named_before_any_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert check.main(["pump-failure"]) == 0
-    assert check.main(["valve-leak", "pump-failure", "paint"]) == EXIT_FATAL
+    assert check_parameters.main(["pump-failure"]) == 0
+    assert check_parameters.main(["valve-leak", "pump-failure", "paint"]) == EXIT_FATAL
     first, second = (line.split(";") for line in capsys.readouterr().err.splitlines())
     assert (first[0], second[0]) == (
         "no model 'valve-leak' is declared",

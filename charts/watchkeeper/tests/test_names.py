@@ -146,13 +146,15 @@ def test_scheduling_reaches_the_pods_of_a_component(component: str) -> None:
     assert not any("nodeSelector" in pod["spec"] for pod in others)
 
 
-def test_the_training_image_is_asked_for_each_model_that_is_trained() -> None:
-    (models,) = (
-        c["args"]
-        for c, _ in containers(only(rendered({}), "Job", "watchkeeper-checks"))
-        if c["name"] == "models"
-    )
+def test_each_training_image_is_asked_for_the_models_that_it_trains() -> None:
+    def asked(values: Json) -> dict[str, list[str]]:
+        checks = containers(only(rendered(values), "Job", "watchkeeper-checks"))
+        return {c["image"]: c["args"] for c, _ in checks if c["name"].startswith("models")}
+
+    (models,) = asked({}).values()
     assert models == ["pump-failure"], "the other one has no source"
+    own = {"training": {"image": "example.com/own:1"}, "source": {"secretName": "plant"}}
+    assert asked({"models": {"pump-failure": {}, "own": own}})["example.com/own:1"] == ["own"]
     names = [each["metadata"]["name"] for each in rendered({"models": {"pump": {}}})]
     assert "watchkeeper-checks" not in names, "there is nothing to check"
 

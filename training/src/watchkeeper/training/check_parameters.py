@@ -15,7 +15,8 @@ from watchkeeper.training.models import find, parameters_of
 def main(arguments: list[str] | None = None) -> int:
     """Check the declaration of each model and the parameters; return the exit code."""
     parser = argparse.ArgumentParser(
-        prog="watchkeeper.training.check_parameters", description="Check models and a run's parameters."
+        prog="watchkeeper.training.check_parameters",
+        description="Check models and a run's parameters.",
     )
     parser.add_argument(
         "models", nargs="+", metavar="model", help="name of a declared model, such as pump-failure"

@@ -178,9 +178,10 @@ class Gate(msgspec.Struct, frozen=True):
 
     ``margin`` is the largest loss of quality against production that the lower confidence bound
     may show: of ROC AUC (binary) or balanced accuracy (multi-class), or the relative growth of the
-    mean absolute error (regression). None is the usual margin of the task: 0.03, 0.03 and 0.1. Recent rows are compared when there are at least
-    ``minimum_recent`` of them, with ``minimum_recent_positives`` positives (binary) or rows outside
-    the most frequent class (multi-class).
+    mean absolute error (regression). None is the usual margin of the task: 0.03, 0.03 and 0.1.
+    Recent rows are compared when there are at least ``minimum_recent`` of them, with
+    ``minimum_recent_positives`` positives (binary) or rows outside the most frequent class
+    (multi-class).
     """
 
     floors: dict[str, float] = {}
