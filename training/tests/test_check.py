@@ -17,7 +17,7 @@ from watchkeeper.training import check as check_module
 from watchkeeper.training.check import check, main
 from watchkeeper.training.declaration import Model, Split
 from watchkeeper.training.models import find
-from watchkeeper.training.verify import verify
+from watchkeeper.training.reload import reload
 
 MODEL = find("pump-failure")
 SMALL = msgspec.convert({"trees": 10, "search": "off"}, MODEL.parameters)
@@ -108,7 +108,7 @@ def test_a_saved_pipeline_that_no_server_would_load_is_refused(
 ) -> None:
     monkeypatch.setattr("watchkeeper.pipeline.TRUSTED_TYPES", ())
     with pytest.raises(CannotTrainError, match=r"heads: a server cannot load .*not trusted"):
-        verify(version)
+        reload(version)
 
 
 def test_a_saved_pipeline_that_answers_in_another_way_is_refused(
@@ -126,4 +126,4 @@ def test_a_saved_pipeline_that_answers_in_another_way_is_refused(
     (copy / EXAMPLE).write_bytes(msgspec.json.encode(changed))
     seal(copy, load(version).manifest)
     with pytest.raises(CannotTrainError, match="heads: the saved pipeline answers failure = "):
-        verify(copy)
+        reload(copy)
