@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.neighbors import KNeighborsClassifier
 
 from watchkeeper.core.exit_codes import EXIT_FATAL, EXIT_RETRY, EXIT_SUCCESS
@@ -54,6 +55,10 @@ def test_only_a_sample_is_fitted_and_it_has_both_outcomes(
     assert 20 < counts["positives"] <= 200
 
 
+class OwnForest(RandomForestClassifier):
+    """A class that no server knows."""
+
+
 def with_head(model: Model, **changes: Any) -> Model:
     (head,) = model.heads
     return msgspec.structs.replace(model, heads=(msgspec.structs.replace(head, **changes),))
@@ -81,6 +86,10 @@ DEFECTS: dict[str, tuple[Callable[[Model], Model], str]] = {
     "estimator": (
         lambda m: with_head(m, estimator=lambda _: KNeighborsClassifier(n_neighbors=0)),
         "head 'failure_probability'",
+    ),
+    "own class": (
+        lambda m: with_head(m, estimator=lambda _: OwnForest(5)),
+        "heads: the fitted pipelines cannot be saved: .*OwnForest",
     ),
 }
 

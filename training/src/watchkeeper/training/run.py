@@ -25,7 +25,7 @@ from watchkeeper.core.names import model_uri
 from watchkeeper.core.version import Lineage, Manifest
 from watchkeeper.ledger import Ledger
 from watchkeeper.registry import RegisteredVersion, Registry
-from watchkeeper.training import lineage
+from watchkeeper.training import CannotTrainError, lineage
 from watchkeeper.training.declaration import Model, Parameters
 from watchkeeper.training.export import export
 from watchkeeper.training.fit import Fitted, fit
@@ -161,17 +161,25 @@ def make_version(
     )
     timer.log(f"judge: gate {'passed' if report.passed else 'rejected'}: {report.reason}")
 
-    manifest = seal(
-        folder,
-        model,
-        parameters=parameters,
-        fitted=fitted,
-        exported=exported,
-        report=report,
-        lineage=_lineage(request, inputs, fitted),
-        reference=reference,
-        depends=depends,
-    )
+    try:
+        manifest = seal(
+            folder,
+            model,
+            parameters=parameters,
+            fitted=fitted,
+            exported=exported,
+            report=report,
+            lineage=_lineage(request, inputs, fitted),
+            reference=reference,
+            depends=depends,
+        )
+    except (OSError, MemoryError):
+        raise  # of the machine
+    except Exception as error:  # the writers of pipelines can raise anything, and raise it again
+        raise CannotTrainError(
+            f"heads: the fitted pipelines cannot be saved: {type(error).__name__}: {error}; choose "
+            "other classes in the head's features or estimator"
+        ) from error
     timer.log(f"seal: {len(manifest.files)} files, the reference is {manifest.lineage.reference}")
 
     reload(folder)
