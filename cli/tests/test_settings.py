@@ -208,6 +208,55 @@ def test_a_model_that_no_package_declares_is_refused_at_once(tmp_path: Path, sto
     assert ("stored by an earlier 'up'" in str(refused.value)) is stored
 
 
+def project(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "pyproject.toml").write_text(
+        '[project]\nname = "pumps"\n[project.entry-points."watchkeeper.models"]\n'
+        'pump-wear = "pumps:WEAR"\npump-leak = "pumps:LEAK"\n'
+        '[tool.watchkeeper]\nsource = "readings.csv"\n'
+    )
+    return folder
+
+
+@pytest.mark.parametrize("by", ["argument", "variable"])
+def test_models_of_a_folder_are_known_by_its_path_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    folder = project(tmp_path / "pumps")
+    installed = declared_models()[0]
+    environ = {f"{PREFIX}COMPONENTS": str(ROOT)}
+    monkeypatch.chdir(tmp_path)
+    if by == "argument":
+        first = read_configuration(tmp_path, (installed, "./pumps"), environ)
+    else:
+        names = json.dumps([installed, "./pumps"])
+        first = read_configuration(tmp_path, (), {**environ, f"{PREFIX}MODELS": names})
+    write_persisted(tmp_path, first.variables)
+    monkeypatch.chdir("/")
+    later = read_configuration(tmp_path, (), environ)
+    assert first.models == later.models == (installed, "pump-wear", "pump-leak")
+    assert [found.folder for found in later.projects] == [folder]
+    home = Home(tmp_path)
+    home.make()
+    system = describe(home, str(tmp_path), Ports(1, 2, 3, 4), later)
+    own = system.role_for("training", "pump-leak").environment
+    assert own["WATCHKEEPER_SOURCE_URL"] == f"csv:///{folder}/readings.csv"
+    assert own["PYTHONPATH"].split(":")[:2] == [str(folder), str(tmp_path / "projects/pumps")]
+    others = system.role_for("training", installed).environment
+    assert others["WATCHKEEPER_SOURCE_URL"] == f"sqlite:///{tmp_path}/operational.db"
+
+
+def test_a_folder_without_a_project_is_refused_with_its_path(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"MODELS: .*pyproject\.toml: No such file"):
+        read_configuration(tmp_path, (f"{tmp_path}/gone",), {f"{PREFIX}COMPONENTS": str(ROOT)})
+
+
+def test_a_model_that_is_named_twice_is_refused(tmp_path: Path) -> None:
+    folder = str(project(tmp_path / "pumps"))
+    with pytest.raises(SettingsError, match="the model 'pump-wear' is named twice"):
+        read_configuration(tmp_path, (folder, folder), {f"{PREFIX}COMPONENTS": str(ROOT)})
+
+
 def _text(name: str, default: float) -> str:
     if name.endswith("_seconds"):
         return f"{default:g} s"

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.neighbors import KNeighborsClassifier
 
 from watchkeeper.core.exit_codes import EXIT_FATAL, EXIT_RETRY, EXIT_SUCCESS
@@ -17,7 +18,7 @@ from watchkeeper.training import check as check_module
 from watchkeeper.training.check import check, main
 from watchkeeper.training.declaration import Model, Split
 from watchkeeper.training.models import find
-from watchkeeper.training.verify import verify
+from watchkeeper.training.reload import reload
 
 MODEL = find("pump-failure")
 SMALL = msgspec.convert({"trees": 10, "search": "off"}, MODEL.parameters)
@@ -54,6 +55,10 @@ def test_only_a_sample_is_fitted_and_it_has_both_outcomes(
     assert 20 < counts["positives"] <= 200
 
 
+class OwnForest(RandomForestClassifier):
+    """A class that no server knows."""
+
+
 def with_head(model: Model, **changes: Any) -> Model:
     (head,) = model.heads
     return msgspec.structs.replace(model, heads=(msgspec.structs.replace(head, **changes),))
@@ -82,6 +87,10 @@ DEFECTS: dict[str, tuple[Callable[[Model], Model], str]] = {
         lambda m: with_head(m, estimator=lambda _: KNeighborsClassifier(n_neighbors=0)),
         "head 'failure_probability'",
     ),
+    "own class": (
+        lambda m: with_head(m, estimator=lambda _: OwnForest(5)),
+        "heads: the fitted pipelines cannot be saved: .*OwnForest",
+    ),
 }
 
 
@@ -108,7 +117,7 @@ def test_a_saved_pipeline_that_no_server_would_load_is_refused(
 ) -> None:
     monkeypatch.setattr("watchkeeper.pipeline.TRUSTED_TYPES", ())
     with pytest.raises(CannotTrainError, match=r"heads: a server cannot load .*not trusted"):
-        verify(version)
+        reload(version)
 
 
 def test_a_saved_pipeline_that_answers_in_another_way_is_refused(
@@ -126,4 +135,4 @@ def test_a_saved_pipeline_that_answers_in_another_way_is_refused(
     (copy / EXAMPLE).write_bytes(msgspec.json.encode(changed))
     seal(copy, load(version).manifest)
     with pytest.raises(CannotTrainError, match="heads: the saved pipeline answers failure = "):
-        verify(copy)
+        reload(copy)

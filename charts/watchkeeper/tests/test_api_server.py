@@ -45,6 +45,14 @@ VALUES: dict[str, Json] = {
         "secrets": SECRETS,
         "mlflow": {"replicas": 2, "artifacts": {"destination": "s3://versions/plant"}},
     },
+    "images of models": {
+        "models": {
+            MODEL: {
+                "training": {"image": f"registry.example.com:5000/pump@sha256:{'a' * 64}"},
+                "serving": {"image": "registry.example.com/pump-serving:1.0"},
+            }
+        }
+    },
     "no backup": {"postgresql": {"backup": {"enabled": False}}},
     "external MLflow": {
         "mlflow": {"enabled": False, "url": "https://mlflow.example.com"},

@@ -2,10 +2,17 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
+from cluster import kubectl, remove
 from rendering import CHART, MODEL, OTHER, helm, inference_services, only, rendered
+from waiting import wait_for
+
+from watchkeeper.platforms import TrainingRun
+from watchkeeper.platforms.kube.jobs import job
 
 IMAGE = f"registry.example.com:5000/models/pump@sha256:{'a' * 64}"
 SERVING = "registry.example.com/pump-serving:1.0"
@@ -79,3 +86,41 @@ def test_an_image_without_a_tag_or_a_digest_is_rejected(image: str) -> None:
     done = helm("template", "watchkeeper", str(CHART), "--values=-", given=values)
     assert done.returncode != 0
     assert f"/models/{MODEL}/training/image" in done.stderr.replace(".", "/")
+
+
+@pytest.fixture(scope="module")
+def installed(namespace: str) -> Iterator[list[dict[str, Any]]]:
+    """The rights of the sidecars and the admission policies, on the cluster."""
+    shown = ("--show-only=templates/access.yaml", "--show-only=templates/training.yaml")
+    found = rendered({"models": OWN}, *shown, namespace=namespace)
+    policies = [each["metadata"]["name"] for each in found if "AdmissionPolicy" in each["kind"]]
+    try:
+        kubectl("apply", "--server-side", "--filename=-", given=yaml.safe_dump_all(found)).check_returncode()
+        yield found
+    finally:
+        remove("validatingadmissionpolicy,validatingadmissionpolicybinding", *set(policies))
+
+
+def start(objects: list[dict[str, Any]], namespace: str, image: str) -> str:
+    """Ask for a Job of the model as its sidecar, without creating it; return the error."""
+    template = only(objects, "CronJob", f"{MODEL}-training")["spec"]["jobTemplate"]
+    run = TrainingRun(f"{MODEL}-v1-a1", MODEL, "drift")
+    asked = job(template, run, f"{namespace}-training")
+    asked["spec"]["template"]["spec"]["containers"][0]["image"] = image
+    sidecar = f"--as=system:serviceaccount:{namespace}:{MODEL}-serving"
+    given = json.dumps({"apiVersion": "batch/v1", "kind": "Job", **asked})
+    return kubectl("create", sidecar, "--dry-run=server", "--filename=-", given=given).stderr
+
+
+def test_a_sidecar_starts_the_image_of_its_model_and_no_other(
+    installed: list[dict[str, Any]], namespace: str
+) -> None:
+    other = training(installed, OTHER)["image"]
+
+    def is_refused() -> bool:  # a policy takes effect some seconds after it was written
+        return "only the arguments of the Job's one container may differ" in start(
+            installed, namespace, other
+        )
+
+    wait_for(is_refused, 60.0)
+    assert start(installed, namespace, IMAGE) == ""

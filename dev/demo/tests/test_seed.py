@@ -80,3 +80,10 @@ def test_a_model_without_a_plant_gets_no_table(
     assert run(monkeypatch, "own") == 0
     assert "own: has no plant, so nothing is made up" in capsys.readouterr().out
     assert not (home / "operational.db").exists()
+
+
+def test_nothing_is_made_up_for_a_project_in_a_folder(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(monkeypatch, "./pump-failure") == 0
+    assert not (home / "operational.db").exists()

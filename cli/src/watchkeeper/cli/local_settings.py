@@ -101,19 +101,20 @@ def read_configuration(
     Raises:
         SettingsError, InvalidNameError: a value cannot be used; the message names it.
     """
-    if models:
+    not_empty = {name: value for name, value in environ.items() if value}
+    if given := models or read_settings(CliSettings, not_empty).models:
         # The next command may run in another folder.
-        given = [str(Path(name).resolve()) if is_folder(name) else name for name in models]
-        environ = {**environ, f"{PREFIX}MODELS": msgspec.json.encode(given).decode()}
-    names = {field.name.upper() for field in msgspec.structs.fields(LocalSettings)}
-    names |= {"MODELS", *(name for passed in PASSED_ON.values() for name in passed)}
-    variables = effective_variables(sorted(names), read_persisted(home), environ)
+        names = [str(Path(name).resolve()) if is_folder(name) else name for name in given]
+        environ = {**environ, f"{PREFIX}MODELS": msgspec.json.encode(names).decode()}
+    known = {field.name.upper() for field in msgspec.structs.fields(LocalSettings)}
+    known |= {"MODELS", *(name for passed in PASSED_ON.values() for name in passed)}
+    variables = effective_variables(sorted(known), read_persisted(home), environ)
     persisted = tuple(name for name in variables if name not in environ)
     try:
         named, projects = _read_models(variables)
         settings = _read_settings(home, variables)
-        known = {model for project in projects for model in project.models}
-        _check_declared([name for name in named if name not in known], settings)
+        in_projects = {model for project in projects for model in project.models}
+        _check_declared([name for name in named if name not in in_projects], settings)
     except SettingsError as error:
         causes = [name for name in persisted if name in str(error)]
         if not causes:

@@ -1,7 +1,7 @@
 """Check a model before it runs anywhere: ``python -m watchkeeper.training.check MODEL``.
 
 The stages of a training run on a sample of the rows, without a registry and without a ledger: read,
-split, search, fit, export, judge, seal, verify. Exit code 0: a training run would register a
+split, search, fit, export, judge, seal, reload. Exit code 0: a training run would register a
 version, and the gate says what it thinks of it. 2: the declaration or the data must change, and
 the message names the field. 1: the database did not answer.
 """

@@ -8,7 +8,7 @@ fit         one pipeline per head, and the scores of all rows
 export      the ONNX form of each pipeline
 judge       the gate's report from the held-out rows
 seal        the version's folder, with manifest and digests
-verify      the folder, loaded again, answers its own example
+reload      the folder, loaded as servers load it, answers its own example
 register    the version in MLflow, its event, and the alias of a candidate
 ==========  =========================================================================
 """
@@ -25,7 +25,7 @@ from watchkeeper.core.names import model_uri
 from watchkeeper.core.version import Lineage, Manifest
 from watchkeeper.ledger import Ledger
 from watchkeeper.registry import RegisteredVersion, Registry
-from watchkeeper.training import lineage
+from watchkeeper.training import CannotTrainError, lineage
 from watchkeeper.training.declaration import Model, Parameters
 from watchkeeper.training.export import export
 from watchkeeper.training.fit import Fitted, fit
@@ -33,11 +33,11 @@ from watchkeeper.training.judge import judge
 from watchkeeper.training.read import TrainingInput, read
 from watchkeeper.training.reference import choose_reference, dependencies
 from watchkeeper.training.register import find_version, finish, register
+from watchkeeper.training.reload import reload
 from watchkeeper.training.rows import joined
 from watchkeeper.training.seal import seal
 from watchkeeper.training.search import search
 from watchkeeper.training.split import split, thinned
-from watchkeeper.training.verify import verify
 
 log = logging.getLogger(__name__)
 
@@ -161,21 +161,29 @@ def make_version(
     )
     timer.log(f"judge: gate {'passed' if report.passed else 'rejected'}: {report.reason}")
 
-    manifest = seal(
-        folder,
-        model,
-        parameters=parameters,
-        fitted=fitted,
-        exported=exported,
-        report=report,
-        lineage=_lineage(request, inputs, fitted),
-        reference=reference,
-        depends=depends,
-    )
+    try:
+        manifest = seal(
+            folder,
+            model,
+            parameters=parameters,
+            fitted=fitted,
+            exported=exported,
+            report=report,
+            lineage=_lineage(request, inputs, fitted),
+            reference=reference,
+            depends=depends,
+        )
+    except (OSError, MemoryError):
+        raise  # of the machine
+    except Exception as error:  # the writers of pipelines can raise anything, and raise it again
+        raise CannotTrainError(
+            f"heads: the fitted pipelines cannot be saved: {type(error).__name__}: {error}; choose "
+            "other classes in the head's features or estimator"
+        ) from error
     timer.log(f"seal: {len(manifest.files)} files, the reference is {manifest.lineage.reference}")
 
-    verify(folder)
-    timer.log("verify: the files are loaded again, and answer the example as before")
+    reload(folder)
+    timer.log("reload: the files are loaded again, and answer the example as before")
     return Made(parameters, manifest, report)
 
 

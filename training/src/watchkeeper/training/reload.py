@@ -1,4 +1,4 @@
-"""Stage 8, verify: a sealed version is loaded as servers load it, and answers its own example."""
+"""Stage 8, reload: a sealed version is loaded as servers load it, and answers its own example."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from watchkeeper.pipeline import load
 from watchkeeper.training import CannotTrainError
 
 
-def verify(folder: Path) -> None:
+def reload(folder: Path) -> None:
     """Load the version in a folder and compare its answer with that of its example.
 
     Raises:
