@@ -72,6 +72,8 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         words = (RELEASE, f"--namespace={NAMESPACES[0]}", "--ignore-not-found", "--timeout=3m")
         run_command("helm", "uninstall", *words, seconds=200.0)
         kubectl("delete", "namespace", *NAMESPACES, "--ignore-not-found", seconds=180.0)
+        storage = f"clusterstoragecontainers/{RELEASE}.{NAMESPACES[0]}.files"
+        kubectl("delete", storage, "--ignore-not-found")
 
 
 def test_every_block_is_run_or_marked_as_an_example() -> None:

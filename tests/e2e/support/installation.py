@@ -267,6 +267,8 @@ class Installation:
         run_command("helm", "uninstall", *words, "--timeout=3m", seconds=200.0)
         options = ("--ignore-not-found", "--wait=true", "--timeout=170s")
         kubectl("delete", "namespace", *self.namespaces, *options, seconds=180.0)
+        storage = f"clusterstoragecontainers/{RELEASE}.{self.namespace}.files"
+        kubectl("delete", storage, "--ignore-not-found")
 
 
 def image(component: str) -> str:
