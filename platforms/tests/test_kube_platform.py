@@ -1208,6 +1208,29 @@ def test_a_run_that_does_not_start_or_has_failed_has_a_reason(
     assert rollout.run_reason("first") == "DeadlineExceeded: it was active for too long"
 
 
+@pytest.mark.parametrize(
+    ("reason", "is_refused"), [("PodFailurePolicy", True), ("BackoffLimitExceeded", False)]
+)
+def test_a_run_that_its_policy_has_failed_is_refused(
+    system: KubeSystem, rollout: KubePlatform, reason: str, *, is_refused: bool
+) -> None:
+    assert not rollout.is_refused("first")
+    assert rollout.create_run(TrainingRun("first", MODEL, "test"))
+    assert not rollout.is_refused("first")
+    failed = {
+        "type": "Failed",
+        "status": "True",
+        "reason": reason,
+        "message": "a container has ended",
+        "lastTransitionTime": "2026-11-21T00:00:00Z",
+    }
+    target = {**failed, "type": "FailureTarget"}
+    status = {"startTime": "2026-11-21T00:00:00Z", "conditions": [target, failed]}
+    system.write_status(api.JOB, "first", status)
+    assert rollout.runs(MODEL)["first"] == "failed"
+    assert rollout.is_refused("first") == is_refused
+
+
 def test_a_run_that_hangs_is_outdated_after_its_template_was_changed(
     system: KubeSystem, rollout: KubePlatform
 ) -> None:

@@ -152,6 +152,7 @@ def test_a_failing_run_has_four_attempts(platform: LocalPlatform, trained: Path)
     assert Path(platform.run_log("fails")).is_file()
     assert platform.run_reason("fails") in Path(platform.run_log("fails")).read_text()
     assert platform.run_reason("unknown") == ""
+    assert not platform.is_refused("fails")
     assert not platform.create_run(TrainingRun("fails", MODEL, "test"))
 
 
@@ -163,6 +164,8 @@ def test_a_run_that_exits_with_give_up_has_one_attempt(
     )
     wait_for(lambda: platform.runs(MODEL)["hopeless"] == "failed")
     assert len(starts_of(trained, "hopeless")) == 1
+    assert platform.is_refused("hopeless")
+    assert not platform.is_refused("unknown")
 
 
 def test_after_a_kill_of_its_shell_a_run_has_one_training_process(
