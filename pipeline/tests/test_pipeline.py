@@ -1,5 +1,6 @@
 """Loading and applying a version's pipelines."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from watchkeeper.core.answer import AnswerPolicy, Label, Risk, outputs_of
 from watchkeeper.core.policies import DriftPolicy, RolloutPolicy
 from watchkeeper.core.signature import Column, Signature
 from watchkeeper.core.version import BrokenVersionError, Head, Lineage, Manifest, seal
-from watchkeeper.pipeline import OfflineModel, load, load_pipeline, score
+from watchkeeper.pipeline import OfflineModel, load, score
+from watchkeeper.pipeline.frameworks.sklearn import load_skops
 
 COLUMNS = (Column("flow", "FP64", unit="l/min"), Column("vibration", "FP64", unit="mm/s"))
 PROBABILITY = Head("probability", "probability.skops", "predict_proba")
@@ -147,11 +149,14 @@ def test_a_function_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "any.skops"
     skops.io.dump(Pipeline([("features", FunctionTransformer(columns))]), path)
     with pytest.raises(BrokenVersionError, match=r"not trusted: \['.*columns'\]"):
-        load_pipeline(path)
+        load_skops(path)
 
 
-def test_a_loaded_model_is_made_of_a_manifest_and_its_pipelines(folder: Path) -> None:
+def test_a_model_is_made_of_a_manifest_and_its_scorers(folder: Path) -> None:
     loaded = load(folder)
-    again = OfflineModel(loaded.manifest, fitted())
+    pipelines = fitted()
+    heads = {head.score: head for head in loaded.manifest.heads}
+    scorers = {name: partial(score, pipelines[name], head) for name, head in heads.items()}
+    again = OfflineModel(loaded.manifest, scorers)
     frame = columns(rows(5))
     assert again.scores(frame)["anomaly"].tolist() == loaded.scores(frame)["anomaly"].tolist()

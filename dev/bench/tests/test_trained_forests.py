@@ -7,22 +7,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from catboost import CatBoostClassifier
+from lightgbm import LGBMClassifier
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import (
     ExtraTreesClassifier,
     GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
     IsolationForest,
     RandomForestClassifier,
     RandomForestRegressor,
 )
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from xgboost import XGBClassifier
 
 from watchkeeper.core.signature import Column, Signature
 from watchkeeper.core.version import Head
 from watchkeeper.pipeline import score
 from watchkeeper.serving.engine import OnnxEngine
-from watchkeeper.training.declaration import Head as Declared
 from watchkeeper.training.declaration import Method
 from watchkeeper.training.onnx_form import to_onnx
 
@@ -34,6 +37,7 @@ COLUMNS = (
     Column("strokes", "INT64"),
 )
 ROWS = 700
+CATBOOST: dict[str, Any] = {"iterations": 30, "verbose": 0, "allow_writing_files": False}
 
 
 def random_rows(seed: int) -> pd.DataFrame:
@@ -64,6 +68,7 @@ def fit_pipeline(estimator: Any) -> Pipeline:
     return Pipeline([("features", features), ("estimator", estimator)]).fit(frame, target)
 
 
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 @pytest.mark.parametrize(
     ("estimator", "method"),
     [
@@ -73,6 +78,10 @@ def fit_pipeline(estimator: Any) -> Pipeline:
         (ExtraTreesClassifier(30, random_state=0), "predict_proba"),
         (RandomForestRegressor(30, random_state=0), "predict"),
         (GradientBoostingRegressor(n_estimators=30, random_state=0), "predict"),
+        (HistGradientBoostingClassifier(max_iter=30), "predict_proba"),
+        (XGBClassifier(n_estimators=30), "predict_proba"),
+        (LGBMClassifier(n_estimators=30, verbose=-1), "predict_proba"),
+        (CatBoostClassifier(**CATBOOST), "predict_proba"),
         (IsolationForest(n_estimators=30, random_state=0), "score_samples"),
         (IsolationForest(n_estimators=30, random_state=0), "decision_function"),
     ],
@@ -83,10 +92,9 @@ def test_compiled_forest_scores_like_the_pipeline(
 ) -> None:
     caplog.set_level(logging.INFO)
     pipeline = fit_pipeline(estimator)
-    declared = Declared("score", lambda _: pipeline[0], lambda _: pipeline[1], method)
     path = tmp_path / "score.onnx"
-    path.write_bytes(to_onnx(pipeline, declared, COLUMNS))
     head = Head("score", "score.skops", method, path.name, 0.0)
+    path.write_bytes(to_onnx(pipeline, head, COLUMNS))
     engine = OnnxEngine(path, head, Signature(COLUMNS, ()))
     assert "the compiled forest runs its trees" in caplog.text
     frame = random_rows(1)

@@ -4,6 +4,8 @@
 manifest.json         the :class:`Manifest`
 MLmodel               MLflow's description
 <head>.skops          the scikit-learn pipeline of a score; its input are request columns
+<head>.estimator.*    the last step of a pipeline whose framework has its own files: ubj, txt or
+                      cbm, and a JSON file with what they lose; the pipeline has the steps before
 <head>.onnx           the ONNX form of the pipeline, if both agree numerically
 example.json          an example of a request and the version's answer
 reference.parquet     rows in time order; held-out ones with the version's scores
@@ -49,6 +51,8 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         onnx: The file of the ONNX form; None if there is none, or if it differs too much.
         onnx_difference: The largest absolute difference between the two forms, measured in
             training.
+        framework: The library of the pipeline's last step, which has its own files beside the
+            pipeline unless it is scikit-learn.
     """
 
     score: str
@@ -56,6 +60,7 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     method: Literal["predict_proba", "decision_function", "score_samples", "predict"]
     onnx: str | None = None
     onnx_difference: float | None = None
+    framework: str = "sklearn"
 
 
 class Lineage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -123,4 +123,8 @@ def _tensors(version: Version, example: Example) -> list[Tensor]:
 def _equal(expected: list[Any], got: list[Any], tolerance: float, *, exact: bool) -> bool:
     if exact:
         return expected == got
-    return len(expected) == len(got) and bool(np.allclose(expected, got, rtol=0, atol=tolerance))
+    if len(expected) != len(got):
+        return False
+    # Scores above 1 are compared as shares of the largest one, as training does.
+    size = max(1.0, *np.abs(expected))
+    return bool(np.allclose(expected, got, rtol=0, atol=tolerance * size))

@@ -196,15 +196,16 @@ class Gate(msgspec.Struct, frozen=True):
 class Head(msgspec.Struct, frozen=True):
     """One score of a model: its features, its estimator, and the column that holds its truth.
 
-    ``features`` and ``estimator`` return new objects at each call, from the run's parameters. Use
-    estimators of scikit-learn only: skops loads them without executing a pickle, and skl2onnx
-    converts them. ``method`` is the estimator's method that gives one number per row.
+    ``features`` and ``estimator`` return new objects at each call, from the run's parameters. The
+    features are transformers of scikit-learn. The estimator is of scikit-learn, XGBoost, LightGBM
+    or CatBoost. ``method`` is the estimator's method that gives one number per row.
 
     ``label`` names the source's column with the truth of this score, 0 or 1. A head with a label
     is supervised, and its score is what the gate and the rollout judge. A head without a label is
     unsupervised: it sees all training rows, without SMOTE and clipping.
 
-    The ONNX form is kept when no score differs from the pipeline's by more than ``tolerance``.
+    The ONNX form is kept when no score differs from the pipeline's by more than ``tolerance``,
+    times the size of the largest score if that is above 1.
     """
 
     score: str

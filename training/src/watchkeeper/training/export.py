@@ -1,59 +1,132 @@
 """Stage 5, export: the ONNX form of each pipeline, kept where it agrees with the pipeline."""
 
 import logging
+import time
+from typing import Final
 
 import msgspec
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
 
 from watchkeeper.core import version
+from watchkeeper.core.signature import Column
+from watchkeeper.pipeline import score
 from watchkeeper.training.declaration import Model, Parameters
 from watchkeeper.training.fit import Fitted, described
-from watchkeeper.training.onnx_form import difference, to_onnx
+from watchkeeper.training.onnx_form import NoOnnxFormError, difference, to_onnx, trees_of
 from watchkeeper.training.rows import joined_scored
+from watchkeeper.training.verify import verify
 
 log = logging.getLogger(__name__)
 
+SAMPLE_ROWS: Final = 500  # real rows that made ones are derived from
+TIMED_ROWS: Final = 20
+
 
 class Exported(msgspec.Struct, frozen=True):
-    """The heads as the manifest describes them, and the ONNX files by name."""
+    """The heads as the manifest describes them, the ONNX files by name, and what follows.
+
+    ``consequences`` has a sentence about each head without ONNX form.
+    """
 
     heads: tuple[version.Head, ...]
     files: dict[str, bytes]
+    consequences: list[str] = []
 
 
 def export(model: Model, parameters: Parameters, fitted: Fitted) -> Exported:
     """Convert every head, and keep the forms that agree with their pipelines.
 
-    The comparison is on all rows, fitted ones too: the two forms differ near a tree's threshold,
-    which is rare.
+    A head without a form is no error: its own library answers requests, and the cost is reported.
     """
-    if parameters.onnx == "off":
-        return Exported(tuple(described(head) for head in model.heads), {})
-    heads, files = [], {}
+    heads: list[version.Head] = []
+    files: dict[str, bytes] = {}
+    consequences: list[str] = []
     scored = joined_scored(fitted.train, fitted.held, fitted.recent_train, fitted.unseen)
     for head in model.heads:
-        exported = described(head)
-        try:
-            form = to_onnx(fitted.pipelines[head.score], head, model.columns)
-            apart = difference(form, head, scored.rows, scored.scores[head.score])
-        except Exception as error:  # noqa: BLE001 - skl2onnx and ONNX Runtime can raise anything
-            log.warning(
-                "%s: no ONNX form, so answers are slower: %s: %s",
-                head.score,
-                type(error).__name__,
-                error,
-            )
+        pipeline = fitted.pipelines[head.score]
+        exported = described(head, pipeline)
+        if parameters.onnx == "off":
             heads.append(exported)
             continue
-        if apart <= head.tolerance:
+        try:
+            form, apart = verified_form(
+                pipeline,
+                exported,
+                model.columns,
+                (scored.rows.columns, scored.scores[head.score]),
+                head.tolerance,
+            )
+        except Exception as error:  # noqa: BLE001 - skl2onnx and ONNX Runtime can raise anything
+            cost = _milliseconds(pipeline, exported, scored.rows.columns)
+            consequences.append(
+                f"{head.score}: no ONNX form: {explain(error)}. Its own library answers requests, "
+                f"one row takes {cost:.1f} ms here"
+            )
+            log.warning("%s", consequences[-1])
+        else:
             name = f"{head.score}.onnx"
             files[name] = form
             exported = msgspec.structs.replace(exported, onnx=name, onnx_difference=apart)
-        else:
-            log.warning(
-                "%s: the ONNX form differs by %.1e, more than the tolerance of %.1e: left out",
-                head.score,
-                apart,
-                head.tolerance,
-            )
         heads.append(exported)
-    return Exported(tuple(heads), files)
+    return Exported(tuple(heads), files, consequences)
+
+
+def verified_form(
+    pipeline: Pipeline,
+    head: version.Head,
+    columns: tuple[Column, ...],
+    scored: tuple[pd.DataFrame, NDArray[np.float64]],
+    tolerance: float,
+) -> tuple[bytes, float]:
+    """Convert a pipeline, and return the form with its difference on the given rows.
+
+    Args:
+        pipeline: the fitted pipeline.
+        head: its description.
+        columns: the request columns.
+        scored: rows with these columns, and the pipeline's scores of them (rows,).
+        tolerance: the largest difference, see :func:`~watchkeeper.training.onnx_form.relative`.
+
+    Raises:
+        NoOnnxFormError: the pipeline cannot be converted, or the form has other scores.
+        Exception: those of skl2onnx and ONNX Runtime.
+    """
+    rows, scores = scored
+    form = to_onnx(pipeline, head, columns)
+    apart = difference(form, head, rows, scores)
+    if apart > tolerance:
+        raise NoOnnxFormError(
+            f"it differs by {apart:.1e} on the rows of the data; {tolerance:.1e} is allowed"
+        )
+    found = verify(
+        form,
+        trees_of(pipeline, head),
+        pipeline=pipeline,
+        head=head,
+        columns=columns,
+        rows=rows.iloc[:: -(-len(rows) // SAMPLE_ROWS)],
+        tolerance=tolerance,
+    )
+    if found:
+        raise NoOnnxFormError(found)
+    return form, apart
+
+
+def explain(error: Exception) -> str:
+    """Return why a conversion failed, in one line."""
+    if isinstance(error, NoOnnxFormError):
+        return str(error)
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+
+
+def _milliseconds(pipeline: Pipeline, head: version.Head, rows: pd.DataFrame) -> float:
+    """Return the median time of the pipeline's own answer to one row."""
+    times = []
+    for number in range(min(TIMED_ROWS, len(rows))):
+        start = time.perf_counter()
+        score(pipeline, head, rows.iloc[[number]])
+        times.append(time.perf_counter() - start)
+    return 1000.0 * float(np.median(times))

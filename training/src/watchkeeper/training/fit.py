@@ -5,8 +5,10 @@ to the quartiles of the real rows, fit. Held-out rows take no part. An unsupervi
 look for outliers, gets features and fit only.
 """
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -16,8 +18,12 @@ from sklearn.pipeline import Pipeline
 
 from watchkeeper.core import version
 from watchkeeper.pipeline import score
+from watchkeeper.pipeline.files import framework_name, save_pipeline
+from watchkeeper.pipeline.frameworks import UnsupportedEstimatorError
+from watchkeeper.pipeline.scoring import dense
 from watchkeeper.training import CannotTrainError
 from watchkeeper.training.balance import balanced
+from watchkeeper.training.capabilities import accepts_weights, method_of
 from watchkeeper.training.declaration import Head, Model, Outliers, Parameters
 from watchkeeper.training.rows import Rows, ScoredRows, joined
 from watchkeeper.training.split import Parts
@@ -29,7 +35,8 @@ class Fitted(msgspec.Struct, frozen=True):
     """The fitted pipelines by score, and the scores of all rows.
 
     The parts are those of :class:`watchkeeper.training.split.Parts`. Each row is scored once, here.
-    Export, judge and seal look scores up.
+    Export, judge and seal look scores up. ``consequences`` has a sentence about each thing that an
+    estimator cannot do.
     """
 
     pipelines: dict[str, Pipeline]
@@ -37,6 +44,7 @@ class Fitted(msgspec.Struct, frozen=True):
     held: ScoredRows
     recent_train: ScoredRows
     unseen: ScoredRows
+    consequences: list[str] = []
 
 
 def fit(model: Model, parameters: Parameters, parts: Parts) -> Fitted:
@@ -45,6 +53,8 @@ def fit(model: Model, parameters: Parameters, parts: Parts) -> Fitted:
         head.score: fit_head(head, model, parameters, parts.train, parts.recent_train)
         for head in model.heads
     }
+    for head in model.heads:
+        _check_files(head, pipelines[head.score])
 
     def scored(rows: Rows) -> ScoredRows:
         return ScoredRows(
@@ -57,7 +67,27 @@ def fit(model: Model, parameters: Parameters, parts: Parts) -> Fitted:
         held=scored(parts.held),
         recent_train=scored(parts.recent_train),
         unseen=scored(parts.unseen),
+        consequences=[
+            sentence
+            for head in model.heads
+            for sentence in _consequences(head, pipelines[head.score], parts)
+        ],
     )
+
+
+def _consequences(head: Head, pipeline: Pipeline, parts: Parts) -> Iterator[str]:
+    estimator = pipeline.named_steps["estimator"]
+    kind, method = type(estimator).__name__, method_of(head, estimator)
+    if len(parts.recent_train) and not accepts_weights(estimator):
+        yield (
+            f"{head.score}: {kind} accepts no sample_weight, so each of the "
+            f"{len(parts.recent_train)} recent rows counts as much as a row of the history"
+        )
+    if method != head.method:
+        yield (
+            f"{head.score}: {kind} has no {head.method}, so the score is what {method} returns, "
+            "and no probability; choose the thresholds of the answer policy for it"
+        )
 
 
 def fit_head(head: Head, model: Model, parameters: Parameters, old: Rows, recent: Rows) -> Pipeline:
@@ -76,16 +106,31 @@ def fit_head(head: Head, model: Model, parameters: Parameters, old: Rows, recent
 def _fit(head: Head, model: Model, parameters: Parameters, old: Rows, recent: Rows) -> Pipeline:
     columns, target, weight = _training_set(head, model, parameters, old, recent)
     pipeline = head.build(parameters)
+    framework_name(pipeline)  # an estimator of no known framework is refused before it is fitted
     features, estimator = pipeline.named_steps["features"], pipeline.named_steps["estimator"]
-    values = np.asarray(features.fit_transform(columns), dtype=np.float64)
+    values = dense(features.fit_transform(columns))
     if model.outliers is not None and head.supervised:
-        real = np.asarray(features.transform(joined(old, recent).columns), dtype=np.float64)
+        real = dense(features.transform(joined(old, recent).columns))
         values = clipped(values, real, model.outliers)
+    weights = {"sample_weight": weight} if accepts_weights(estimator) else {}
     if head.supervised:
-        estimator.fit(values, target.astype(np.int64), sample_weight=weight)
+        estimator.fit(values, target.astype(np.int64), **weights)
     else:
-        estimator.fit(values, sample_weight=weight)
+        estimator.fit(values, **weights)
     return pipeline
+
+
+def _check_files(head: Head, pipeline: Pipeline) -> None:
+    """Write the files of a fitted pipeline once, so that a run does not fail after its judgement.
+
+    Raises:
+        CannotTrainError: they could not be loaded again.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            save_pipeline(pipeline, Path(folder), described(head, pipeline))
+        except UnsupportedEstimatorError as error:
+            raise CannotTrainError(f"head {head.score!r}: {error}") from error
 
 
 def score_head(head: Head, pipeline: Pipeline, rows: Rows) -> Numbers:
@@ -97,7 +142,7 @@ def score_head(head: Head, pipeline: Pipeline, rows: Rows) -> Numbers:
     if not len(rows):
         return np.empty(0)
     with _explained(f"head {head.score!r}: cannot score {len(rows)} rows"):
-        return score(pipeline, described(head), rows.columns)
+        return score(pipeline, described(head, pipeline), rows.columns)
 
 
 @contextmanager
@@ -111,9 +156,14 @@ def _explained(what: str) -> Iterator[None]:
         raise CannotTrainError(f"{what}: {type(error).__name__}: {error}") from error
 
 
-def described(head: Head) -> version.Head:
-    """Return the head as a manifest describes it, without its ONNX form."""
-    return version.Head(head.score, f"{head.score}.skops", head.method)
+def described(head: Head, pipeline: Pipeline) -> version.Head:
+    """Return a fitted head as a manifest describes it, without its ONNX form."""
+    return version.Head(
+        head.score,
+        f"{head.score}.skops",
+        method_of(head, pipeline.steps[-1][1]),
+        framework=framework_name(pipeline),
+    )
 
 
 def clipped(values: Numbers, real: Numbers, rule: Outliers) -> Numbers:

@@ -20,7 +20,6 @@ from watchkeeper.core.signature import Column, Signature
 from watchkeeper.core.version import EXAMPLE, Example, Head, Lineage, Manifest, seal
 from watchkeeper.pipeline import load
 from watchkeeper.training import onnx_form
-from watchkeeper.training.declaration import Head as Declared
 
 MODEL = "forest"
 VERSION = 1
@@ -29,6 +28,7 @@ TREES, DEPTH, FEATURES, ROWS = 200, 12, 9, 10_000
 COLUMNS = tuple(Column(f"feature_{n}", "FP64", "", -100.0, 100.0) for n in range(FEATURES))
 NAMES = [column.name for column in COLUMNS]
 PEER_FILE = "model.joblib"
+HEAD = Head(SCORE, f"{SCORE}.skops", "predict_proba", f"{SCORE}.onnx", 1e-6)
 
 
 def rows(number: int, seed: int) -> NDArray[np.float64]:
@@ -57,8 +57,7 @@ def create(folder: Path, trees: int = TREES) -> Pipeline:
     version = folder / "version"
     version.mkdir()
     skops.io.dump(pipeline, version / f"{SCORE}.skops")
-    declared = Declared(SCORE, lambda _: pipeline[0], lambda _: pipeline[1])
-    (version / f"{SCORE}.onnx").write_bytes(onnx_form.to_onnx(pipeline, declared, COLUMNS))
+    (version / f"{SCORE}.onnx").write_bytes(onnx_form.to_onnx(pipeline, HEAD, COLUMNS))
     _seal(version)
     return pipeline
 
@@ -68,7 +67,7 @@ def _seal(version: Path) -> None:
     manifest = Manifest(
         model=MODEL,
         signature=Signature(COLUMNS, outputs_of((SCORE,), policy)),
-        heads=(Head(SCORE, f"{SCORE}.skops", "predict_proba", f"{SCORE}.onnx", 1e-6),),
+        heads=(HEAD,),
         answer=policy,
         drift=DriftPolicy(),
         rollout=RolloutPolicy(),
