@@ -1,5 +1,6 @@
 """Loading and applying a version's pipelines."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from watchkeeper.core.answer import AnswerPolicy, Label, Risk, outputs_of
 from watchkeeper.core.head import Head
 from watchkeeper.core.policies import DriftPolicy, RolloutPolicy
 from watchkeeper.core.signature import Column, Signature
-from watchkeeper.core.tasks import task_of
 from watchkeeper.core.version import BrokenVersionError, Lineage, Manifest, seal
-from watchkeeper.pipeline import OfflineModel, load, load_pipeline, values
+from watchkeeper.pipeline import OfflineModel, load, score
+from watchkeeper.pipeline.frameworks.sklearn import load_skops
 
 COLUMNS = (Column("flow", "FP64", unit="l/min"), Column("vibration", "FP64", unit="mm/s"))
 PROBABILITY = Head("probability", "probability.skops", "predict_proba")
@@ -108,10 +109,9 @@ def test_another_policy_changes_the_answer_and_not_the_scores(folder: Path) -> N
 @pytest.mark.parametrize("method", ["predict_proba", "predict"])
 def test_a_score_is_one_number_per_row(method: Any) -> None:
     head = msgspec.structs.replace(PROBABILITY, method=method)
-    found = values(fitted()["probability"], head, rows(7))
-    (score,) = task_of(head).columns(found).values()
-    assert score.shape == (7,)
-    assert score.dtype == np.float64
+    found = score(fitted()["probability"], head, rows(7))
+    assert found.shape == (7,)
+    assert found.dtype == np.float64
 
 
 def test_an_altered_file_is_not_loaded(folder: Path) -> None:
@@ -150,11 +150,14 @@ def test_a_function_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "any.skops"
     skops.io.dump(Pipeline([("features", FunctionTransformer(columns))]), path)
     with pytest.raises(BrokenVersionError, match=r"not trusted: \['.*columns'\]"):
-        load_pipeline(path)
+        load_skops(path)
 
 
-def test_a_loaded_model_is_made_of_a_manifest_and_its_pipelines(folder: Path) -> None:
+def test_a_model_is_made_of_a_manifest_and_its_scorers(folder: Path) -> None:
     loaded = load(folder)
-    again = OfflineModel(loaded.manifest, fitted())
+    pipelines = fitted()
+    heads = {head.score: head for head in loaded.manifest.heads}
+    scorers = {name: partial(score, pipelines[name], head) for name, head in heads.items()}
+    again = OfflineModel(loaded.manifest, scorers)
     frame = columns(rows(5))
     assert again.scores(frame)["anomaly"].tolist() == loaded.scores(frame)["anomaly"].tolist()

@@ -27,6 +27,7 @@ from watchkeeper.rollout.intervals import (
 )
 
 POLICY = RolloutPolicy(step_seconds=6, minimum_requests=25, watch_seconds=8)
+NAN = float("nan")
 SAME = Skew(100, 1e-8)
 
 
@@ -164,6 +165,7 @@ def test_a_certain_failure_does_not_wait_for_the_end_of_the_step() -> None:
         ({"seconds": 5.9}, "of 6 s seen"),
         ({"skew": None}, "offline"),
         ({"skew": Skew(0, 0.0)}, "no live scores"),
+        ({"skew": Skew(9, NAN, not_computed="xgboost is not installed")}, "xgboost is not"),
         ({"new": sample(2, 24)}, "24 of 25 grpc requests"),
         ({"new": Sample(2, {"http": times(30)})}, "0 of 25 grpc"),
         ({"new": Sample(2), "stable": Sample(1)}, "no traffic"),

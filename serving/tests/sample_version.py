@@ -2,12 +2,12 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import onnx
 import pandas as pd
-import skops.io
 from onnx import TensorProto, helper
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import DoubleTensorType, StringTensorType
@@ -23,6 +23,7 @@ from watchkeeper.core.policies import DriftPolicy, RolloutPolicy
 from watchkeeper.core.signature import Column, Signature
 from watchkeeper.core.version import EXAMPLE, Example, Lineage, Manifest, seal
 from watchkeeper.pipeline import load
+from watchkeeper.pipeline.files import framework_name, save_pipeline
 
 MODEL = "pump-failure"
 VERSION = 7
@@ -73,8 +74,11 @@ def create_version(
     depth: int = 6,
     with_onnx: bool = True,
     unknown: str = "error",
+    estimator: Any = None,
 ) -> Path:
-    """Train, convert and seal a version. For other columns, the target is random."""
+    """Train, convert and seal a version. For other columns, the target is random.
+
+    An ``estimator`` replaces the forest, and has no ONNX form."""
     folder.mkdir(parents=True)
     frame = pd.DataFrame(rows(2000, columns=columns))
     target = np.random.default_rng(1).integers(2, size=len(frame))
@@ -90,19 +94,21 @@ def create_version(
     pipeline = Pipeline(
         [
             ("encode", ColumnTransformer([each for each in encoders if each[2]])),
-            ("forest", RandomForestClassifier(trees, max_depth=depth, random_state=0)),
+            ("forest", estimator or RandomForestClassifier(trees, max_depth=depth, random_state=0)),
         ]
     ).fit(frame, np.asarray(target, dtype=int))
-    skops.io.dump(pipeline, folder / f"{SCORE}.skops")
-    if with_onnx:
-        onnx.save(as_onnx(pipeline, columns), folder / f"{SCORE}.onnx")
+    with_onnx = with_onnx and estimator is None
     head = Head(
         SCORE,
         f"{SCORE}.skops",
         "predict_proba",
         f"{SCORE}.onnx" if with_onnx else None,
         1e-7 if with_onnx else None,
+        framework=framework_name(pipeline),
     )
+    save_pipeline(pipeline, folder, head)
+    if with_onnx:
+        onnx.save(as_onnx(pipeline, columns), folder / f"{SCORE}.onnx")
     manifest = Manifest(
         model=model,
         signature=Signature(columns, outputs_of((head,), POLICY)),

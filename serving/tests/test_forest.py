@@ -17,7 +17,8 @@ from onnx import TensorProto, helper
 from watchkeeper.core.head import Head
 from watchkeeper.core.signature import Column, Signature
 from watchkeeper.serving.engine import OnnxEngine
-from watchkeeper.serving.forest import UnsupportedGraphError, split_at_forest
+from watchkeeper.serving.forest import split_at_forest
+from watchkeeper.serving.forest_nodes import UnsupportedGraphError
 
 SCORE = "score"
 HEAD = Head(SCORE, f"{SCORE}.skops", "predict", f"{SCORE}.onnx", 0.0)
@@ -214,9 +215,6 @@ UNSUPPORTED = {
     ),
     "unsupported aggregate": ensemble([STUMP], np.float32, aggregate_function="MAX"),
     "post transform": ensemble([STUMP], np.float32, post_transform="PROBIT"),
-    "branch for missing values": ensemble(
-        [STUMP], np.float32, nodes_missing_value_tracks_true=[1, 0, 0]
-    ),
     "leaf with two parents": ensemble([STUMP], np.float32, nodes_falsenodeids=[1, 0, 0]),
     "no trees": graph(helper.make_node("Identity", ["x0"], [SCORE])),
 }

@@ -95,7 +95,9 @@ def installed(namespace: str) -> Iterator[list[dict[str, Any]]]:
     found = rendered({"models": OWN}, *shown, namespace=namespace)
     policies = [each["metadata"]["name"] for each in found if "AdmissionPolicy" in each["kind"]]
     try:
-        kubectl("apply", "--server-side", "--filename=-", given=yaml.safe_dump_all(found)).check_returncode()
+        kubectl(
+            "apply", "--server-side", "--filename=-", given=yaml.safe_dump_all(found)
+        ).check_returncode()
         yield found
     finally:
         remove("validatingadmissionpolicy,validatingadmissionpolicybinding", *set(policies))

@@ -84,6 +84,8 @@ class GateReport(msgspec.Struct, frozen=True):
     that each class and risk level is given to. ``score_shift`` is by score. ``search`` lists the
     trials of the search; events do not contain it. ``duplicates`` counts equal rows, by the rows.
     ``suspicions`` are sentences about columns that may know the truth; they do not decide.
+    ``consequences`` are sentences about what an estimator cannot do, such as an ONNX form, and what
+    follows.
     ``left_out`` counts recent rows that do not describe the traffic, by the reason.
     ``reference_refused`` says why the recent rows are not the reference, although they should be;
     empty if they are.
@@ -105,6 +107,7 @@ class GateReport(msgspec.Struct, frozen=True):
     suspicions: list[str] = []
     left_out: dict[str, int] = {}
     reference_refused: str = ""
+    consequences: list[str] = []
     format: int = FORMAT
 
 

@@ -34,6 +34,8 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         classes: The classes of a multi-class head, in the order of its scores.
         threshold: Scores from this on count as positive in the metrics of a binary head.
         interval: The prediction interval of a regression head, if it has one.
+        framework: The library of the pipeline's last step, which has its own files beside the
+            pipeline unless it is scikit-learn.
     """
 
     score: str
@@ -46,3 +48,4 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     classes: tuple[str, ...] = ()
     threshold: float = 0.5
     interval: Interval | None = None
+    framework: str = "sklearn"

@@ -33,11 +33,11 @@ def kolmogorov_smirnov(one: Sample, other: Sample) -> float:
 def largest_difference(found: Sample, expected: Sample) -> float:
     """Return the largest difference of two scores (rows,) of the same rows.
 
-    It is absolute for expected values up to 1, such as probabilities, and relative for larger ones.
-    It is NaN if a value is.
+    Scores above 1 are compared as shares of the largest one, others absolutely, such as
+    probabilities. It is NaN if a value is.
     """
-    apart = np.abs(found - expected) / np.maximum(np.abs(expected), 1.0)
-    return float(apart.max(initial=0.0))
+    apart = np.abs(found - expected).max(initial=0.0)
+    return float(apart / np.abs(expected).max(initial=1.0))
 
 
 def roc_auc(positives: Sample, negatives: Sample) -> tuple[float, float]:

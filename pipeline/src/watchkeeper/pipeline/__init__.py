@@ -1,46 +1,53 @@
-"""The offline form of a version: its scikit-learn pipelines, loaded without executing a pickle.
+"""The offline form of a version: its pipelines, loaded without executing a pickle.
 
 It defines what a version should answer. Training writes the answer of the version's example with
 it, rollout compares live scores with it, and serving uses it for heads without an ONNX form.
 """
 
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-import skops.io
 from numpy.typing import NDArray
 
 from watchkeeper.core.answer import AnswerPolicy, answer
-from watchkeeper.core.head import Head
 from watchkeeper.core.signature import Columns
 from watchkeeper.core.tasks import task_of
-from watchkeeper.core.version import BrokenVersionError, Manifest, read_manifest
+from watchkeeper.core.version import Manifest, read_manifest
+from watchkeeper.pipeline.files import load_pipeline
+from watchkeeper.pipeline.frameworks import MissingLibraryError
+from watchkeeper.pipeline.onnx_form import OnnxForm
+from watchkeeper.pipeline.scoring import score
 
-# What forests need beyond the types that skops trusts by default. A type in neither list is never
-# constructed, whatever a version's files contain.
-TRUSTED_TYPES: Final = ("numpy.dtype", "sklearn.tree._tree.Tree")
+__all__ = ["MissingLibraryError", "OfflineModel", "load", "score"]
+
+log = logging.getLogger(__name__)
+
+Scorer = Callable[[pd.DataFrame], NDArray[np.float64]]
+"""From the request columns to the values of a head, see :func:`score`."""
 
 
 class OfflineModel:
-    """A version's manifest and its pipelines, one per head.
+    """A version's manifest and what computes its scores, one scorer per head.
 
     Example:
         model = load(Path("version"))
         model.answer({"flow": np.array([80.5]), "vibration": np.array([3.1])})
     """
 
-    def __init__(self, manifest: Manifest, pipelines: dict[str, Any]) -> None:
+    def __init__(self, manifest: Manifest, scorers: Mapping[str, Scorer]) -> None:
         self.manifest = manifest
-        self._pipelines = pipelines
+        self._scorers = scorers
 
     def scores(self, columns: Columns) -> Columns:
         """Score raw request columns, each of shape (rows,); returns one (rows,) array per score."""
         frame = pd.DataFrame({c.name: columns[c.name] for c in self.manifest.signature.inputs})
         found: Columns = {}
         for head in self.manifest.heads:
-            found |= task_of(head).columns(values(self._pipelines[head.score], head, frame))
+            found |= task_of(head).columns(self._scorers[head.score](frame))
         return found
 
     def answer(self, columns: Columns, policy: AnswerPolicy | None = None) -> Columns:
@@ -57,31 +64,24 @@ class OfflineModel:
         return answer(self.scores(columns), manifest.heads, policy or manifest.answer)
 
 
-def values(pipeline: Any, head: Head, frame: pd.DataFrame) -> NDArray[np.float64]:
-    """Apply a pipeline by its head's method; returns shape (rows,) or (rows, values)."""
-    return np.asarray(getattr(pipeline, head.method)(frame), dtype=np.float64)
-
-
 def load(folder: Path) -> OfflineModel:
     """Check a version's files and load its pipelines.
 
+    A head whose library is not installed here is computed by its ONNX form, which training has
+    compared with the library.
+
     Raises:
         BrokenVersionError: a file is missing or altered, or has a type that is not trusted.
+        MissingLibraryError: the library of a head without ONNX form is not installed.
     """
     manifest = read_manifest(folder)
-    return OfflineModel(
-        manifest, {head.score: load_pipeline(folder / head.pipeline) for head in manifest.heads}
-    )
-
-
-def load_pipeline(path: Path) -> Any:
-    """Load one skops file.
-
-    Raises:
-        BrokenVersionError: the file has types that are not in :data:`TRUSTED_TYPES`. None of them
-            is constructed.
-    """
-    untrusted = set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED_TYPES)
-    if untrusted:
-        raise BrokenVersionError(f"{path}: holds types that are not trusted: {sorted(untrusted)}")
-    return skops.io.load(path, trusted=list(TRUSTED_TYPES))
+    scorers: dict[str, Scorer] = {}
+    for head in manifest.heads:
+        try:
+            scorers[head.score] = partial(score, load_pipeline(folder, head), head)
+        except MissingLibraryError as error:
+            if head.onnx is None:
+                raise
+            log.info("%s: its ONNX form is used: %s", head.score, error)
+            scorers[head.score] = OnnxForm(folder / head.onnx, head)
+    return OfflineModel(manifest, scorers)

@@ -51,12 +51,14 @@ class Skew(msgspec.Struct, frozen=True):
     """The largest difference between live scores and the version's own offline prediction.
 
     ``largest`` is over the same ``rows``, and NaN where one of the two is no number. ``error`` says
-    why the version has no offline prediction.
+    why the version has no offline prediction. ``not_computed`` says why this process cannot compute
+    one, which says nothing about the version.
     """
 
     rows: int
     largest: float
     error: str = ""
+    not_computed: str = ""
 
 
 class Evidence(msgspec.Struct, frozen=True):

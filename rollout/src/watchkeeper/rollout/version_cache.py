@@ -46,7 +46,7 @@ class VersionCache:
         self.model = model
         self.cache = cache
         self._manifests: dict[Content, Manifest] = {}
-        self._offline: tuple[Content, OfflineModel | None, str] | None = None
+        self._offline: tuple[Content, OfflineModel | BrokenVersionError] | None = None
 
     def fetch(self, content: Content) -> None:
         """Download the files of a version, unless they are there, and delete other versions.
@@ -122,17 +122,21 @@ class VersionCache:
             from watchkeeper.pipeline import load  # noqa: PLC0415
 
             try:
-                self._offline = content, load(self._folder(content)), ""
+                self._offline = content, load(self._folder(content))
             except BrokenVersionError as error:
-                self._offline = content, None, str(error)
+                self._offline = content, error
                 log.warning("%s version %d: %s", self.model, content.version, error)
 
     def skew(self, content: Content, rows: Sequence[Row]) -> Skew:
         """Compare the live scores of ``rows`` with the offline prediction for the same rows."""
+        from watchkeeper.pipeline.frameworks import MissingLibraryError  # noqa: PLC0415
+
         self.load_offline(content)
-        model, error = self._offline[1:] if self._offline else (None, "not loaded")
-        if model is None:
-            return Skew(len(rows), float("nan"), error)
+        model = self._offline[1] if self._offline else BrokenVersionError("not loaded")
+        if isinstance(model, MissingLibraryError):
+            return Skew(len(rows), float("nan"), not_computed=str(model))
+        if isinstance(model, BrokenVersionError):
+            return Skew(len(rows), float("nan"), str(model))
         if not rows:
             return Skew(0, 0.0)
         try:

@@ -1,7 +1,7 @@
 """Engines: from columns to scores.
 
-Each head of a version has an engine: ONNX Runtime if the version has an ONNX form of the head,
-scikit-learn otherwise.
+Each head of a version has an engine: ONNX Runtime if the version has an ONNX form of the head, and
+otherwise the library that has fitted it.
 """
 
 import logging
@@ -17,7 +17,8 @@ from onnx import ModelProto, TensorProto
 from watchkeeper.core.head import Head
 from watchkeeper.core.signature import Column, Columns, Signature
 from watchkeeper.core.version import BrokenVersionError, Manifest
-from watchkeeper.serving.forest import ForestGraph, UnsupportedGraphError, split_at_forest
+from watchkeeper.serving.forest import ForestGraph, split_at_forest
+from watchkeeper.serving.forest_nodes import UnsupportedGraphError
 from watchkeeper.serving.merged_inputs import merge_inputs
 from watchkeeper.serving.tensors import Array
 
@@ -39,7 +40,7 @@ class Engine(Protocol):
     """Computes the values of one head."""
 
     def values(self, columns: Columns) -> Array:
-        """Return FP64 values of shape (rows,) or (rows, values), from columns of shape (rows,).
+        """Return FP64 values of shape (rows,) or (rows, scores), from columns of shape (rows,).
 
         Raises:
             ValueError: The model does not accept these values.
@@ -145,10 +146,11 @@ def load_engines(folder: Path, manifest: Manifest) -> dict[str, Engine]:
 
     Raises:
         BrokenVersionError: A file cannot be loaded, or contains a type that is not trusted.
+        MissingLibraryError: A head without ONNX form needs a library that is not installed.
     """
     return {
         head.score: (
-            _sklearn_engine(folder / head.pipeline, head, manifest)
+            _native_engine(folder, head, manifest)
             if head.onnx is None
             else OnnxEngine(folder / head.onnx, head, manifest.signature)
         )
@@ -156,11 +158,11 @@ def load_engines(folder: Path, manifest: Manifest) -> dict[str, Engine]:
     }
 
 
-def _sklearn_engine(path: Path, head: Head, manifest: Manifest) -> Engine:
+def _native_engine(folder: Path, head: Head, manifest: Manifest) -> Engine:
     # This imports scikit-learn and pandas; most versions need neither.
-    from watchkeeper.serving.sklearn_engine import SklearnEngine  # noqa: PLC0415
+    from watchkeeper.serving.native_engine import NativeEngine  # noqa: PLC0415
 
-    return SklearnEngine(path, head, [column.name for column in manifest.signature.inputs])
+    return NativeEngine(folder, head, [column.name for column in manifest.signature.inputs])
 
 
 def _session(model: bytes) -> Any:

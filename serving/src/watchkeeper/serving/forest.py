@@ -6,6 +6,10 @@ it computes the next node: siblings are neighbours, so the next node is the left
 result of the comparison. Leaves point to themselves. No row waits for another one, so the processor
 loads many nodes at the same time. This is VPred of N. Asadi, J. Lin and A. P. de Vries, "Runtime
 Optimizations for Tree-Based Machine Learning Models", IEEE TKDE 26(9), 2014.
+
+Missing values need no branch either. If some node sends them left, each feature has two columns:
+one where a missing value is larger than every threshold, and one where it is smaller. A node reads
+the column of its own direction.
 """
 
 from collections.abc import Callable
@@ -14,21 +18,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import (
-    AttributeProto,
-    ModelProto,
-    NodeProto,
-    TensorProto,
-    ValueInfoProto,
-    helper,
-    numpy_helper,
-)
+from onnx import ModelProto, NodeProto, ValueInfoProto, helper
+
+from watchkeeper.serving.forest_nodes import ForestNodes, UnsupportedGraphError, read_nodes
 
 _BLOCK = 64  # rows that go down a tree together
-
-
-class UnsupportedGraphError(ValueError):
-    """The graph or its trees have a form that the compiled forest does not support."""
+_LARGEST = np.finfo(np.float64).max
 
 
 class ForestGraph(NamedTuple):
@@ -37,7 +32,7 @@ class ForestGraph(NamedTuple):
     Attributes:
         before: ONNX graph from the inputs to the features, of shape [rows, features].
         forest: From the features to the sums of the leaves.
-        sum_name: Name of the sums, FP32 of shape [rows, 1].
+        sum_name: Name of the sums, of shape [rows, outputs].
         after: ONNX graph from the sums to the outputs.
     """
 
@@ -48,16 +43,16 @@ class ForestGraph(NamedTuple):
 
 
 def split_at_forest(model: ModelProto) -> ForestGraph:
-    """Split a graph before and after its TreeEnsembleRegressor.
+    """Split a graph before and after its trees.
 
     Raises:
-        UnsupportedGraphError: The trees are not in exactly one node of this type, or a tree has a
-            form that is not supported.
+        UnsupportedGraphError: The trees are not in exactly one node, or a tree has a form that is
+            not supported.
     """
     graph = model.graph
     ensembles = [node for node in graph.node if node.op_type.startswith("TreeEnsemble")]
-    if [node.op_type for node in ensembles] != ["TreeEnsembleRegressor"]:
-        raise UnsupportedGraphError("the trees are not in one TreeEnsembleRegressor")
+    if [node.op_type for node in ensembles] not in (["TreeEnsemble"], ["TreeEnsembleRegressor"]):
+        raise UnsupportedGraphError("the trees are not in one TreeEnsemble")
     (ensemble,) = ensembles
     (features,), (sum_name,) = ensemble.input, ensemble.output
     before: list[NodeProto] = []
@@ -77,17 +72,19 @@ def split_at_forest(model: ModelProto) -> ForestGraph:
         )
         return bytes(part_model.SerializeToString())
 
-    sums = helper.make_tensor_value_info(sum_name, TensorProto.FLOAT, [None, 1])
+    forest = Forest(read_nodes(ensemble))
+    kind = helper.np_dtype_to_tensor_dtype(forest.dtype)
+    sums = helper.make_tensor_value_info(sum_name, kind, [None, forest.outputs])
     return ForestGraph(
         part(before, graph.input, [ValueInfoProto(name=features)]),
-        Forest(ensemble),
+        forest,
         sum_name,
         part(after, [sums], graph.output),
     )
 
 
 class Forest:
-    """The trees of a TreeEnsembleRegressor with one target.
+    """Trees of which each adds to one output.
 
     Features, thresholds and weights are FP64, which represents FP32 exactly, so every row reaches
     the same leaves as in ONNX Runtime.
@@ -96,113 +93,101 @@ class Forest:
         UnsupportedGraphError: The trees have a form that is not supported.
     """
 
-    def __init__(self, node: NodeProto) -> None:
-        given = {each.name: each for each in node.attribute}
-        modes = np.array(given["nodes_modes"].strings)
-        leaf = modes == b"LEAF"
-        if not (leaf | (modes == b"BRANCH_LEQ")).all():
-            raise UnsupportedGraphError(f"its nodes have the modes {set(modes.tolist())}")
-        for name, supported in (("aggregate_function", b"SUM"), ("post_transform", b"NONE")):
-            if name in given and given[name].s != supported:
-                raise UnsupportedGraphError(f"{name} is {given[name].s!r}, not {supported!r}")
-        if given["n_targets"].i != 1 or _integers(given, "target_ids").any():
-            raise UnsupportedGraphError("it has more than one target")
-        if _integers(given, "nodes_missing_value_tracks_true").any():
-            raise UnsupportedGraphError("it has a separate branch for missing values")
-        threshold = _doubles(given, "nodes_values")
-        if not np.isfinite(threshold[~leaf]).all():
-            raise UnsupportedGraphError("it has infinite thresholds")
-        trees = _integers(given, "nodes_treeids")
-        find = _node_lookup(trees, _integers(given, "nodes_nodeids"))
-        children = np.zeros((len(leaf), 2), dtype=np.intp)
-        for side, name in enumerate(("nodes_truenodeids", "nodes_falsenodeids")):
-            children[~leaf, side] = find(trees[~leaf], _integers(given, name)[~leaf])
-        weight = np.zeros(len(leaf))
-        with_weight = find(_integers(given, "target_treeids"), _integers(given, "target_nodeids"))
-        np.add.at(weight, with_weight, _doubles(given, "target_weights"))
-        order, roots = _breadth_first(trees, leaf, children)
+    def __init__(self, nodes: ForestNodes) -> None:
+        order, tree = _breadth_first(nodes)
         position = np.empty(len(order), dtype=np.uint32)
         position[order] = np.arange(len(order))
-        feature = np.where(leaf, 0, _integers(given, "nodes_featureids"))
-        self._roots = position[roots]
-        self._left = np.where(leaf, position, position[children[:, 0]])[order]
-        self._feature = feature[order].astype(np.uint32)
-        self._threshold = np.where(leaf, np.inf, threshold)[order]
-        self._weight = weight[order]
-        self._features = int(self._feature.max()) + 1
-        self._base = float(_doubles(given, "base_values").sum())
+        leaf, threshold = nodes.leaf[order], nodes.threshold[order]
+        self.dtype, self.outputs = nodes.dtype, len(nodes.base)
+        self._base = nodes.base
+        self._roots = position[nodes.roots]
+        self._targets = _targets(nodes, order, tree)
+        self._left = np.where(nodes.leaf, position, position[nodes.children[:, 0]])[order]
+        self._weight = nodes.weight[order]
+        self._features = int(nodes.feature.max()) + 1
+        missing_left = nodes.missing_first[order]
+        self._two_columns = bool(missing_left.any())
+        # An infinite threshold says that only missing values go right.
+        self._infinite = bool(np.isposinf(threshold[~leaf]).any())
+        self._threshold = np.where(leaf, np.inf, np.minimum(threshold, _LARGEST))
+        self._feature = (nodes.feature[order] + self._features * missing_left).astype(np.uint32)
         self._add_trees = _compile_add_trees()
 
-    def sum_leaves(self, features: NDArray[Any]) -> NDArray[np.float32]:
+    def sum_leaves(self, features: NDArray[Any]) -> NDArray[Any]:
         """Add the weights of the leaves that each row reaches.
 
         Args:
             features: Numbers of shape (rows, features).
 
         Returns:
-            The sums, of shape (rows, 1).
+            The sums, of shape (rows, outputs).
 
         Raises:
             ValueError: There are fewer features than the trees need.
         """
-        values = np.array(features, dtype=np.float64, order="C")
-        if values.ndim != 2 or values.shape[1] < self._features:  # compiled code does not check
-            raise ValueError(f"features of shape {values.shape}: {self._features} are needed")
-        values[np.isnan(values)] = np.inf  # like NaN, not less than or equal to any threshold
-        sums = np.full(len(values), self._base)
+        if features.ndim != 2 or features.shape[1] < self._features:  # compiled code does not check
+            raise ValueError(f"features of shape {features.shape}: {self._features} are needed")
+        sums = np.repeat(self._base[:, None], len(features), axis=1)
         self._add_trees(
-            values, self._roots, self._feature, self._threshold, self._left, self._weight, sums
+            self._columns(features),
+            self._roots,
+            self._targets,
+            self._feature,
+            self._threshold,
+            self._left,
+            self._weight,
+            sums,
         )
-        return sums.astype(np.float32).reshape(-1, 1)
+        return np.ascontiguousarray(sums.T, dtype=self.dtype)
+
+    def _columns(self, features: NDArray[Any]) -> NDArray[np.float64]:
+        """Return what nodes compare: one or two columns per feature, without missing values."""
+        width = self._features
+        values = np.empty((len(features), width * (1 + self._two_columns)))
+        values[:, :width] = features[:, :width]
+        if self._infinite:
+            values[:, :width] = np.minimum(values[:, :width], _LARGEST)
+        missing = np.isnan(values[:, :width])
+        if self._two_columns:
+            values[:, width:] = values[:, :width]
+            values[:, width:][missing] = -np.inf
+        values[:, :width][missing] = np.inf
+        return values
 
 
-def _integers(given: dict[str, AttributeProto], name: str) -> NDArray[np.int64]:
-    values = given[name].ints if name in given else []
-    return np.fromiter(values, np.int64, len(values))  # without a list of a million integers
+def _targets(
+    nodes: ForestNodes, order: NDArray[np.intp], tree: NDArray[np.intp]
+) -> NDArray[np.uint32]:
+    """Return the output that each tree adds to, of shape (trees,)."""
+    leaf = nodes.leaf[order]
+    target, of_tree = nodes.target[order][leaf], np.zeros(len(nodes.roots), dtype=np.int64)
+    of_tree[tree[leaf]] = target
+    if (of_tree[tree[leaf]] != target).any():
+        raise UnsupportedGraphError("it has trees that add to several outputs")
+    if of_tree.min() < 0 or of_tree.max() >= len(nodes.base) or nodes.feature.min() < 0:
+        raise UnsupportedGraphError("it refers to features or outputs that do not exist")
+    return of_tree.astype(np.uint32)
 
 
-def _doubles(given: dict[str, AttributeProto], name: str) -> NDArray[np.float64]:
-    if f"{name}_as_tensor" in given:
-        return numpy_helper.to_array(given[f"{name}_as_tensor"].t).astype(np.float64)
-    values = given[name].floats if name in given else []
-    return np.fromiter(values, np.float64, len(values))
-
-
-def _node_lookup(
-    trees: NDArray[np.int64], nodes: NDArray[np.int64]
-) -> Callable[..., NDArray[np.intp]]:
-    """Return a function from numbers of trees and nodes to positions in these lists."""
-    span = int(nodes.max()) + 1
-    keys = trees * span + nodes
-    order = np.argsort(keys)
-
-    def find(trees: NDArray[np.int64], nodes: NDArray[np.int64]) -> NDArray[np.intp]:
-        wanted = trees * span + nodes
-        ranks = np.searchsorted(keys, wanted, sorter=order)
-        found = order[np.minimum(ranks, len(keys) - 1)]
-        if not (keys[found] == wanted).all():
-            raise UnsupportedGraphError("it refers to nodes that do not exist")
-        return found
-
-    return find
-
-
-def _breadth_first(
-    trees: NDArray[np.int64], leaf: NDArray[np.bool_], children: NDArray[np.intp]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Order nodes by tree, then by level, with siblings as neighbours; also return the roots."""
+def _breadth_first(nodes: ForestNodes) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Order nodes by tree, then by level, with siblings as neighbours; also return their trees."""
+    leaf, children = nodes.leaf, nodes.children
     parents = np.bincount(children[~leaf].ravel(), minlength=len(leaf))
-    roots = np.flatnonzero(parents == 0)
-    if parents.max() > 1 or len(roots) != len(np.unique(trees)):
-        raise UnsupportedGraphError("it has nodes with two parents, or trees with two roots")
-    levels = [roots]
-    while len(levels[-1]):
-        levels.append(children[levels[-1][~leaf[levels[-1]]]].ravel())
-    nodes = np.concatenate(levels)
-    if len(nodes) < len(leaf):
+    if parents.max() > 1 or parents[nodes.roots].any():
+        raise UnsupportedGraphError("it has nodes with two parents")
+    level, tree = nodes.roots, np.arange(len(nodes.roots))
+    levels, trees = [level], [tree]
+    while len(level):
+        inner = ~leaf[level]
+        level, tree = children[level[inner]].ravel(), np.repeat(tree[inner], 2)
+        levels.append(level)
+        trees.append(tree)
+    if sum(map(len, levels)) < len(leaf):
         raise UnsupportedGraphError("it has nodes that no root reaches")
     depth = np.repeat(np.arange(len(levels)), [len(each) for each in levels])
-    return nodes[np.lexsort((depth, trees[nodes]))], roots
+    of_tree = np.concatenate(trees)
+    order = np.lexsort((depth, of_tree))
+    return np.concatenate(levels)[order], of_tree[order]
 
 
 @cache
@@ -210,8 +195,8 @@ def _compile_add_trees() -> Callable[..., None]:
     """Compile the loop, which takes a second."""
     import numba  # noqa: PLC0415 - costs half a second and 60 MiB; only forests need it
 
-    doubles, nodes = numba.float64[::1], numba.uint32[::1]
-    types = numba.void(numba.float64[:, ::1], nodes, nodes, doubles, nodes, doubles, doubles)
+    doubles, nodes, rows = numba.float64[::1], numba.uint32[::1], numba.float64[:, ::1]
+    types = numba.void(rows, nodes, nodes, nodes, doubles, nodes, doubles, rows)
     compiled: Callable[..., None] = numba.njit(types)(_add_trees)
     return compiled
 
@@ -219,6 +204,7 @@ def _compile_add_trees() -> Callable[..., None]:
 def _add_trees(  # noqa: PLR0917 - compiled code gets its arrays by position
     features: NDArray[np.float64],
     roots: NDArray[np.uint32],
+    targets: NDArray[np.uint32],
     feature: NDArray[np.uint32],
     threshold: NDArray[np.float64],
     left: NDArray[np.uint32],
@@ -230,17 +216,19 @@ def _add_trees(  # noqa: PLR0917 - compiled code gets its arrays by position
     All integers are unsigned: for signed ones numba also compiles a check for negative indexes.
 
     Args:
-        features: The rows, of shape (rows, features).
+        features: The rows, of shape (rows, columns).
         roots: The root of each tree, as a node.
-        feature: The feature that each node compares.
+        targets: The output that each tree adds to.
+        feature: The column that each node compares.
         threshold: What each node compares with; infinite for a leaf.
         left: The left child of each node; a leaf has itself.
         weight: The weight of each node; zero if it is not a leaf.
-        sums: The sums so far, of shape (rows,).
+        sums: The sums so far, of shape (outputs, rows).
     """
     rows, block = np.uint64(len(features)), np.uint64(_BLOCK)
     nodes = np.empty(_BLOCK, np.uint32)
-    for root in roots:
+    for tree in range(np.uint64(len(roots))):
+        root, target = roots[tree], targets[tree]
         for first in range(np.uint64(0), rows, block):
             count = min(block, rows - first)
             nodes[:] = root
@@ -255,4 +243,4 @@ def _add_trees(  # noqa: PLR0917 - compiled code gets its arrays by position
                     reached += np.uint64(node)
                 moving = reached != before  # a child has a larger number than its parent
             for row in range(count):
-                sums[first + row] += weight[nodes[row]]
+                sums[target, first + row] += weight[nodes[row]]

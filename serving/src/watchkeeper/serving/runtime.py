@@ -13,6 +13,7 @@ from mlserver.types import (
 )
 
 from watchkeeper.core.signature import Column, Output
+from watchkeeper.core.version import Manifest
 from watchkeeper.serving.dataplane import DataPlane
 from watchkeeper.serving.settings import ServingSettings
 from watchkeeper.serving.version import Version, load_version
@@ -50,11 +51,17 @@ class Runtime(MLModel):  # type: ignore[misc]
         return MetadataModelResponse(
             name=self.name,
             versions=[str(self._plane.version)],
-            platform="onnx" if all(head.onnx for head in manifest.heads) else "sklearn",
+            platform=_platform(manifest),
             inputs=[_tensor_metadata(column) for column in manifest.signature.inputs],
             outputs=[_tensor_metadata(output) for output in self._version.contract.outputs()],
             parameters=Parameters(out_of_range=self._version.policy.out_of_range),
         )
+
+
+def _platform(manifest: Manifest) -> str:
+    """Return what computes the scores, by the names in manifests."""
+    used = {"onnx" if head.onnx else head.framework for head in manifest.heads}
+    return ", ".join(sorted(used))
 
 
 def _tensor_metadata(column: Column | Output) -> MetadataTensor:

@@ -6,7 +6,6 @@ from typing import Any
 import mlflow.sklearn
 import msgspec
 import numpy as np
-import skops.io
 from mlflow.models import Model as MlflowModel
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
@@ -15,7 +14,9 @@ from sklearn.pipeline import Pipeline
 from watchkeeper.core.answer import answer
 from watchkeeper.core.signature import Columns
 from watchkeeper.core.version import BASELINE, EXAMPLE, Example, Manifest, Statistics
-from watchkeeper.pipeline import TRUSTED_TYPES
+from watchkeeper.pipeline.files import SKLEARN, save_pipeline
+from watchkeeper.pipeline.frameworks import framework
+from watchkeeper.pipeline.frameworks.sklearn import TRUSTED_TYPES
 from watchkeeper.training.rows import Rows, ScoredRows
 
 _MLFLOW_TYPES = {"FP64": DataType.double, "INT64": DataType.long, "BYTES": DataType.string}
@@ -25,9 +26,10 @@ EXAMPLE_QUANTILES = (0.0, 0.5, 0.95, 1.0)
 def write_pipelines(
     folder: Path, pipelines: dict[str, Pipeline], manifest: Manifest, example: Rows
 ) -> None:
-    """Write one skops file per head, and MLflow's description of the first head.
+    """Write the files of all pipelines, and MLflow's description of the first head.
 
-    A user of MLflow can load the first head by ``mlflow.pyfunc`` or ``mlflow.sklearn``.
+    A user of MLflow can load the first head by ``mlflow.pyfunc``, and also by ``mlflow.sklearn`` if
+    scikit-learn has fitted it. A head of another library needs ``watchkeeper-pipeline`` for that.
 
     Args:
         folder: must be empty or missing.
@@ -36,20 +38,24 @@ def write_pipelines(
         example: rows for MLflow's input example.
     """
     main, *others = manifest.heads
-    versions = manifest.lineage.dependencies
+    if main.framework == SKLEARN:
+        _save_for_sklearn(folder, pipelines[main.score], manifest, example)
+    else:
+        others = [main, *others]
+        _describe_for_pyfunc(folder, manifest)
+    for head in others:
+        save_pipeline(pipelines[head.score], folder, head)
+
+
+def _save_for_sklearn(folder: Path, pipeline: Pipeline, manifest: Manifest, example: Rows) -> None:
+    main = manifest.heads[0]
     mlflow.sklearn.save_model(
-        pipelines[main.score],
+        pipeline,
         str(folder),
         serialization_format=mlflow.sklearn.SERIALIZATION_FORMAT_SKOPS,
         skops_trusted_types=list(TRUSTED_TYPES),
-        pip_requirements=[
-            f"{name}=={versions[name]}" for name in ("scikit-learn", "skops", "numpy", "pandas")
-        ],
-        signature=ModelSignature(
-            inputs=Schema(
-                [ColSpec(_MLFLOW_TYPES[c.datatype], c.name) for c in manifest.signature.inputs]
-            )
-        ),
+        pip_requirements=_requirements(manifest),
+        signature=_mlflow_signature(manifest),
         input_example=example.columns,
         pyfunc_predict_fn="predict_proba" if main.method == "predict_proba" else "predict",
     )
@@ -60,8 +66,32 @@ def write_pipelines(
     flavour["pickled_model"] = main.pipeline
     description.flavors["python_function"]["model_path"] = main.pipeline
     description.save(str(folder / "MLmodel"))
-    for head in others:
-        skops.io.dump(pipelines[head.score], folder / head.pipeline)
+
+
+def _describe_for_pyfunc(folder: Path, manifest: Manifest) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    description = MlflowModel(signature=_mlflow_signature(manifest))
+    description.add_flavor(
+        "python_function",
+        loader_module="watchkeeper.pipeline.mlflow_model",
+        python_version=manifest.lineage.dependencies["python"],
+    )
+    description.save(str(folder / "MLmodel"))
+    (folder / "requirements.txt").write_text("\n".join(_requirements(manifest)) + "\n")
+
+
+def _requirements(manifest: Manifest) -> list[str]:
+    versions = manifest.lineage.dependencies
+    libraries = {framework(head.framework).library for head in manifest.heads} - {SKLEARN}
+    names = ["scikit-learn", "skops", "numpy", "pandas", *sorted(libraries)]
+    return [f"{name}=={versions[name]}" for name in names]
+
+
+def _mlflow_signature(manifest: Manifest) -> ModelSignature:
+    columns = manifest.signature.inputs
+    return ModelSignature(
+        inputs=Schema([ColSpec(_MLFLOW_TYPES[c.datatype], c.name) for c in columns])
+    )
 
 
 def write_baseline(folder: Path, baseline: dict[str, Statistics]) -> None:

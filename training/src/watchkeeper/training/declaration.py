@@ -211,10 +211,10 @@ class Gate(msgspec.Struct, frozen=True):
 class Head(msgspec.Struct, frozen=True):
     """One estimator of a model: its features, its task, and the column that holds its truth.
 
-    ``features`` and ``estimator`` return new objects at each call, from the run's parameters. Use
-    estimators of scikit-learn only: skops loads them without executing a pickle, and skl2onnx
-    converts them. ``method`` is the estimator's method that gives the values of a row; empty for
-    the usual one of the task.
+    ``features`` and ``estimator`` return new objects at each call, from the run's parameters. The
+    features are transformers of scikit-learn. The estimator is of scikit-learn, XGBoost, LightGBM
+    or CatBoost. ``method`` is the estimator's method that gives the values of a row; empty for the
+    usual one of the task.
 
     ``label`` names the source's column with the truth of this head. A head with a label is
     supervised, and it is what the gate and the rollout judge. A head without a label is
@@ -230,7 +230,8 @@ class Head(msgspec.Struct, frozen=True):
       for example 0.9; its outputs are ``<score>_low`` and ``<score>_high``.
     - ``anomaly``: there are no labels.
 
-    The ONNX form is kept when no score differs from the pipeline's by more than ``tolerance``.
+    The ONNX form is kept when no score differs from the pipeline's by more than ``tolerance``,
+    times the size of the largest score if that is above 1.
     """
 
     score: str

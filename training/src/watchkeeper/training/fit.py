@@ -5,8 +5,10 @@ to the quartiles of the real rows, fit. Held-out rows take no part. An unsupervi
 look for outliers, gets features and fit only.
 """
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -17,9 +19,13 @@ from sklearn.pipeline import Pipeline
 from watchkeeper.core import head as manifest_head
 from watchkeeper.core.signature import Columns
 from watchkeeper.core.tasks import task_of
-from watchkeeper.pipeline import values
+from watchkeeper.pipeline import score
+from watchkeeper.pipeline.files import framework_name, save_pipeline
+from watchkeeper.pipeline.frameworks import UnsupportedEstimatorError
+from watchkeeper.pipeline.scoring import dense
 from watchkeeper.training import CannotTrainError
 from watchkeeper.training.balance import balanced
+from watchkeeper.training.capabilities import accepts_weights, method_of
 from watchkeeper.training.declaration import Head, Model, Outliers, Parameters
 from watchkeeper.training.rows import Rows, ScoredRows, joined
 from watchkeeper.training.split import Parts
@@ -31,7 +37,8 @@ class Fitted(msgspec.Struct, frozen=True):
     """The heads, their fitted pipelines by score, and the scores of all rows.
 
     The parts are those of :class:`watchkeeper.training.split.Parts`. Each row is scored once, here.
-    Export, judge and seal look scores up.
+    Export, judge and seal look scores up. ``consequences`` has a sentence about each thing that an
+    estimator cannot do.
     """
 
     heads: tuple[manifest_head.Head, ...]
@@ -40,6 +47,7 @@ class Fitted(msgspec.Struct, frozen=True):
     held: ScoredRows
     recent_train: ScoredRows
     unseen: ScoredRows
+    consequences: list[str] = []
 
 
 def fit(model: Model, parameters: Parameters, parts: Parts) -> Fitted:
@@ -48,6 +56,8 @@ def fit(model: Model, parameters: Parameters, parts: Parts) -> Fitted:
         head.score: fit_head(head, model, parameters, parts.train, parts.recent_train)
         for head in model.heads
     }
+    for head in model.heads:
+        _check_files(head, pipelines[head.score])
 
     def scored(rows: Rows) -> ScoredRows:
         scores: Columns = {}
@@ -57,12 +67,20 @@ def fit(model: Model, parameters: Parameters, parts: Parts) -> Fitted:
 
     held = scored(parts.held)
     return Fitted(
-        tuple(_calibrated(head, held) for head in model.described()),
+        tuple(
+            _calibrated(described(head, pipelines[head.score], model.threshold), held)
+            for head in model.heads
+        ),
         pipelines,
         train=scored(parts.train),
         held=held,
         recent_train=scored(parts.recent_train),
         unseen=scored(parts.unseen),
+        consequences=[
+            sentence
+            for head in model.heads
+            for sentence in _consequences(head, pipelines[head.score], parts)
+        ],
     )
 
 
@@ -73,6 +91,22 @@ def _calibrated(head: manifest_head.Head, held: ScoredRows) -> manifest_head.Hea
         return task_of(head).calibrated(held.truth())
     except ValueError as error:
         raise CannotTrainError(f"head {head.score!r}: {error}") from error
+
+
+def _consequences(head: Head, pipeline: Pipeline, parts: Parts) -> Iterator[str]:
+    estimator = pipeline.named_steps["estimator"]
+    kind, declared = type(estimator).__name__, head.describe()
+    method = method_of(declared, estimator)
+    if len(parts.recent_train) and not accepts_weights(estimator):
+        yield (
+            f"{head.score}: {kind} accepts no sample_weight, so each of the "
+            f"{len(parts.recent_train)} recent rows counts as much as a row of the history"
+        )
+    if method != declared.method:
+        yield (
+            f"{head.score}: {kind} has no {declared.method}, so the score is what {method} "
+            "returns, and no probability; choose the thresholds of the answer policy for it"
+        )
 
 
 def fit_head(head: Head, model: Model, parameters: Parameters, old: Rows, recent: Rows) -> Pipeline:
@@ -91,18 +125,32 @@ def fit_head(head: Head, model: Model, parameters: Parameters, old: Rows, recent
 def _fit(head: Head, model: Model, parameters: Parameters, old: Rows, recent: Rows) -> Pipeline:
     columns, target, weight = _training_set(head, model, parameters, old, recent)
     pipeline = head.build(parameters)
+    framework_name(pipeline)  # an estimator of no known framework is refused before it is fitted
     features, estimator = pipeline.named_steps["features"], pipeline.named_steps["estimator"]
-    inputs = np.asarray(features.fit_transform(columns), dtype=np.float64)
+    values = dense(features.fit_transform(columns))
     if model.outliers is not None and head.supervised:
-        real = np.asarray(features.transform(joined(old, recent).columns), dtype=np.float64)
-        inputs = clipped(inputs, real, model.outliers)
+        real = dense(features.transform(joined(old, recent).columns))
+        values = clipped(values, real, model.outliers)
+    weights = {"sample_weight": weight} if accepts_weights(estimator) else {}
     if head.supervised:
-        discrete = task_of(head.describe()).outcomes
-        truth = target.astype(np.int64) if discrete else target
-        estimator.fit(inputs, truth, sample_weight=weight)
+        truth = target.astype(np.int64) if task_of(head.describe()).outcomes else target
+        estimator.fit(values, truth, **weights)
     else:
-        estimator.fit(inputs, sample_weight=weight)
+        estimator.fit(values, **weights)
     return pipeline
+
+
+def _check_files(head: Head, pipeline: Pipeline) -> None:
+    """Write the files of a fitted pipeline once, so that a run does not fail after its judgement.
+
+    Raises:
+        CannotTrainError: they could not be loaded again.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            save_pipeline(pipeline, Path(folder), described(head, pipeline))
+        except UnsupportedEstimatorError as error:
+            raise CannotTrainError(f"head {head.score!r}: {error}") from error
 
 
 def score_head(head: Head, pipeline: Pipeline, rows: Rows) -> Columns:
@@ -111,12 +159,11 @@ def score_head(head: Head, pipeline: Pipeline, rows: Rows) -> Columns:
     Raises:
         CannotTrainError: features or estimator of the head refuse the rows.
     """
-    described = head.describe()
-    task = task_of(described)
+    task = task_of(described(head, pipeline))
     if not len(rows):
         return {name: np.empty(0) for name in task.scores}
     with _explained(f"head {head.score!r}: cannot score {len(rows)} rows"):
-        return task.columns(values(pipeline, described, rows.columns))
+        return task.columns(score(pipeline, task.head, rows.columns))
 
 
 @contextmanager
@@ -128,6 +175,22 @@ def _explained(what: str) -> Iterator[None]:
         raise  # of the machine
     except Exception as error:
         raise CannotTrainError(f"{what}: {type(error).__name__}: {error}") from error
+
+
+def described(head: Head, pipeline: Pipeline, threshold: float = 0.5) -> manifest_head.Head:
+    """Return a fitted head as a manifest describes it, without its ONNX form.
+
+    Args:
+        head: the declaration.
+        pipeline: the fitted pipeline.
+        threshold: the score from which on a row counts as positive.
+    """
+    declared = head.describe(threshold)
+    return msgspec.structs.replace(
+        declared,
+        method=method_of(declared, pipeline.steps[-1][1]),
+        framework=framework_name(pipeline),
+    )
 
 
 def clipped(values: Numbers, real: Numbers, rule: Outliers) -> Numbers:

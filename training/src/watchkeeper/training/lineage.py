@@ -3,10 +3,13 @@
 import importlib.util
 import platform
 import subprocess
-from importlib import metadata
+from collections.abc import Iterable
+from importlib import import_module, metadata
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from watchkeeper.pipeline.files import framework_name
+from watchkeeper.pipeline.frameworks import framework
 from watchkeeper.training.models import entry_point
 
 # These libraries decide what a pipeline computes and how its files are read.
@@ -27,10 +30,16 @@ CODE: Final = (":/training", ":/core", ":/ledger", ":/registry", ":/pipeline")
 GIT_SECONDS: Final = 10.0
 
 
-def dependencies(model: str) -> dict[str, str]:
-    """Return the versions of Python, of :data:`LIBRARIES`, and of the model's own package."""
+def dependencies(model: str, pipelines: Iterable[Any] = ()) -> dict[str, str]:
+    """Return the versions of Python, of :data:`LIBRARIES`, and of the model's own package.
+
+    The libraries that have fitted ``pipelines`` are added by the names under which Python imports
+    them, because one library may come in several distributions.
+    """
     versions = {"python": platform.python_version()}
     versions |= {name: metadata.version(name) for name in LIBRARIES}
+    for library in {framework(framework_name(each)).library for each in pipelines} - {"sklearn"}:
+        versions[library] = str(import_module(library).__version__)
     entry = entry_point(model)
     if entry is not None and entry.dist is not None:
         versions[entry.dist.name] = entry.dist.version

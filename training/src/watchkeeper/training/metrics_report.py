@@ -36,6 +36,9 @@ def metrics_report(manifest: Manifest, report: GateReport, parameters: dict[str,
     if report.suspicions:
         lines += ["", "Suspicions: they do not decide, look at these columns"]
         lines += [f"  {suspicion}" for suspicion in report.suspicions]
+    if report.consequences:
+        lines += ["", "What the estimators cannot do, and what follows"]
+        lines += [f"  {consequence}" for consequence in report.consequences]
     return "\n".join(lines) + "\n"
 
 

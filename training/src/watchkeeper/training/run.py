@@ -141,6 +141,8 @@ def make_version(
 
     fitted = fit(model, parameters, parts)
     timer.log(f"fit: {len(parts.train)} rows of history and {len(parts.recent_train)} recent rows")
+    for consequence in fitted.consequences:
+        log.warning("%s", consequence)
 
     exported = export(model, parameters, fitted)
     timer.log(f"export: {len(exported.files)} of {len(model.heads)} heads have an ONNX form")
@@ -157,7 +159,10 @@ def make_version(
         seed=parameters.seed,
     )
     report = msgspec.structs.replace(
-        report, left_out=inputs.recent.left_out, reference_refused=reference.refused
+        report,
+        left_out=inputs.recent.left_out,
+        reference_refused=reference.refused,
+        consequences=[*fitted.consequences, *exported.consequences],
     )
     timer.log(f"judge: gate {'passed' if report.passed else 'rejected'}: {report.reason}")
 
@@ -195,7 +200,7 @@ def _lineage(request: TrainingRequest, inputs: TrainingInput, fitted: Fitted) ->
         rows=len(inputs.history),
         labelled_rows=len(fitted.recent_train) + len(fitted.unseen.labelled()),
         code_version=request.code_version or lineage.code_version(package),
-        dependencies=lineage.dependencies(request.model.name),
+        dependencies=lineage.dependencies(request.model.name, fitted.pipelines.values()),
         trigger=request.trigger,
         trained_at=time.time(),
         episode=request.episode,

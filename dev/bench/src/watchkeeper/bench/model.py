@@ -25,11 +25,11 @@ from watchkeeper.training import onnx_form
 MODEL = "forest"
 VERSION = 1
 SCORE = "failure_probability"
-HEAD = Head(SCORE, f"{SCORE}.skops", "predict_proba", f"{SCORE}.onnx", 1e-6)
 TREES, DEPTH, FEATURES, ROWS = 200, 12, 9, 10_000
 COLUMNS = tuple(Column(f"feature_{n}", "FP64", "", -100.0, 100.0) for n in range(FEATURES))
 NAMES = [column.name for column in COLUMNS]
 PEER_FILE = "model.joblib"
+HEAD = Head(SCORE, f"{SCORE}.skops", "predict_proba", f"{SCORE}.onnx", 1e-6)
 
 
 def rows(number: int, seed: int) -> NDArray[np.float64]:

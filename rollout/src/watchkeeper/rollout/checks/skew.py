@@ -23,6 +23,8 @@ class OfflineSkew:
         numbers = {"skew": {"rows": skew.rows, "largest": skew.largest}}
         if skew.error:
             return [Judgement("fail", f"skew: no offline prediction: {skew.error}", numbers)]
+        if skew.not_computed:
+            return [Judgement("inconclusive", f"skew: {skew.not_computed}", numbers)]
         if not skew.rows:
             return [Judgement("inconclusive", "skew: no live scores to compare", numbers)]
         reason = f"skew: live scores up to {skew.largest:.2g} from offline in {skew.rows} rows"
