@@ -17,7 +17,7 @@ from watchkeeper.core.events import (
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.events import emit
 from watchkeeper.platforms import Announcement, PlatformError
-from watchkeeper.rollout.announcements import KEPT_SECONDS, Announcements
+from watchkeeper.rollout.announcements import KEPT_SECONDS, PROBLEM_SECONDS, Announcements
 from watchkeeper.rollout.metrics import RolloutMetrics
 
 NAME = "pump-failure"
@@ -99,6 +99,7 @@ def test_what_the_gateway_does_not_do_is_announced_once_an_hour_and_counted(ledg
     controller = announcements(board, ledger, lambda: now[0], metrics)
 
     def turn() -> float | None:
+        now[0] += PROBLEM_SECONDS
         action = controller.turn()
         assert action is not None
         return metrics.registry.get_sample_value(

@@ -1,7 +1,5 @@
 """What is wrong is said where people look: at the install, in the status, and in Events."""
 
-import json
-
 import pytest
 from declared_models import FIRST as MODEL
 from declared_models import MODELS
@@ -73,12 +71,11 @@ def test_a_policy_that_takes_the_place_of_ours_is_in_the_status_and_an_event(
 
 
 def events_about_route(installation: Installation, text: str) -> list[str]:
-    words = ("events", f"--for=httproute/{MODEL}", f"--namespace={installation.namespace}")
-    found = json.loads(kubectl(*words, "--types=Warning", "--output=json"))["items"]
+    words = ("--field-selector=reason=GatewayProblem", f"--namespace={installation.namespace}")
     return [
         event["message"]
-        for event in found
-        if event["reason"] == "GatewayProblem" and text in event["message"]
+        for event in items("events", *words)
+        if event["involvedObject"]["kind"] == "HTTPRoute" and text in event["message"]
     ]
 
 

@@ -18,6 +18,7 @@ from watchkeeper.rollout.metrics import RolloutMetrics
 from watchkeeper.rollout.steps import StepController
 
 KEPT_SECONDS: Final = 3600.0  # for how long a cluster keeps its Events
+PROBLEM_SECONDS: Final = 15.0  # from one look at the gateway to the next
 # These are many, or about persons, and nothing is wrong.
 SILENT: Final = (e.RowsRemoved, e.SubjectForgotten, e.LabelContradicted, e.Unknown)
 WARNINGS: Final = (
@@ -68,20 +69,28 @@ class Announcements(StepController):
         self.model = model
         self.platform = platform
         self.ledger = ledger
-        self._problems = metrics.problems.labels(model)
+        self._count = metrics.problems.labels(model)
+        self._problems: list[str] = []
+        self._read_at = -PROBLEM_SECONDS
         self._announced: set[str] = set()  # a cache: ids of announcements
 
     def step(self) -> str:
         """Announce what is new: problems first, because the ledger may be down."""
-        texts = self.platform.problems(self.model)
-        self._problems.set(len(texts))
-        problems = [self._problem(text) for text in texts]
+        problems = [self._problem(text) for text in self._read_problems()]
         self._announce(problems)
         recent = history(self.ledger, self.model, since=self.clock() - KEPT_SECONDS)
         events = [announcement(e) for e in recent if not isinstance(e.details, SILENT)]
         self._announce(events)
         self._announced &= {each.id for each in (*problems, *events)}
-        return "; ".join(["announces events", *texts])
+        return "; ".join(["announces events", *self._problems])
+
+    def _read_problems(self) -> list[str]:
+        """Return what the gateway does not do. It takes several calls, so not in each turn."""
+        if not 0 <= self.clock() - self._read_at < PROBLEM_SECONDS:
+            self._problems = self.platform.problems(self.model)
+            self._read_at = self.clock()
+            self._count.set(len(self._problems))
+        return self._problems
 
     def _announce(self, announcements: list[Announcement]) -> None:
         for each in announcements:
