@@ -208,7 +208,7 @@ def version(tmp_path: Path) -> Path:
     head = head_of(pipeline)
     save_pipeline(pipeline, tmp_path, head)
     policy = AnswerPolicy((), Risk("score", medium=0.2, high=0.6))
-    signature = Signature(tuple(Column(n, "FP64") for n in NAMES), outputs_of(("score",), policy))
+    signature = Signature(tuple(Column(n, "FP64") for n in NAMES), outputs_of((head,), policy))
     lineage = Lineage("run", "0" * 64, 400, 0, "1", {}, "a test", 1.0)
     seal(
         tmp_path,
