@@ -194,12 +194,28 @@ def _read_settings(home: Path, variables: Mapping[str, str]) -> LocalSettings:
         except SettingsError as error:
             raise SettingsError(f"{PREFIX}{name.upper()}: {error}") from error
     for component in ENVIRONMENTS:
-        if not Path(settings.python(component)).exists():
-            raise SettingsError(
-                f"{settings.python(component)}: the environment of {component} is missing; "
-                f"run 'make environments', or set {PREFIX}COMPONENTS"
-            )
+        _check_environment(settings, component)
     return settings
+
+
+def _check_environment(settings: LocalSettings, component: str) -> None:
+    if not Path(settings.python(component)).exists():
+        raise SettingsError(
+            f"{settings.python(component)}: the environment of {component} is missing; "
+            f"run 'make environments', or set {PREFIX}COMPONENTS"
+        )
+
+
+def training_python(home: Path, environ: Mapping[str, str]) -> str:
+    """Return the interpreter of training, for commands that need no model and no system.
+
+    Raises:
+        SettingsError: the environment of training is missing.
+    """
+    variables = effective_variables(["COMPONENTS"], read_persisted(home), environ)
+    settings = read_settings(LocalSettings, variables)
+    _check_environment(settings, "training")
+    return settings.python("training")
 
 
 def passed_on(role: str, variables: Mapping[str, str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from watchkeeper.cli.local_settings import LocalConfiguration, read_configuration
+from watchkeeper.cli.local_settings import LocalConfiguration, read_configuration, training_python
 from watchkeeper.core.projects import Project, is_folder, write_metadata
 from watchkeeper.core.settings import PREFIX
 
@@ -18,9 +18,9 @@ def new(home: Path, arguments: Sequence[str]) -> int:
     """Write the project of a model; returns the exit code.
 
     Raises:
-        SettingsError: a setting of the local system cannot be used.
+        SettingsError: the environment of training is missing.
     """
-    return _run(read_configuration(home, (), os.environ), "new", arguments, {})
+    return _run(training_python(home, os.environ), "new", arguments, {})
 
 
 def check(home: Path, given: str, arguments: Sequence[str]) -> int:
@@ -54,16 +54,12 @@ def _check(
         if project is not None:
             write_metadata(project, Path(workspace))
             environment |= project.environment(Path(workspace))
-        return _run(configuration, "check", [model, *arguments], environment)
+        python = configuration.settings.python("training")
+        return _run(python, "check", [model, *arguments], environment)
 
 
-def _run(
-    configuration: LocalConfiguration,
-    program: str,
-    arguments: Sequence[str],
-    environment: dict[str, str],
-) -> int:
-    command = [configuration.settings.python("training"), "-m", f"watchkeeper.training.{program}"]
+def _run(python: str, program: str, arguments: Sequence[str], environment: dict[str, str]) -> int:
+    command = [python, "-m", f"watchkeeper.training.{program}"]
     return subprocess.run(
         [*command, *arguments], env={**os.environ, **environment}, check=False
     ).returncode
