@@ -1,7 +1,7 @@
 """Offline predictions of versions: ``python -m watchkeeper.training.offline MODEL IN OUT``.
 
 IN and OUT are JSON files of columns by version, ``{"version": {"column": [value, ...]}, ...}``. The
-answers come from each version's scikit-learn pipelines in MLflow, without a server.
+answers come from the pipelines of each version in MLflow, without a server.
 """
 
 import argparse
