@@ -33,7 +33,7 @@ def form_of(pipeline: Pipeline, columns: tuple[Column, ...] = COLUMNS) -> bytes:
 
 
 def version_head(pipeline: Pipeline) -> manifest_head.Head:
-    return described(Head("score", lambda _: None, lambda _: None), pipeline)
+    return described(Head("score", lambda _: None, lambda _: None, label="truth"), pipeline)
 
 
 def fitted(estimator: Any) -> tuple[Pipeline, pd.DataFrame]:
