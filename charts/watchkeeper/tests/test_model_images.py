@@ -95,9 +95,8 @@ def installed(namespace: str) -> Iterator[list[dict[str, Any]]]:
     found = rendered({"models": OWN}, *shown, namespace=namespace)
     policies = [each["metadata"]["name"] for each in found if "AdmissionPolicy" in each["kind"]]
     try:
-        kubectl(
-            "apply", "--server-side", "--filename=-", given=yaml.safe_dump_all(found)
-        ).check_returncode()
+        given = yaml.safe_dump_all(found)
+        kubectl("apply", "--server-side", "--filename=-", given=given).check_returncode()
         yield found
     finally:
         remove("validatingadmissionpolicy,validatingadmissionpolicybinding", *set(policies))
