@@ -327,7 +327,8 @@ def test_a_pipeline_without_an_onnx_form_is_a_warning(
         lambda *_: (_ for _ in ()).throw(RuntimeError(f"no converter of {estimator}")),
     )
     fitted(tmp_path, RISK)
-    assert "failure_probability: no ONNX form, so answers are slower: RuntimeError" in caplog.text
+    assert "failure_probability: no ONNX form: RuntimeError: no converter of Local" in caplog.text
+    assert "Its own library answers requests, one row takes" in caplog.text
 
 
 def test_an_error_in_a_declarations_own_code_is_named() -> None:
