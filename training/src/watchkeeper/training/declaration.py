@@ -178,7 +178,7 @@ class Gate(msgspec.Struct, frozen=True):
 
     ``margin`` is the largest loss of quality against production that the lower confidence bound
     may show: of ROC AUC (binary) or balanced accuracy (multi-class), or the relative growth of the
-    mean absolute error (regression). None is the usual margin of the task: 0.03, 0.03 and 0.1.
+    mean absolute error (regression). None is the usual margin of the task: 0.03, 0.03 and 0.2.
     Recent rows are compared when there are at least ``minimum_recent`` of them, with
     ``minimum_recent_positives`` positives (binary) or rows outside the most frequent class
     (multi-class).
