@@ -3,6 +3,7 @@
 The models in ``declared/`` are found by entry points, as the models of users are.
 """
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,16 @@ pytest_plugins = ["databases", "mlflow_server"]  # see tests/support
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(Path(__file__).parent / "declared"), os.environ.get("PYTHONPATH", "")]
 ).rstrip(os.pathsep)
+
+
+@pytest.fixture(autouse=True)
+def log_levels() -> Iterator[None]:
+    """Commands set the levels of loggers for their process; a test must not keep them."""
+    loggers = [logging.getLogger(name) for name in ("watchkeeper", "mlflow")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

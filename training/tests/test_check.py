@@ -89,7 +89,7 @@ DEFECTS: dict[str, tuple[Callable[[Model], Model], str]] = {
     ),
     "own class": (
         lambda m: with_head(m, estimator=lambda _: OwnForest(5)),
-        "heads: the fitted pipelines cannot be saved: .*OwnForest",
+        "head 'failure_probability' .*OwnForest is of no known framework",
     ),
 }
 
@@ -115,7 +115,7 @@ def test_a_database_that_does_not_exist_and_one_that_does_not_answer_are_differe
 def test_a_saved_pipeline_that_no_server_would_load_is_refused(
     version: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("watchkeeper.pipeline.TRUSTED_TYPES", ())
+    monkeypatch.setattr("watchkeeper.pipeline.frameworks.sklearn.TRUSTED_TYPES", ())
     with pytest.raises(CannotTrainError, match=r"heads: a server cannot load .*not trusted"):
         reload(version)
 

@@ -5,6 +5,7 @@ attempt would not help.
 """
 
 import logging
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -313,9 +314,8 @@ def test_features_that_cannot_score_a_row_are_named(tmp_path: Path) -> None:
     encoder = lambda _: ColumnTransformer([("wear", OneHotEncoder(sparse_output=False), ["load"])])  # noqa: E731
     with pytest.raises(CannotTrainError) as refused:
         fitted(tmp_path, changed_head(features=encoder))
-    assert "head 'failure_probability': cannot score 500 rows: ValueError: Found unknown" in str(
-        refused.value
-    )
+    said = r"head 'failure_probability': cannot score \d+ rows: ValueError: Found unknown"
+    assert re.match(said, str(refused.value))
 
 
 def test_a_pipeline_without_an_onnx_form_is_a_warning(

@@ -40,6 +40,7 @@ def trained(count: int, labelled: int, regime: float | None = None) -> tuple[Fit
         return ScoredRows(rows, {"failure_probability": np.full(len(rows), 0.5)})
 
     fitted = Fitted(
+        (),
         {},
         train=scored(parts.train),
         held=scored(parts.held),

@@ -13,9 +13,11 @@ from sklearn.ensemble import RandomForestClassifier
 from watchkeeper.core.names import CANDIDATE, PRODUCTION
 from watchkeeper.ledger import Ledger
 from watchkeeper.registry import Registry
+from watchkeeper.training.artifact import EXAMPLE_QUANTILES
 from watchkeeper.training.reference import SHUFFLED_ROWS
 from watchkeeper.training.run import TrainingRequest, train
 from watchkeeper.training.split import held_predictions
+from watchkeeper.training.verify import MADE_ROWS
 
 HISTORY, HELD = 6000, 1500  # rows, three of twelve blocks are held out
 RECENT, LABELLED = 400, 250
@@ -53,6 +55,11 @@ def test_each_version_scores_each_held_out_row_once(
     rows: dict[int, int] = {}
     for forest, count in scored:
         rows[id(forest)] = rows.get(id(forest), 0) + count
-    # The new version also scores some rows again to see which columns its score depends on.
-    shuffled = SHUFFLED_ROWS * len(model.columns)
-    assert sorted(rows.values()) == [HELD + unseen.sum(), HISTORY + RECENT + shuffled]
+    # The new version also scores some rows again to see which columns its score depends on, and
+    # made rows to verify its ONNX form: features, missing ones, and requests.
+    shuffled, made = SHUFFLED_ROWS * len(model.columns), 3 * MADE_ROWS * (onnx == "on")
+    assert sorted(rows.values()) == [
+        len(EXAMPLE_QUANTILES),  # of the saved version, which is loaded again
+        HELD + unseen.sum(),
+        HISTORY + RECENT + shuffled + made,
+    ]
