@@ -23,6 +23,7 @@ from tritonclient.grpc import service_pb2 as pb
 from wire import ENCODINGS, FIELDS, Given, call, grpc_message, http_body, json_data, post, raw, send
 
 from watchkeeper.core.answer import AnswerPolicy, Label, Risk
+from watchkeeper.core.head import Head
 from watchkeeper.core.record import Prediction
 from watchkeeper.core.signature import Column, Signature
 from watchkeeper.serving.contract import Contract
@@ -378,6 +379,7 @@ def columns() -> st.SearchStrategy[Column]:
     return numbers | st.builds(lambda n, c: Column(n, "BYTES", categories=tuple(c)), names, texts)
 
 
+HEAD = Head("score", "score.skops", "predict_proba")
 POLICY = AnswerPolicy((Label("label", "score"),), Risk("score", 0.2, 0.5))
 
 
@@ -397,7 +399,7 @@ def contents(encoding: str, tensor: Given) -> Any:
 def test_every_signature_reads_valid_columns_and_refuses_wrong_ones(
     signature: list[Column], data: st.DataObject
 ) -> None:
-    contract = Contract(Signature(tuple(signature), ()), ("score",), POLICY)
+    contract = Contract(Signature(tuple(signature), ()), (HEAD,), POLICY)
     request = data.draw(requests(tuple(signature)))
 
     def check(encoding: str, given: list[Given]) -> Any:

@@ -9,6 +9,7 @@ import sample_version
 from conftest import HTTP, KEY, Server
 from wire import ENCODINGS, Given, call, grpc_message, http_body, post, send, tensors
 
+from watchkeeper.core.head import Head
 from watchkeeper.core.prediction_id import verify
 from watchkeeper.core.record import Prediction
 from watchkeeper.core.signature import Column, Signature
@@ -17,6 +18,7 @@ from watchkeeper.serving.contract import Contract
 from watchkeeper.serving.errors import RequestError
 from watchkeeper.serving.tensors import RawContents, Tensor
 
+HEAD = Head("score", "score.skops", "predict_proba")
 pipelines = functools.cache(load)
 
 
@@ -104,7 +106,7 @@ def test_every_number_of_16_bits_is_widened_without_loss(datatype: str) -> None:
     else:
         numbers = np.array(struct.unpack("<65536f", (bits.astype("<u4") << 16).tobytes()))
     finite = np.isfinite(numbers)
-    contract = Contract(Signature((Column("x", "FP64"),), ()), ("score",), sample_version.POLICY)
+    contract = Contract(Signature((Column("x", "FP64"),), ()), (HEAD,), sample_version.POLICY)
 
     def check(some: np.ndarray) -> np.ndarray:
         tensor = Tensor("x", datatype, [len(some)], RawContents(some.tobytes()))

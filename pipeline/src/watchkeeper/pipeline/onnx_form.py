@@ -42,5 +42,6 @@ class OnnxForm:
         """Return the values of the head, see :func:`~watchkeeper.pipeline.scoring.score`."""
         needed = [each.name for each in self._session.get_inputs()]
         feed = {name: frame[[name]].to_numpy() for name in needed}
-        (values,) = self._session.run([self._score], feed)
-        return np.asarray(values, dtype=np.float64)
+        (found,) = self._session.run([self._score], feed)
+        values = np.asarray(found, dtype=np.float64)
+        return values.reshape(-1) if values.shape[1:] == (1,) else values

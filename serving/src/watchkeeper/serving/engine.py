@@ -99,8 +99,9 @@ class OnnxEngine:
         return feed
 
     def _run(self, runner: Any, feed: dict[str, Array]) -> Array:
-        (values,) = runner.run(self._score, feed)
-        return np.asarray(values, dtype=np.float64)
+        (found,) = runner.run(self._score, feed)
+        values = np.asarray(found, dtype=np.float64)
+        return values.reshape(-1) if values.shape[1:] == (1,) else values
 
     def _compiled_forest(
         self, name: str, model: ModelProto, signature: Signature, session: Any
