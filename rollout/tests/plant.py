@@ -55,10 +55,13 @@ def build_version(
     shift = Shift("recent", 400, Estimate(0.0, -0.1, 0.1))
     report = GateReport(True, "", 0.5, [], {}, {}, score_shift={"probability": shift})
     write_report(folder, report)
+    heads = HEADS
+    if judged:
+        heads = (*HEADS, msgspec.structs.replace(HEADS[0], score=judged))
     manifest = Manifest(
         model=model,
-        signature=Signature(INPUTS, outputs_of(HEADS, ANSWER)),
-        heads=HEADS,
+        signature=Signature(INPUTS, outputs_of(heads, ANSWER)),
+        heads=heads,
         answer=ANSWER,
         drift=DriftPolicy(),
         rollout=POLICY,
