@@ -719,7 +719,7 @@ def test_the_documented_commands_wait_for_a_first_version_and_for_the_end_of_a_r
         rollout.set_route(MODEL, Route(weights, values))
 
     def met() -> list[str]:
-        started = [kubectl_wait(system, command, 1) for command in WAITS[1:]]
+        started = [kubectl_wait(system, command, 4) for command in WAITS[1:]]
         return [
             command for command, process in zip(WAITS[1:], started, strict=True) if is_met(process)
         ]
