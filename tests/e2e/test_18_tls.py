@@ -137,7 +137,11 @@ def test_certificates_of_a_new_authority_are_used_without_a_restart_by_hand(
         lambda: call_mlflow(installation, "https").strip() == "OK",
         NOTICED_SECONDS,
     )
-    run = installation.watchkeeper("train", MODEL)["run"]
+    run = wait_until(
+        "the command line knows the certificate of the database",
+        lambda: installation.watchkeeper("train", MODEL)["run"],
+        NOTICED_SECONDS,
+    )
     wait_until("the run has ended", lambda: has_succeeded(installation, run), RUN_SECONDS)
     for component in ("postgresql", "rollout"):
         assert restarts(installation, component) == before[component]
