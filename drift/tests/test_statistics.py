@@ -65,6 +65,18 @@ def test_a_value_of_another_type_is_missing_and_an_unknown_category_has_an_index
     assert np.isnan(encode(PRESSURE, [None, "7", True])).all()
 
 
+def test_the_last_digits_of_a_score_are_no_drift() -> None:
+    score = Feature("p", "score")
+    rng = np.random.default_rng(0)
+    seldom = rng.random(500).tolist()
+    reference = encode(score, [1.0] * 500 + [0.0] * 500 + [4711.1] * 500 + seldom)
+    added = [1.0 - 2e-16] * 250 + [1.0 + 2e-16] * 250 + [1e-17] * 500
+    window = encode(score, [*added, *[4711.1 * (1 + 2e-16)] * 500, *seldom])
+    assert kolmogorov_smirnov(reference, window) == 0.0
+    assert np.abs(encode(score, seldom) - seldom).max() < 2e-5
+    assert encode(score, [-0.25, 123.0, 1e300]).tolist() == pytest.approx([-0.25, 123.0, 1e300])
+
+
 def threshold(variation: ReferenceVariation, part: int = PARTS) -> float:
     return variation.thresholds[part - 1]["inlet_pressure"]
 

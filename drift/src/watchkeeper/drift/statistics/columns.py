@@ -16,6 +16,7 @@ from watchkeeper.ledger.observations import Observation
 Values = NDArray[np.float64]  # of shape (rows,); NaN is a missing value
 Columns = dict[str, Values]  # by the name of the feature, all of the same length
 LARGEST = int(np.finfo(float).max)  # a larger integer has no floating-point number
+SCORE_BITS = 16  # binary digits of a score that are compared
 
 
 class Feature(msgspec.Struct, frozen=True):
@@ -55,7 +56,9 @@ def encode(feature: Feature, values: Sequence[Any]) -> Values:
 
     A category becomes its index in ``feature.categories``; a category that is not in the signature
     becomes the index after the last. A value of another type, and a number that is not finite or
-    too large for a double, is missing (NaN).
+    too large for a double, is missing (NaN). Scores are rounded: the form that serves adds in
+    another order than the one that has scored the reference. Many rows can have the same score,
+    such as the probability 1, and a difference in the last digit would move all of them.
 
     Returns:
         An array of shape (rows,).
@@ -71,7 +74,15 @@ def encode(feature: Feature, values: Sequence[Any]) -> Values:
             [index.get(v, unknown) if isinstance(v, str) else np.nan for v in values], dtype=float
         )
     numbers = np.array([_number(v) for v in values], dtype=float)
-    return np.where(np.isfinite(numbers), numbers, np.nan)
+    known = np.where(np.isfinite(numbers), numbers, np.nan)
+    return _rounded(known) if feature.kind == "score" else known
+
+
+def _rounded(scores: Values) -> Values:
+    """Round scores to :data:`SCORE_BITS` digits: absolutely up to 1, relatively beyond."""
+    _, exponent = np.frexp(scores)
+    shift = SCORE_BITS - np.maximum(exponent, 1)
+    return np.asarray(np.ldexp(np.round(np.ldexp(scores, shift)), -shift))
 
 
 def _number(value: object) -> float:
