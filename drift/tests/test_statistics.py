@@ -74,7 +74,9 @@ def test_the_last_digits_of_a_score_are_no_drift() -> None:
     window = encode(score, [*added, *[4711.1 * (1 + 2e-16)] * 500, *seldom])
     assert kolmogorov_smirnov(reference, window) == 0.0
     assert np.abs(encode(score, seldom) - seldom).max() < 2e-5
-    assert encode(score, [-0.25, 123.0, 1e300]).tolist() == pytest.approx([-0.25, 123.0, 1e300])
+    assert encode(score, [-0.25, 123.0, 1e300]).tolist() == pytest.approx(
+        [-0.25, 123.0, 1e300], rel=1e-4
+    )
 
 
 def threshold(variation: ReferenceVariation, part: int = PARTS) -> float:
