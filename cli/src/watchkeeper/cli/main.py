@@ -40,6 +40,14 @@ STEER = "Steer"
 LOCAL = "Local system"
 
 Json = Annotated[bool, typer.Option(JSON, help="Print JSON for programs.")]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="A training parameter of the model; can be given several times.",
+    ),
+]
 Model = Annotated[
     str, typer.Argument(help="The model. It can be left out if the system has only one.")
 ]
@@ -114,14 +122,7 @@ def check(
         ),
     ],
     *,
-    parameter: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="A training parameter of the model; can be given several times.",
-        ),
-    ] = None,
+    parameter: Parameters = None,
     json: Json = False,
 ) -> None:
     """Train a model on a sample, without a registry, and say what to change.
@@ -234,14 +235,7 @@ def sample(
 def train(
     model: Model = "",
     *,
-    parameter: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="A training parameter of the model; can be given several times.",
-        ),
-    ] = None,
+    parameter: Parameters = None,
     json: Json = False,
 ) -> None:
     """Start a training run."""

@@ -30,6 +30,28 @@ def kolmogorov_smirnov(one: Sample, other: Sample) -> float:
     return float(np.abs(of_one - of_other).max())
 
 
+def rounded(
+    values: NDArray[np.float64], bits: int, least_exponent: int | None = None
+) -> NDArray[np.float64]:
+    """Round values to binary digits, relative to each value; -0.0 becomes 0.0.
+
+    Args:
+        values: of shape (rows,).
+        bits: the number of digits.
+        least_exponent: smaller values are rounded as those with this exponent of 2 are. With 1,
+            values up to 2 are rounded absolutely.
+
+    Example:
+        >>> rounded(np.array([1.0 - 2e-16, 1000.3]), 16, least_exponent=1).tolist()
+        [1.0, 1000.296875]
+    """
+    _, exponent = np.frexp(values)
+    if least_exponent is not None:
+        exponent = np.maximum(exponent, least_exponent)
+    shift = bits - exponent
+    return np.asarray(np.ldexp(np.round(np.ldexp(values, shift)), -shift) + 0.0)
+
+
 def largest_difference(found: Sample, expected: Sample) -> float:
     """Return the largest difference of two scores (rows,) of the same rows.
 

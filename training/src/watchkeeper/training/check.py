@@ -27,6 +27,7 @@ from watchkeeper.training.models import find, parameters_of
 from watchkeeper.training.read import TrainingInput
 from watchkeeper.training.recent import Recent
 from watchkeeper.training.refresh import RefreshSettings, refresh
+from watchkeeper.training.refusal import fail
 from watchkeeper.training.run import StageTimer, TrainingRequest, make_version
 
 log = logging.getLogger("watchkeeper.training.check")
@@ -90,9 +91,9 @@ def main(arguments: list[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="watchkeeper-check-") as workspace:
             found = check(model, url, Path(workspace) / "version", parameters)
     except (CannotTrainError, SettingsError) as error:
-        return _fail(str(error), EXIT_FATAL, as_json=options.json)
+        return fail(str(error), EXIT_FATAL, as_json=options.json)
     except SourceUnavailableError as error:
-        return _fail(str(error), EXIT_RETRY, as_json=options.json)
+        return fail(str(error), EXIT_RETRY, as_json=options.json)
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(_summary(found)), indent=2).decode())
     else:
@@ -123,14 +124,6 @@ def _print(found: Check) -> None:
             f"{found.model} can be trained, but its gate would reject this version (gate): "
             f"{found.report.reason}"
         )
-
-
-def _fail(message: str, code: int, *, as_json: bool) -> int:
-    line = (
-        msgspec.json.encode({"error": message}).decode() if as_json else f"watchkeeper: {message}"
-    )
-    print(line, file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

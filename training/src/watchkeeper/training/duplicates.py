@@ -31,6 +31,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from watchkeeper.core.gate_report import HISTORY, RECENT, Duplicates
+from watchkeeper.core.statistics import rounded
 from watchkeeper.training import CannotTrainError
 from watchkeeper.training.declaration import Model
 from watchkeeper.training.rows import Rows, joined
@@ -126,12 +127,9 @@ def could_be_chance(codes: Codes) -> bool:
 
 def _hashes(columns: pd.DataFrame) -> NDArray[np.uint64]:
     compared = pd.DataFrame(
-        {name: _rounded(x.to_numpy()) if x.dtype.kind == "f" else x for name, x in columns.items()}
+        {
+            name: rounded(x.to_numpy(), BITS) if x.dtype.kind == "f" else x
+            for name, x in columns.items()
+        }
     )
     return np.asarray(pd.util.hash_pandas_object(compared, index=False), dtype=np.uint64)
-
-
-def _rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    mantissa, exponent = np.frexp(values)
-    rounded = np.ldexp(np.round(np.ldexp(mantissa, BITS)), exponent - BITS)
-    return np.asarray(rounded + 0.0)  # -0.0 becomes 0.0

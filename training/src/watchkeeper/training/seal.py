@@ -5,9 +5,7 @@ from pathlib import Path
 import msgspec
 
 from watchkeeper.core import version
-from watchkeeper.core.answer import outputs_of
 from watchkeeper.core.gate_report import GateReport, write_report
-from watchkeeper.core.signature import Signature
 from watchkeeper.core.version import METRICS_REPORT, REFERENCE, Lineage, Manifest
 from watchkeeper.training import artifact
 from watchkeeper.training.declaration import Model, Parameters
@@ -44,7 +42,7 @@ def seal(
     """
     manifest = Manifest(
         model=model.name,
-        signature=Signature(model.columns, outputs_of(exported.heads, model.answer)),
+        signature=model.signature,
         heads=exported.heads,
         answer=model.answer,
         drift=model.drift,

@@ -13,6 +13,7 @@ anomaly       how usual a row is, without labels          one score
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 from watchkeeper.core.head import Head
@@ -34,8 +35,9 @@ class UnknownTaskError(ValueError):
     """A head names a task that this release does not have, or lacks what the task needs."""
 
 
+@lru_cache(maxsize=256)  # a server asks for each batch
 def task_of(head: Head) -> Task:
-    """Return the task of a head.
+    """Return the task of a head; a task has no state.
 
     Raises:
         UnknownTaskError: there is no such task, or the head lacks what the task needs.

@@ -32,10 +32,6 @@ class Labelled(msgspec.Struct, frozen=True):
     def __len__(self) -> int:
         return len(self.target)
 
-    def where(self, mask: NDArray[np.bool_]) -> "Labelled":
-        """Return the rows where ``mask`` (rows,) holds."""
-        return Labelled(self.target[mask], {n: x[mask] for n, x in self.scores.items()})
-
 
 class Difference(msgspec.Struct, frozen=True):
     """The quality of two versions, and by how much the new one is better.

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from watchkeeper.core.drift_report import FeatureKind
 from watchkeeper.core.record import OK
 from watchkeeper.core.signature import Column
+from watchkeeper.core.statistics import rounded
 from watchkeeper.core.version import Manifest
 from watchkeeper.ledger.observations import Observation
 
@@ -75,14 +76,7 @@ def encode(feature: Feature, values: Sequence[Any]) -> Values:
         )
     numbers = np.array([_number(v) for v in values], dtype=float)
     known = np.where(np.isfinite(numbers), numbers, np.nan)
-    return _rounded(known) if feature.kind == "score" else known
-
-
-def _rounded(scores: Values) -> Values:
-    """Round scores to :data:`SCORE_BITS` digits: absolutely up to 1, relatively beyond."""
-    _, exponent = np.frexp(scores)
-    shift = SCORE_BITS - np.maximum(exponent, 1)
-    return np.asarray(np.ldexp(np.round(np.ldexp(scores, shift)), -shift))
+    return rounded(known, SCORE_BITS, least_exponent=1) if feature.kind == "score" else known
 
 
 def _number(value: object) -> float:

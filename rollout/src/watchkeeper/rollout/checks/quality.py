@@ -20,14 +20,13 @@ class Quality:
 
     def run(self, look: Look) -> list[Judgement]:
         """Compare the labelled rows of both versions."""
-        task, new, stable = (
-            look.evidence.task,
-            look.evidence.new.labelled,
-            look.evidence.stable.labelled,
-        )
-        found = task.unpaired(new, stable) if task and new and stable else None
-        if task is None or new is None or stable is None or found is None:
-            return [Judgement("pass", "quality: too few labels to tell")]
+        evidence, few = look.evidence, Judgement("pass", "quality: too few labels to tell")
+        task, new, stable = evidence.task, evidence.new.labelled, evidence.stable.labelled
+        if task is None or new is None or stable is None:
+            return [few]
+        found = task.unpaired(new, stable)
+        if found is None:
+            return [few]
         level = look.level(len(new) + len(stable), bounds=1)
         certain = -found.value - NormalDist().inv_cdf(1 - level) * found.variance**0.5
         reason = f"quality: {task.quality} {found.new:.3g}, stable {found.old:.3g}"

@@ -19,6 +19,7 @@ from watchkeeper.training.new import project, tables
 from watchkeeper.training.new.decisions import Decisions, decide
 from watchkeeper.training.new.findings import describe
 from watchkeeper.training.new.tables import Table
+from watchkeeper.training.refusal import fail
 from watchkeeper.training.table_file import ROW
 
 NEXT: Final = """
@@ -106,22 +107,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         written = new(options.name, options)
     except (CannotTrainError, InvalidNameError) as error:
-        return _fail(str(error), EXIT_FATAL, as_json=options.json)
+        return fail(str(error), EXIT_FATAL, as_json=options.json)
     except SourceUnavailableError as error:
-        return _fail(str(error), EXIT_RETRY, as_json=options.json)
+        return fail(str(error), EXIT_RETRY, as_json=options.json)
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(written), indent=2).decode())
     else:
         _print(written)
     return EXIT_SUCCESS
-
-
-def _fail(message: str, code: int, *, as_json: bool) -> int:
-    line = (
-        msgspec.json.encode({"error": message}).decode() if as_json else f"watchkeeper: {message}"
-    )
-    print(line, file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":
