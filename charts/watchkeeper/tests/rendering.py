@@ -68,12 +68,12 @@ def rendered(
     return [each for each in yaml.load_all(done.stdout, yaml.CSafeLoader) if each]
 
 
-def installed(values: Json, namespace: str) -> list[Json]:
-    """Return the objects that `helm install` would create; it reads from the cluster."""
-    done = subprocess.run(
+def dry_install(values: Json, namespace: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run `helm install` without creating anything; it reads from the cluster."""
+    return subprocess.run(
         [
             *("helm", "install", "watchkeeper", str(CHART), f"--namespace={namespace}"),
-            *("--values=-", "--dry-run=server", "--hide-notes"),
+            *("--values=-", "--dry-run=server", *words),
         ],
         input=json.dumps(values),
         env={**os.environ, "KUBECONFIG": KUBECONFIG},
@@ -81,6 +81,11 @@ def installed(values: Json, namespace: str) -> list[Json]:
         text=True,
         check=False,
     )
+
+
+def installed(values: Json, namespace: str) -> list[Json]:
+    """Return the objects that `helm install` would create."""
+    done = dry_install(values, namespace, "--hide-notes")
     assert done.returncode == 0, done.stderr
     _, _, text = done.stdout.partition("HOOKS:")
     documents = text.replace("\nMANIFEST:\n", "\n---\n")

@@ -1,15 +1,13 @@
 """What is wrong with the Gateway is said at the install, and not when a model is trained."""
 
 import json
-import os
 import secrets
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
-from cluster import KUBECONFIG, kubectl, remove
-from rendering import CHART, MODELS, Json
+from cluster import kubectl, remove
+from rendering import MODELS, Json, dry_install
 
 NETWORKING = "gateway.networking.k8s.io/v1"
 
@@ -20,17 +18,7 @@ Create = Callable[..., str]
 def refusal(namespace: str, gateway: Json, *words: str) -> str:
     """Return why `helm install` refuses the values; empty if it does not."""
     values = {"models": MODELS, "training": {"createNamespace": False}, "gateway": gateway}
-    done = subprocess.run(
-        [
-            *("helm", "install", "watchkeeper", str(CHART), f"--namespace={namespace}"),
-            *("--values=-", "--dry-run=server", *words),
-        ],
-        input=json.dumps(values),
-        env={**os.environ, "KUBECONFIG": KUBECONFIG},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = dry_install(values, namespace, *words)
     return done.stderr.partition("installation.yaml:1:4): ")[2].strip() if done.returncode else ""
 
 
