@@ -89,6 +89,20 @@ def test_a_new_weight_holds_as_soon_as_it_is_confirmed(
     assert call(platform, 50) == {"2": 50}
 
 
+def test_feedback_and_readiness_take_no_share_of_the_canarys_requests(
+    platform: LocalPlatform, v2: httpx.Client
+) -> None:
+    """A client that sends a label after each request must not send only labels to the canary."""
+    route(platform, {1: 90, 2: 10})
+    asked = collections.Counter[str]()
+    labelled = collections.Counter[str]()
+    for _ in range(100):
+        asked[infer(v2).json()["version"]] += 1
+        labelled[v2.post(f"/v2/models/{MODEL}/feedback", json={}).json()["version"]] += 1
+    assert abs(asked["2"] - 10) <= 1
+    assert abs(labelled["2"] - 10) <= 1
+
+
 def test_no_request_fails_when_the_canary_is_killed(
     platform: LocalPlatform, v2: httpx.Client
 ) -> None:

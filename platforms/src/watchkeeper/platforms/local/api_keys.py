@@ -5,11 +5,8 @@ client's name in a header and never gets the key. Without any keys, requests nee
 may set the name itself.
 """
 
-import re
-
 import msgspec
 
-from watchkeeper.core.open_calls import GRPC_CALLS, HTTP_PATHS
 from watchkeeper.platforms.local.envoy_clusters import TYPES, Json
 
 NAME_HEADER = "x-watchkeeper-client"
@@ -19,13 +16,7 @@ MAX_NAME_LENGTH = 255
 
 _FILTER = "envoy.filters.http.api_key_auth"
 _PACKAGE = f"{TYPES}.extensions.filters.http.api_key_auth.v3"
-# Only the names of model and version vary in these expressions, so no other path matches them.
-# Envoy refuses one expression for all of them: its program would be too large.
-_NAME = "[^/?]+"
-_OPEN_PATHS = (
-    *(path.format(model=_NAME, version=_NAME) + r"(\?.*)?" for path in HTTP_PATHS),
-    *map(re.escape, GRPC_CALLS),
-)
+OPEN = "open"  # the name of routes that need no key
 
 
 def read_keys(text: str) -> dict[str, str]:
@@ -71,7 +62,10 @@ def key_filter() -> Json:
 
 
 def require_keys(hosts: list[Json], keys: dict[str, str]) -> list[Json]:
-    """Return virtual hosts whose routes need a key, except those for feedback and health."""
+    """Return virtual hosts whose routes need a key, except those of the open calls.
+
+    The open calls get no client's name, because nobody checks it.
+    """
     if not keys:
         return hosts
     per_route = {
@@ -81,17 +75,13 @@ def require_keys(hosts: list[Json], keys: dict[str, str]) -> list[Json]:
         "forwarding": {"header": NAME_HEADER, "hide_credentials": True},
     }
     return [
-        {**host, "routes": [each for route in host["routes"] for each in _split(route, per_route)]}
+        {**host, "routes": [_protected(route, per_route) for route in host["routes"]]}
         for host in hosts
     ]
 
 
-def _split(route: Json, per_route: Json) -> list[Json]:
-    """Split a route into its open paths, without the client's name, and the rest, with a key."""
-    match, filters = route["match"], route.get("typed_per_filter_config", {})
-    open_routes = []
-    for regex in _OPEN_PATHS:
-        path = {"name": ":path", "string_match": {"safe_regex": {"regex": regex}}}
-        narrow = {**match, "headers": [*match.get("headers", []), path]}
-        open_routes.append({**route, "match": narrow, "request_headers_to_remove": [NAME_HEADER]})
-    return [*open_routes, {**route, "typed_per_filter_config": {**filters, _FILTER: per_route}}]
+def _protected(route: Json, per_route: Json) -> Json:
+    if route.get("name") == OPEN:
+        return {**route, "request_headers_to_remove": [NAME_HEADER]}
+    filters = {**route.get("typed_per_filter_config", {}), _FILTER: per_route}
+    return {**route, "typed_per_filter_config": filters}

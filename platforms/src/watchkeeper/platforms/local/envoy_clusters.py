@@ -3,6 +3,10 @@
 Stable and canary are weighted localities of one cluster per protocol. Weighted clusters would be
 simpler, but a retry stays in the cluster that was chosen first: with a dead canary at 10 %, about
 one request in ten failed.
+
+Envoy gives exactly every tenth request of a cluster to a canary at 10 %. So the open calls (health,
+readiness, feedback) have clusters of their own: a client that sends one label after each inference
+would otherwise send nothing but labels to the canary.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,8 +18,10 @@ import msgspec
 from watchkeeper.platforms.local.ports import HOST
 
 Json = dict[str, Any]
-Kind = Literal["http", "grpc", "sidecar"]
-KINDS: tuple[Kind, ...] = ("http", "grpc", "sidecar")
+Kind = Literal["http", "grpc", "open-http", "open-grpc", "sidecar"]
+WEIGHTED: tuple[Kind, ...] = ("http", "grpc", "open-http", "open-grpc")
+KINDS: tuple[Kind, ...] = (*WEIGHTED, "sidecar")
+GRPC: frozenset[Kind] = frozenset({"grpc", "open-grpc"})
 TYPES = "type.googleapis.com/envoy"
 
 
@@ -36,7 +42,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 def cluster_name(model: str, kind: Kind) -> str:
-    """Return the name of the cluster of a model's servers (by protocol) or of its sidecar."""
+    """Return the name of the cluster of a model's servers (by kind of call) or of its sidecar."""
     return f"{model}.{kind}"
 
 
@@ -86,7 +92,7 @@ def _cluster(folder: Path, model: str, kind: Kind) -> Json:
         "ignore_health_on_host_removal": True,
         "circuit_breakers": {"thresholds": [_limits()]},
     }
-    if kind != "sidecar":
+    if kind in WEIGHTED:
         cluster["health_checks"] = [_health_check()]
         cluster["common_lb_config"] = {
             "locality_weighted_lb_config": {},
@@ -102,14 +108,14 @@ def _cluster(folder: Path, model: str, kind: Kind) -> Json:
 
 
 def _protocol(kind: Kind) -> Json:
-    if kind == "grpc":
+    if kind in GRPC:
         explicit: Json = {"http2_protocol_options": {}}
     else:
         explicit = {"http_protocol_options": {}}
     return {
         "@type": f"{TYPES}.extensions.upstreams.http.v3.HttpProtocolOptions",
         # Shorter than at any server (sidecars: 5 s), so that no server closes a connection first.
-        "common_http_protocol_options": {"idle_timeout": "3s" if kind != "grpc" else "300s"},
+        "common_http_protocol_options": {"idle_timeout": "300s" if kind in GRPC else "3s"},
         "explicit_http_config": explicit,
     }
 

@@ -1,11 +1,30 @@
 """Envoy's listeners and route tables: which model a request is for."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from watchkeeper.platforms.local.api_keys import key_filter, require_keys
-from watchkeeper.platforms.local.envoy_clusters import TYPES, Json, Kind, cluster_name, watched_file
+from watchkeeper.core.open_calls import GRPC_CALLS, HTTP_PATHS
+from watchkeeper.platforms.local.api_keys import OPEN, key_filter, require_keys
+from watchkeeper.platforms.local.envoy_clusters import (
+    GRPC,
+    TYPES,
+    WEIGHTED,
+    Json,
+    Kind,
+    cluster_name,
+    watched_file,
+)
 from watchkeeper.platforms.local.ports import HOST
+
+# Only the names of model and version vary in these expressions, so no other path matches them.
+_NAME = "[^/?]+"
+OPEN_PATHS: dict[Kind, tuple[str, ...]] = {
+    "open-http": tuple(
+        path.format(model=_NAME, version=_NAME) + r"(\?.*)?" for path in HTTP_PATHS
+    ),
+    "open-grpc": tuple(map(re.escape, GRPC_CALLS)),
+}
 
 NO_CLIENT = {"address_prefix": "255.255.255.255", "prefix_len": 32}
 
@@ -49,7 +68,7 @@ def v2_routes(models: Sequence[str], keys: dict[str, str], token: str = "") -> J
     ]
     any_host: list[Json] = []
     for model in models:
-        any_host += _server_routes(f"/v2/models/{model}", model)[1:]
+        any_host += _server_routes(f"/v2/models/{model}", model, ("open-http", "http"))
     for model in models[:1]:
         any_host += _server_routes("/", model)
     hosts.append(_virtual_host("any host", ["*"], any_host))
@@ -187,21 +206,33 @@ def _virtual_host(name: str, domains: list[str], table: list[Json]) -> Json:
     }
 
 
-def _server_routes(path: str, model: str) -> list[Json]:
-    """Return the routes to the servers of a model: gRPC first, then HTTP."""
+def _server_routes(path: str, model: str, kinds: Sequence[Kind] = WEIGHTED) -> list[Json]:
+    """Return the routes to the servers of a model, the open calls before the others.
+
+    Args:
+        path: The routes are for paths that begin with it.
+        model: The model.
+        kinds: The kinds of calls that have a route.
+    """
     prefix = {"prefix": "/"} if path == "/" else {"path_separated_prefix": path}
     buffer = f"{TYPES}.extensions.filters.http.buffer.v3.BufferPerRoute"
-    return [
-        {
-            "match": {**prefix, "grpc": {}},
-            "route": _forward(model, "grpc"),
-            # The request of a stream does not end, so it must not be buffered.
-            "typed_per_filter_config": {
-                "envoy.filters.http.buffer": {"@type": buffer, "disabled": True}
-            },
-        },
-        {"match": prefix, "route": _forward(model, "http")},
-    ]
+    routes: list[Json] = []
+    for kind in sorted(kinds, key=lambda kind: (kind not in OPEN_PATHS, kind not in GRPC)):
+        match: Json = {**prefix, "grpc": {}} if kind in GRPC else prefix
+        # The request of a stream does not end, so it must not be buffered.
+        filters = {"envoy.filters.http.buffer": {"@type": buffer, "disabled": True}}
+        action: Json = {
+            "route": _forward(model, kind),
+            **({"typed_per_filter_config": filters} if kind in GRPC else {}),
+        }
+        if kind not in OPEN_PATHS:
+            routes.append({"match": match, **action})
+        # Envoy refuses one expression for all of them: its program would be too large.
+        for regex in OPEN_PATHS.get(kind, ()):
+            path_header = {"name": ":path", "string_match": {"safe_regex": {"regex": regex}}}
+            narrow = {**match, "headers": [path_header]}
+            routes.append({"name": OPEN, "match": narrow, **action})
+    return routes
 
 
 def _forward(model: str, kind: Kind) -> Json:

@@ -17,7 +17,7 @@ from watchkeeper.platforms.interface import (
     ServingStatus,
     TrainingRun,
 )
-from watchkeeper.platforms.local.envoy_clusters import KINDS, Endpoint, Kind
+from watchkeeper.platforms.local.envoy_clusters import GRPC, WEIGHTED, Endpoint, Kind
 from watchkeeper.platforms.local.gateway import Gateway
 from watchkeeper.platforms.local.home import Home, last_message, locked, read_struct, write_struct
 from watchkeeper.platforms.local.runs import Runs, program_name
@@ -103,9 +103,7 @@ class LocalPlatform:
         if route is None:
             return False
         endpoints = self._endpoints(model, route)
-        return all(
-            self.gateway.uses(model, kind, endpoints[kind]) for kind in KINDS if kind != "sidecar"
-        )
+        return all(self.gateway.uses(model, kind, endpoints[kind]) for kind in WEIGHTED)
 
     def reconcile(self, model: str) -> None:
         """Start processes and runs that should exist, and hand the route to the gateway."""
@@ -219,11 +217,14 @@ class LocalPlatform:
         weights = {served[version]: w for version, w in sorted(route.weights.items()) if w > 0}
         # With equal weights the older version is the stable one.
         stable = max(weights, key=lambda each: (weights[each], -each.version))
-        return {
-            "http": [each.endpoint(each.http, weight) for each, weight in weights.items()],
-            "grpc": [each.endpoint(each.grpc, weight) for each, weight in weights.items()],
-            "sidecar": [stable.endpoint(stable.sidecar)],
+        of_servers: dict[Kind, list[Endpoint]] = {
+            kind: [
+                each.endpoint(each.grpc if kind in GRPC else each.http, weight)
+                for each, weight in weights.items()
+            ]
+            for kind in WEIGHTED
         }
+        return {**of_servers, "sidecar": [stable.endpoint(stable.sidecar)]}
 
     def _apply_route(self, model: str) -> None:
         """Hand the stored route to the gateway. Files that are up to date are not written."""
