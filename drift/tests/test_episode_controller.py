@@ -29,7 +29,7 @@ from watchkeeper.core.events import (
 )
 from watchkeeper.core.head import Head
 from watchkeeper.core.policies import DriftPolicy
-from watchkeeper.core.tasks import task_of
+from watchkeeper.core.truths import truths_of
 from watchkeeper.drift.episode_controller import EpisodeController
 from watchkeeper.ledger import Ledger, migrate
 from watchkeeper.ledger.episodes import (
@@ -79,6 +79,9 @@ def confirm_drift(ledger: Ledger) -> None:
     requests(ledger, 1, 20, labelled=True)
 
 
+HEAD = Head("score", "score.skops", "predict_proba", label="failure")
+
+
 def controller(
     ledger: Ledger, platform: FakePlatform, version: int = 1, policy: DriftPolicy = POLICY
 ) -> EpisodeController:
@@ -88,7 +91,7 @@ def controller(
         MODEL,
         version,
         policy=policy,
-        task=task_of(Head("score", "score.skops", "predict_proba", label="failure")),
+        truths=truths_of([HEAD], HEAD),
     )
 
 

@@ -10,6 +10,7 @@ from watchkeeper.core.drift_report import DriftVerdict
 from watchkeeper.core.events import EpisodeState
 from watchkeeper.core.policies import DriftPolicy
 from watchkeeper.drift.episodes import (
+    LabelCount,
     ObservedState,
     RunOutcome,
     close_replaced,
@@ -31,6 +32,7 @@ POLICY = DriftPolicy(
 )
 DRIFTED = Streak(drifted=2, onset=90.0, features=("vibration",))
 CLEAN = Streak(clean=3)
+RUL = LabelCount(500, 500, truth="rul")
 
 
 def episode(state: EpisodeState, attempt: int = 0) -> Episode:
@@ -72,12 +74,15 @@ def test_the_next_episode_of_a_version_has_the_next_number() -> None:
 @pytest.mark.parametrize(
     ("observed", "state"),
     [
-        (ObservedState(200.0, DRIFTED, labels=99, rare=99), "waiting-for-labels"),
-        (ObservedState(200.0, DRIFTED, labels=500, rare=9), "waiting-for-labels"),
-        (ObservedState(200.0, DRIFTED, labels=100, rare=10), "training"),
+        (ObservedState(200.0, DRIFTED, labels=(LabelCount(99, 99),)), "waiting-for-labels"),
+        (ObservedState(200.0, DRIFTED, labels=(LabelCount(500, 9),)), "waiting-for-labels"),
+        (ObservedState(200.0, DRIFTED, labels=(LabelCount(100, 10),)), "training"),
+        (ObservedState(200.0, DRIFTED, labels=(LabelCount(100, 10), RUL)), "training"),
+        (ObservedState(200.0, DRIFTED, labels=(LabelCount(99, 10), RUL)), "waiting-for-labels"),
+        (ObservedState(200.0, DRIFTED, labels=(RUL, LabelCount(99, 10))), "waiting-for-labels"),
         (ObservedState(1099.0, DRIFTED), "waiting-for-labels"),
         (ObservedState(1100.0, DRIFTED), "training"),
-        (ObservedState(200.0, CLEAN, labels=100, rare=10), "clean"),
+        (ObservedState(200.0, CLEAN, labels=(LabelCount(100, 10),)), "clean"),
         (ObservedState(200.0, Streak(clean=2)), "waiting-for-labels"),
     ],
 )
@@ -122,7 +127,7 @@ def test_an_episode_trains_again_after_the_cool_down_while_drift_persists(
     assert after(episode("cool-down", 1), observed) == state
 
 
-ENOUGH = ObservedState(200.0, DRIFTED, labels=100, rare=10)
+ENOUGH = ObservedState(200.0, DRIFTED, labels=(LabelCount(100, 10),))
 
 
 @pytest.mark.parametrize(

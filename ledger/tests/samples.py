@@ -3,12 +3,22 @@
 import msgspec
 from sqlalchemy import func, select
 
+from watchkeeper.core.head import Head
 from watchkeeper.core.record import OK, LabelRecord, Prediction
+from watchkeeper.core.truths import truths_of
 from watchkeeper.ledger import Ledger, tables
 from watchkeeper.ledger.retention import remove_batch
 from watchkeeper.ledger.spools import SpoolState
 
 DAY = 86400.0
+# The truths of a version, which tells whether a row failed and its remaining useful life.
+FAILED, RUL = truths_of(
+    (
+        Head("failure", "failure.skops", "predict_proba", label="failed"),
+        Head("life", "life.skops", "predict", task="regression", label="rul"),
+    ),
+    main=Head("failure", "failure.skops", "predict_proba", label="failed"),
+)
 NOW = 1000 * DAY
 
 

@@ -5,7 +5,16 @@ import time
 import msgspec
 import pytest
 from databases import Server
-from samples import NOW, failed_attempt, label, prediction, remove_all, row_counts, spool
+from samples import (
+    FAILED,
+    NOW,
+    failed_attempt,
+    label,
+    prediction,
+    remove_all,
+    row_counts,
+    spool,
+)
 from sqlalchemy import select, update
 
 from watchkeeper.core.events import (
@@ -70,7 +79,7 @@ def test_late_records_of_a_forgotten_subject_are_dropped_and_newer_ones_stored(
     process_all(ledger)
     assert deletions(ledger, "m")[0].finished == NOW
     assert [o.time for o in observations(ledger, "m", 1, since=0.0)] == [30.0]
-    assert count_labelled_rows(ledger, "m", since=0.0, outcomes=(0.0, 1.0))[1][1.0] == 1
+    assert count_labelled_rows(ledger, "m", since=0.0, truth=FAILED)[1][1.0] == 1
     process_all(ledger)
     assert len(history(ledger, "m", kind=SubjectForgotten)) == 1
 

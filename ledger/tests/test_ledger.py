@@ -12,10 +12,11 @@ import pytest
 from databases import Server
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Row, func, inspect, select
+from samples import FAILED, RUL
+from sqlalchemy import Column, Index, MetaData, Row, Table, func, insert, inspect, select
 
 from watchkeeper.core.drift_report import DriftReport, FeatureReport, ReportWindow
-from watchkeeper.core.events import Event, Promoted, Watched
+from watchkeeper.core.events import Event, LabelContradicted, Promoted, Watched
 from watchkeeper.core.record import OK, LabelRecord, Prediction
 from watchkeeper.core.settings import SettingsError
 from watchkeeper.ledger import Ledger, migrate, tables
@@ -69,8 +70,14 @@ def prediction(number: int, **changes: object) -> Prediction:
     return msgspec.structs.replace(made, **changes)
 
 
-def label(number: int, row: int = 0, value: float = 1.0, time: float = 5000.0) -> LabelRecord:
-    return LabelRecord(f"{number:032x}", row, "m", 1, value, time, "test")
+def label(
+    number: int, row: int = 0, value: float = 1.0, time: float = 5000.0, name: str = ""
+) -> LabelRecord:
+    return LabelRecord(f"{number:032x}", row, "m", 1, value, time, "test", name)
+
+
+def without_name(one: LabelRecord) -> dict[str, Any]:
+    return {key: value for key, value in msgspec.structs.asdict(one).items() if key != "name"}
 
 
 def spool(name: str = "s", until: float = 9999.0, **changes: object) -> SpoolState:
@@ -89,6 +96,41 @@ def test_migrations_create_the_tables_of_the_code_and_can_be_repeated(database_u
         assert {c["name"]: c["nullable"] for c in found.get_columns(table.name)} == {
             c.name: c.nullable for c in table.columns
         }
+        key = found.get_pk_constraint(table.name)["constrained_columns"]
+        assert key == [c.name for c in table.primary_key]
+    ledger.close()
+
+
+def test_labels_of_a_release_without_names_survive_the_migration(database_url: str) -> None:
+    migrate(database_url)
+    ledger = Ledger(database_url)
+    with ledger.write() as connection:
+        tables.labels.drop(connection)
+        before = Table(
+            "labels",
+            MetaData(),
+            *(
+                Column(c.name, c.type, primary_key=c.primary_key, nullable=c.nullable)
+                for c in tables.labels.columns
+                if c.name != "name"
+            ),
+            *(Index(i.name, *(c.name for c in i.columns)) for i in tables.labels.indexes),
+        )
+        before.create(connection)
+        connection.execute(insert(before), without_name(label(1)))
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0005'")
+    migrate(database_url)
+    store_records(ledger, [prediction(1)], [label(1, value=57.0, name="rul")], spool())
+    assert [row.label for row in labelled_rows(ledger, "m", since=0.0, truth=FAILED)] == [1.0]
+    assert [row.label for row in labelled_rows(ledger, "m", since=0.0, truth=RUL)] == [57.0]
+    with ledger.write() as connection:  # as that release does, which goes on until it is replaced
+        connection.execute(insert(before), without_name(label(2)))
+    assert count_labels(ledger, "m") == 3
+    found = inspect(ledger.engine)
+    assert found.get_pk_constraint("labels")["constrained_columns"] == ["prediction", "row", "name"]
+    assert {i["name"] for i in found.get_indexes("labels")} == {
+        i.name for i in tables.labels.indexes
+    }
     ledger.close()
 
 
@@ -101,7 +143,7 @@ def test_a_migration_killed_between_two_tables_is_completed(database_url: str) -
         connection.exec_driver_sql("DELETE FROM alembic_version")  # not yet said to be done
     migrate(database_url)
     store_records(ledger, [prediction(1)], [label(1)], spool())
-    assert count_labelled_rows(ledger, "m", since=0.0, outcomes=(0.0, 1.0))[1][1.0] == 1
+    assert count_labelled_rows(ledger, "m", since=0.0, truth=FAILED)[1][1.0] == 1
     assert inspect(ledger.engine).has_table("gaps")
     ledger.close()
 
@@ -125,7 +167,7 @@ def test_other_schemes_of_postgresql_and_mariadb_work(server: Server) -> None:
     migrate(f"{other[name]}:{rest}")
     ledger = Ledger(f"{other[name]}:{rest}")
     store_records(ledger, [prediction(1)], [label(1)], spool())
-    assert count_labelled_rows(ledger, "m", since=0.0, outcomes=(0.0, 1.0))[1][1.0] == 1
+    assert count_labelled_rows(ledger, "m", since=0.0, truth=FAILED)[1][1.0] == 1
     ledger.close()
 
 
@@ -135,7 +177,7 @@ def test_a_batch_shipped_twice_is_stored_once(ledger: Ledger) -> None:
     store_records(ledger, batch, [label(1)], spool())
     assert observations(ledger, "m", 1, since=0.0) == observations(ledger, "m", 1, since=0.0)
     assert len(observations(ledger, "m", 1, since=0.0)) == 450
-    assert count_labelled_rows(ledger, "m", since=0.0, outcomes=(0.0, 1.0))[1][1.0] == 1
+    assert count_labelled_rows(ledger, "m", since=0.0, truth=FAILED)[1][1.0] == 1
 
 
 @settings(max_examples=20, deadline=None)
@@ -297,22 +339,54 @@ def test_labels_that_are_no_outcome_are_neither_read_nor_counted(ledger: Ledger)
     sent = [prediction(number, rows=1) for number in range(len(wrong) + 3)]
     values = (1.0, 0.0, 1.0, *wrong)
     store_records(ledger, sent, [label(n, value=v) for n, v in enumerate(values)], spool())
-    binary = (0.0, 1.0)
-    found = labelled_rows(ledger, "m", since=0.0, outcomes=binary)
+    found = labelled_rows(ledger, "m", since=0.0, truth=FAILED)
     assert [row.label for row in found] == [1.0, 0.0, 1.0]
-    newest = labelled_rows(ledger, "m", since=0.0, limit=2, outcomes=binary)
+    newest = labelled_rows(ledger, "m", since=0.0, limit=2, truth=FAILED)
     assert [row.label for row in newest] == [0.0, 1.0]
-    counted = count_labelled_rows(ledger, "m", since=0.0, outcomes=binary)
+    counted = count_labelled_rows(ledger, "m", since=0.0, truth=FAILED)
     assert counted == (3, {0.0: 1, 1.0: 2})
     assert count_labelled_rows(ledger, "m", since=0.0) == (8, {})
     assert count_labels(ledger, "m") == 8
+
+
+def test_a_row_has_one_label_for_each_of_its_truths(ledger: Ledger) -> None:
+    both = [label(1, value=1.0, name="failed"), label(1, value=57.0, name="rul")]
+    store_records(ledger, [prediction(1)], both, spool())
+    store_records(ledger, [prediction(2)], [label(2, value=12.0, name="rul")], spool())
+    assert [row.label for row in labelled_rows(ledger, "m", since=0.0, truth=FAILED)] == [1.0]
+    assert [row.label for row in labelled_rows(ledger, "m", since=0.0, truth=RUL)] == [57.0, 12.0]
+    assert count_labelled_rows(ledger, "m", since=0.0, truth=FAILED) == (1, {1.0: 1})
+    assert count_labelled_rows(ledger, "m", since=0.0, truth=RUL) == (2, {})
+    assert count_labels(ledger, "m") == 3
+
+
+def test_labels_contradict_each_other_only_about_the_same_truth(ledger: Ledger) -> None:
+    store_records(ledger, [prediction(1)], [label(1, value=1.0, name="failed")], spool())
+    store_records(ledger, [], [label(1, value=57.0, name="rul")], spool())
+    assert not history(ledger, "m")
+    store_records(ledger, [], [label(1, value=58.0, time=9999.0, name="rul")], spool())
+    (event,) = history(ledger, "m")
+    assert event.details == LabelContradicted(
+        prediction=event.id.split("/")[0], row=0, client="test", name="rul"
+    )
+    assert "57 and 58 of 'rul'" in event.reason
+
+
+def test_a_label_of_a_release_without_names_counts_until_one_with_a_name_arrives(
+    ledger: Ledger,
+) -> None:
+    store_records(ledger, [prediction(1)], [label(1, value=0.0)], spool())
+    assert [row.label for row in labelled_rows(ledger, "m", since=0.0, truth=FAILED)] == [0.0]
+    assert not labelled_rows(ledger, "m", since=0.0, truth=RUL)
+    store_records(ledger, [], [label(1, value=1.0, name="failed")], spool())
+    assert [row.label for row in labelled_rows(ledger, "m", since=0.0, truth=FAILED)] == [1.0]
 
 
 def test_labels_join_their_own_row_and_nonexistent_rows_are_ignored(ledger: Ledger) -> None:
     store_records(ledger, [prediction(1)], [label(1, row=1), label(1, row=7), label(2)], spool())
     (row,) = labelled_rows(ledger, "m", since=0.0)
     assert (row.row, row.inputs, row.outputs, row.label) == (1, {"x": 2.0}, {"p": 0.2}, 1.0)
-    assert count_labelled_rows(ledger, "m", since=0.0, outcomes=(0.0, 1.0))[1][1.0] == 1
+    assert count_labelled_rows(ledger, "m", since=0.0, truth=FAILED)[1][1.0] == 1
 
 
 def test_windows_are_half_open_and_in_order(ledger: Ledger) -> None:

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 from batches import batch_of
-from samples import label, prediction, spool
+from samples import FAILED, label, prediction, spool
 from sqlalchemy import inspect, select
 
 from watchkeeper.core.record import Prediction, decode_line
@@ -56,7 +56,7 @@ def test_a_label_of_a_synthetic_request_does_not_exist(ledger: Ledger) -> None:
     assert {row.prediction for row in labelled_rows(ledger, "m", since=0.0)} == {
         made.id for made in MADE if not made.synthetic
     }
-    assert count_labelled_rows(ledger, "m", since=0.0, outcomes=(0.0, 1.0))[1][1.0] == 5
+    assert count_labelled_rows(ledger, "m", since=0.0, truth=FAILED)[1][1.0] == 5
 
 
 def test_requests_of_a_ledger_without_the_mark_are_not_synthetic(database_url: str) -> None:

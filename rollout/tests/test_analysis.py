@@ -17,7 +17,7 @@ from watchkeeper.core.tasks.base import Labelled
 from watchkeeper.rollout.analysis import judge_step, judge_watch, protocols_in_use
 from watchkeeper.rollout.checks import CHECKS, count_comparisons
 from watchkeeper.rollout.checks.base import ALPHA, Look
-from watchkeeper.rollout.evidence import Evidence, Sample, Skew
+from watchkeeper.rollout.evidence import Evidence, Judgement, Sample, Skew
 from watchkeeper.rollout.intervals import (
     quantile,
     quantile_lower_bound,
@@ -40,6 +40,10 @@ def sample(version: int, n: int, **fields: Any) -> Sample:
     return Sample(version, **{"latencies": both, **fields})
 
 
+FAILED = task_of(Head("p", "p.skops", "predict_proba", label="failed"))
+RUL = task_of(Head("life", "life.skops", "predict", task="regression", label="rul"))
+
+
 def evidence(new: Sample, stable: Sample | None = None, **fields: Any) -> Evidence:
     return Evidence(
         **{
@@ -47,7 +51,7 @@ def evidence(new: Sample, stable: Sample | None = None, **fields: Any) -> Eviden
             "stable": stable or sample(1, 270),
             "seconds": 6.0,
             "skew": SAME,
-            "task": task_of(Head("p", "p.skops", "predict_proba", label="failed")),
+            "tasks": (FAILED,),
             **fields,
         }
     )
@@ -100,7 +104,10 @@ def test_the_budget_is_divided_by_the_comparisons_that_the_policy_asks_for() -> 
 def test_no_check_makes_more_comparisons_than_it_declares() -> None:
     random = np.random.default_rng(0)
     labelled = Labelled(np.arange(100) % 2 * 1.0, {"p": random.normal(size=100)})
-    both = [sample(v, 270, scores={"p": random.normal(size=60)}, labelled=labelled) for v in (2, 1)]
+    both = [
+        sample(v, 270, scores={"p": random.normal(size=60)}, labelled={"p": labelled})
+        for v in (2, 1)
+    ]
     found = evidence(*both, gate_shift={"p": 0.0})
     look = Look(found, POLICY, "step", count_comparisons(POLICY))
     for check in CHECKS:
@@ -226,13 +233,35 @@ def test_labels_decide_if_there_are_enough() -> None:
         return Labelled(truth * 1.0, {"p": random.normal(truth * separation, 1)})
 
     def judged(n: int, mine: float, theirs: float) -> str:
-        new = sample(2, 30, labelled=labelled(n, mine))
-        stable = sample(1, 270, labelled=labelled(n, theirs))
+        new = sample(2, 30, labelled={"p": labelled(n, mine)})
+        stable = sample(1, 270, labelled={"p": labelled(n, theirs)})
         return judge_step(evidence(new, stable), POLICY).verdict
 
     assert judged(400, 0.0, 4.0) == "fail"
     assert judged(400, 2.0, 2.0) == "pass"
     assert judged(40, 0.0, 4.0) == "pass"  # too few to tell
+
+
+def test_the_labels_of_each_truth_decide() -> None:
+    random = np.random.default_rng(0)
+    truth = np.arange(400) % 2
+    failed = Labelled(truth * 1.0, {"p": random.normal(truth * 2.0, 1)})
+
+    def judged(error: float) -> Judgement:
+        hours = random.uniform(0, 100, 400)
+        lives = [Labelled(hours, {"life": hours + random.normal(0, x, 400)}) for x in (error, 5.0)]
+        new, stable = (sample(v, 300, labelled={"p": failed}) for v in (2, 1))
+        new, stable = (
+            msgspec.structs.replace(one, labelled={"p": failed, "life": life})
+            for one, life in zip((new, stable), lives, strict=True)
+        )
+        return judge_step(evidence(new, stable, tasks=(FAILED, RUL)), POLICY)
+
+    assert judged(5.0).verdict == "pass"
+    worse = judged(20.0)
+    assert worse.verdict == "fail"
+    assert worse.reason.startswith("quality rul: ")
+    assert worse.observations["ROC AUC failed"]["labels"] == 400
 
 
 def test_the_watch_fails_only_beyond_twice_the_limits() -> None:

@@ -246,8 +246,7 @@ def test_labels_are_joined_with_the_score_that_the_manifest_judges(plant: Plant)
     rolled_out = RolloutState(phase="canary", version=1, stable=1, started=1000.0, since=1000.0)
     found, error = reader.read(rolled_out, POLICY, "")
     assert found is not None, error
-    labelled = found.new.labelled
-    assert labelled is not None
+    labelled = found.new.labelled["novelty"]
     assert labelled.target.tolist() == [1.0]
     assert {name: x.tolist() for name, x in labelled.scores.items()} == {"novelty": [0.9]}
 
@@ -265,8 +264,7 @@ def test_labels_other_than_0_and_1_are_no_evidence(plant: Plant) -> None:
     rolled_out = RolloutState(phase="canary", version=1, stable=1, started=1000.0, since=1000.0)
     found, error = reader.read(rolled_out, POLICY, "")
     assert found is not None, error
-    assert found.new.labelled is not None
-    assert found.new.labelled.target.tolist() == [0.0, 1.0]
+    assert [x.target.tolist() for x in found.new.labelled.values()] == [[0.0, 1.0]]
 
 
 def test_a_step_goes_on_with_a_state_of_a_release_without_digests(plant: Plant) -> None:

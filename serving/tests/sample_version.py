@@ -28,6 +28,7 @@ from watchkeeper.pipeline.files import framework_name, save_pipeline
 MODEL = "pump-failure"
 VERSION = 7
 SCORE = "failure_probability"
+TRUTH = "failed"
 COLUMNS = (
     Column("grade", "BYTES", categories=("L", "M", "H")),
     Column("inlet_pressure", "FP64", "kPa", 250, 350),
@@ -104,6 +105,7 @@ def create_version(
         "predict_proba",
         f"{SCORE}.onnx" if with_onnx else None,
         1e-7 if with_onnx else None,
+        label=TRUTH,
         framework=framework_name(pipeline),
     )
     save_pipeline(pipeline, folder, head)

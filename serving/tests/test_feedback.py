@@ -4,6 +4,7 @@ import httpx
 import pytest
 import sample_version
 from conftest import HTTP, KEY, TOKEN, Server, Starter
+from sample_version import TRUTH
 from wire import send, tensors
 
 from watchkeeper.core.prediction_id import PredictionId, sign
@@ -23,6 +24,10 @@ def label(prediction_id: object = ID, row: object = 0, value: object = 1) -> dic
     return {"prediction_id": prediction_id, "row": row, "value": value}
 
 
+def named(values: object) -> dict[str, object]:
+    return {"prediction_id": ID, "row": 0, "labels": values}
+
+
 def labels(server: Server) -> list[LabelRecord]:
     return [line for line in server.records() if isinstance(line, LabelRecord)]
 
@@ -36,6 +41,17 @@ def test_labels_of_an_answer_are_accepted_and_recorded(server: Server) -> None:
     first, second = labels(server)[-2:]
     assert (first.prediction, first.row, first.value, first.version) == (prediction[:32], 0, 1, 7)
     assert (second.row, second.value, second.client) == (1, 0, "the lab")
+
+
+def test_a_label_with_the_name_of_its_truth_is_recorded_as_one_without(server: Server) -> None:
+    assert feedback(server, {"labels": [named({TRUTH: 1}), label()]}).json() == {"accepted": 2}
+    one, other = labels(server)[-2:]
+    assert (one.name, one.value) == (other.name, other.value) == (TRUTH, 1)
+
+
+def test_an_unknown_truth_is_refused_with_the_known_ones(server: Server) -> None:
+    response = feedback(server, {"labels": [named({"lisa": 1})]})
+    assert f"unknown label 'lisa'; this model has '{TRUTH}'" in response.json()["error"]
 
 
 def test_label_of_an_earlier_version_keeps_its_number(server: Server) -> None:
@@ -94,6 +110,14 @@ def test_feedback_without_the_token_is_refused(server: Server, authorization: st
         {"labels": [label(value=None)]},
         {"labels": [label(value=True)]},
         {"labels": [{**label(), "rwo": 1}]},
+        {"labels": [{**label(), "labels": {TRUTH: 1}}]},
+        {"labels": [named({})]},
+        {"labels": [named({"lisa": 1})]},
+        {"labels": [named({TRUTH: 1, "lisa": 1})]},
+        {"labels": [named({TRUTH: "1"})]},
+        {"labels": [named({TRUTH: 92.5})]},
+        {"labels": [named({TRUTH: None})]},
+        {"labels": [named([1])]},
         {"labels": [label()], "more": 1},
     ],
 )

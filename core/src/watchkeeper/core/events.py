@@ -237,11 +237,12 @@ class SubjectForgotten(Details, frozen=True, tag="forgotten", kw_only=True):
 
 
 class LabelContradicted(Details, frozen=True, tag="label-contradicted", kw_only=True):
-    """A row has received a second label with another value."""
+    """A row has received a second label of the same name with another value."""
 
     prediction: str
     row: int
     client: str
+    name: str = ""
 
 
 class TrainingData(msgspec.Struct, frozen=True):

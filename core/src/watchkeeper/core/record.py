@@ -126,7 +126,8 @@ class Batch(msgspec.Struct, frozen=True, gc=False, tag="round", tag_field="kind"
 class LabelRecord(msgspec.Struct, frozen=True, tag="label", tag_field="kind"):
     """The label of one row of a prediction, as a client has sent it.
 
-    ``row`` counts from 0, ``time`` is when the label arrived, in seconds since 1970.
+    ``row`` counts from 0, ``time`` is when the label arrived, in seconds since 1970. ``name`` is
+    that of the truth, see :mod:`watchkeeper.core.truths`.
     """
 
     prediction: str
@@ -136,6 +137,7 @@ class LabelRecord(msgspec.Struct, frozen=True, tag="label", tag_field="kind"):
     value: float
     time: float
     client: str
+    name: str = ""
 
 
 class Gap(msgspec.Struct, frozen=True, tag="gap", tag_field="kind"):

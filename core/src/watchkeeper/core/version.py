@@ -24,6 +24,7 @@ from watchkeeper.core.head import Head
 from watchkeeper.core.policies import DriftPolicy, RolloutPolicy
 from watchkeeper.core.signature import Signature
 from watchkeeper.core.tasks import UnknownTaskError, task_of
+from watchkeeper.core.truths import Truth, truths_of
 
 MANIFEST = "manifest.json"
 EXAMPLE = "example.json"
@@ -75,8 +76,9 @@ class Lineage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that serving, drift detection and rollouts need to know about a version.
 
-    ``judged`` is the head that the labels belong to: the gate judges it before a rollout and the
-    rollout judges it again on labels that arrive. It is empty in versions older than the field.
+    ``judged`` is the score of the main head, whose truth the labels without a name belong to. It is
+    empty in versions older than the field. The gate judges the heads with a truth before a rollout,
+    and the rollout judges them again on labels that arrive.
     """
 
     model: str
@@ -91,10 +93,15 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     judged: str = ""
 
     @property
-    def judged_head(self) -> Head:
-        """The head that the labels belong to; in older versions that of the risk level."""
+    def main_head(self) -> Head:
+        """The main head; in older versions that of the risk level."""
         score = self.judged or (self.answer.risk.score if self.answer.risk else "")
         return next((head for head in self.heads if head.score == score), self.heads[0])
+
+    @property
+    def truths(self) -> tuple[Truth, ...]:
+        """What labels can be about, that of the main head first."""
+        return truths_of(self.heads, self.main_head)
 
     @property
     def scores(self) -> tuple[str, ...]:

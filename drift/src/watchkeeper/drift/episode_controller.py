@@ -14,9 +14,10 @@ import msgspec
 from watchkeeper.core.events import EpisodeChanged, Event
 from watchkeeper.core.names import next_run_name
 from watchkeeper.core.policies import DriftPolicy
-from watchkeeper.core.tasks.base import Task
+from watchkeeper.core.truths import Truth
 from watchkeeper.drift.episodes import (
     UNSETTLED,
+    LabelCount,
     ObservedState,
     close_replaced,
     next_state,
@@ -59,7 +60,7 @@ class EpisodeController:
         version: int,
         *,
         policy: DriftPolicy,
-        task: Task,
+        truths: tuple[Truth, ...],
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Create the controller.
@@ -70,7 +71,7 @@ class EpisodeController:
             model: the model.
             version: its version in production.
             policy: the policy in force.
-            task: says which labels count.
+            truths: which labels count; there must be enough of each.
             clock: returns the time, seconds since 1970; requests of the future do not count.
         """
         self._ledger = ledger
@@ -78,7 +79,7 @@ class EpisodeController:
         self._model = model
         self._version = version
         self._policy = policy
-        self._task = task
+        self._truths = truths
         self._clock = clock
         self._emitted: set[str] = set()  # ids of stored events: saves a query each turn
 
@@ -153,19 +154,17 @@ class EpisodeController:
             return ObservedState(now, streak, outcome=outcome)
         observed = ObservedState(now, streak, too_soon=self._too_soon(episode, now))
         if episode.state == "waiting-for-labels":
-            labels, counts = count_labelled_rows(
-                self._ledger, self._model, since=episode.onset, outcomes=self._task.outcomes
-            )
-            rare = self._task.count_rare(counts) if self._task.outcomes else labels
-            promotions = promotions_without_improvement(known, episode, self._policy)
             return msgspec.structs.replace(
                 observed,
-                labels=labels,
-                rare=rare,
-                rare_kind=self._task.rare,
-                promotions=promotions,
+                labels=tuple(self._count(truth, episode.onset) for truth in self._truths),
+                promotions=promotions_without_improvement(known, episode, self._policy),
             )
         return observed
+
+    def _count(self, truth: Truth, since: float) -> LabelCount:
+        rows, counts = count_labelled_rows(self._ledger, self._model, since=since, truth=truth)
+        task, name = truth.task, truth.name if len(self._truths) > 1 else ""
+        return LabelCount(rows, task.count_rare(counts) if task.outcomes else rows, task.rare, name)
 
     def _too_soon(self, episode: Episode, now: float) -> bool:
         """Return True while the last run that a drift has started is too near, in time or rows.

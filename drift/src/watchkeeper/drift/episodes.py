@@ -3,7 +3,8 @@
     from                 to                    when
     -------------------  --------------------  -----------------------------------------------------
     (no episode)         waiting-for-labels    a drift that is seen ``confirm`` times in a row
-    waiting-for-labels   training              enough labels, or ``label_timeout`` has passed, and
+    waiting-for-labels   training              enough labels of each truth, or
+                                               ``label_timeout`` has passed, and
                                                the last run for a drift is far enough away
     waiting-for-labels   given-up              the same, after ``maximum_promotions`` promotions in
                                                a row without improvement
@@ -48,22 +49,38 @@ class RunOutcome(msgspec.Struct, frozen=True):
     reason: str
 
 
+class LabelCount(msgspec.Struct, frozen=True):
+    """How many labels of one truth there are since the onset of an episode.
+
+    ``truth`` is its name, empty if the version has no other. ``rows`` counts the labelled rows,
+    ``rare`` those of the rare kind that a fit needs. ``rare_kind`` is its name, such as "positive";
+    empty if the task has none.
+    """
+
+    rows: int
+    rare: int
+    rare_kind: str = ""
+    truth: str = ""
+
+    def __str__(self) -> str:
+        """Say how many there are."""
+        of_truth = f" with {self.truth!r}" if self.truth else ""
+        rare = f", {self.rare} {self.rare_kind}" if self.rare_kind else ""
+        return f"{self.rows} labelled rows{of_truth} since the onset{rare}"
+
+
 class ObservedState(msgspec.Struct, frozen=True):
     """What a transition depends on.
 
     ``now`` is the record time of the newest request, seconds since 1970. ``labels`` counts the
-    labelled rows since the onset of the episode, ``rare`` those of the rare kind that a fit needs.
-    ``rare_kind`` is its name, such as "positive"; empty if the task has none.
-    ``outcome`` is that of the newest attempt. ``too_soon`` is True while the last training run
-    for a drift of the model is too near. ``promotions`` counts the promotions in a row without
-    improvement before the episode, see :func:`promotions_without_improvement`.
+    labels of each truth. ``outcome`` is that of the newest attempt. ``too_soon`` is True while
+    the last training run for a drift of the model is too near. ``promotions`` counts the promotions
+    in a row without improvement before the episode, see :func:`promotions_without_improvement`.
     """
 
     now: float
     streak: Streak
-    labels: int = 0
-    rare: int = 0
-    rare_kind: str = ""
+    labels: tuple[LabelCount, ...] = (LabelCount(0, 0),)
     outcome: RunOutcome = RunOutcome("pending", "")
     too_soon: bool = False
     promotions: int = 0
@@ -148,11 +165,12 @@ def _clean(episode: Episode, observed: ObservedState, policy: DriftPolicy) -> Ep
 def _enough_labels(
     episode: Episode, observed: ObservedState, policy: DriftPolicy
 ) -> Episode | None:
-    labels, rare = observed.labels, observed.rare
-    reason = f"{labels} labelled rows since the onset"
-    if observed.rare_kind:
-        reason += f", {rare} {observed.rare_kind}"
-    if labels < policy.minimum_labels or rare < policy.minimum_positives:
+    reason = "; ".join(map(str, observed.labels))
+    enough = (
+        count.rows >= policy.minimum_labels and count.rare >= policy.minimum_positives
+        for count in observed.labels
+    )
+    if not all(enough):
         if observed.now - episode.opened < policy.label_timeout:
             return None
         reason = f"the wait for labels timed out: {reason}"

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from watchkeeper.core.drift_report import BrokenSensor, DriftReport
 from watchkeeper.core.events import Event, SensorBroken
 from watchkeeper.core.policies import DriftPolicy
-from watchkeeper.core.tasks import task_of
 from watchkeeper.core.version import Manifest
 from watchkeeper.drift.episode_controller import EpisodeController
 from watchkeeper.drift.lease import WatchLease
@@ -113,7 +112,7 @@ class Watch:
                 self._model,
                 self._version,
                 policy=self._policy,
-                task=task_of(self._manifest.judged_head),
+                truths=self._manifest.truths,
                 clock=self._clock,
             )
         self._controller.reconcile()

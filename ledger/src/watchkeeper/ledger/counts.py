@@ -4,8 +4,10 @@ import msgspec
 from sqlalchemy import func, null, select
 
 from watchkeeper.core.record import OK, Protocol
+from watchkeeper.core.truths import Truth
 from watchkeeper.ledger import tables as t
 from watchkeeper.ledger.database import Ledger
+from watchkeeper.ledger.observations import of_truth
 
 
 class StoredRequests(msgspec.Struct, frozen=True):
@@ -62,7 +64,7 @@ def count_requests(
 
 
 def count_labelled_rows(
-    ledger: Ledger, model: str, *, since: float, outcomes: tuple[float, ...] = ()
+    ledger: Ledger, model: str, *, since: float, truth: Truth | None = None
 ) -> tuple[int, dict[float, int]]:
     """Count the labelled rows of answered requests since a time.
 
@@ -72,16 +74,16 @@ def count_labelled_rows(
         ledger: The ledger to read.
         model: The model.
         since: The earliest time of a request, in seconds since 1970.
-        outcomes: The values that a label can have, see
-            :class:`~watchkeeper.core.tasks.base.Task`. Other labels, which an older server
-            accepted, do not count. Empty if every number is a label.
+        truth: Only labels of this truth. Labels that it cannot have, which an older server
+            accepted, do not count. None counts each label of each row.
 
     Returns:
         The number of labelled rows, and how many of them have each outcome.
     """
     p, label = t.predictions.c, t.labels.c
+    by_value = truth is not None and bool(truth.task.outcomes)
     query = (
-        select(label.value if outcomes else null(), func.count())
+        select(label.value if by_value else null(), func.count())
         .select_from(t.predictions.join(t.labels, p.id == label.prediction))
         .where(
             p.model == model,
@@ -91,8 +93,10 @@ def count_labelled_rows(
             p.synthetic.is_(False),
         )
     )
-    if outcomes:
-        query = query.where(label.value.in_(outcomes)).group_by(label.value)
+    if truth is not None:
+        query = query.where(*of_truth(truth))
+    if by_value:
+        query = query.group_by(label.value)
     with ledger.read() as connection:
         found = [(value, int(count)) for value, count in connection.execute(query)]
     rows = sum(count for _, count in found)

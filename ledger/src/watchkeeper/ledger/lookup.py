@@ -39,7 +39,11 @@ def find_prediction(ledger: Ledger, request: str) -> FoundPrediction | None:
         SQLAlchemyError: the ledger does not answer.
     """
     of_prediction = select(t.predictions).where(t.predictions.c.id == request)
-    of_labels = select(t.labels).where(t.labels.c.prediction == request).order_by(t.labels.c.row)
+    of_labels = (
+        select(t.labels)
+        .where(t.labels.c.prediction == request)
+        .order_by(t.labels.c.row, t.labels.c.name)
+    )
     of_attempts = (
         select(t.superseded).where(t.superseded.c.id == request).order_by(t.superseded.c.attempt)
     )

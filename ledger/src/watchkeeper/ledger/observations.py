@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 
 from watchkeeper.core.record import OK, Protocol
+from watchkeeper.core.truths import Truth
 from watchkeeper.ledger import tables as t
 from watchkeeper.ledger.database import Ledger
 from watchkeeper.ledger.idempotent_writes import CHUNK, group_by
@@ -179,7 +180,7 @@ def labelled_rows(
     until: float = float("inf"),
     version: int | None = None,
     limit: int | None = None,
-    outcomes: tuple[float, ...] = (),
+    truth: Truth | None = None,
 ) -> list[LabelledRow]:
     """Return answered rows that have a label, oldest first.
 
@@ -192,8 +193,8 @@ def labelled_rows(
         until: The time before which all requests lie.
         version: Only rows of this version.
         limit: Only so many rows, the newest.
-        outcomes: The values that a label can have; rows with other labels, which an older server
-            accepted, are left out. Empty if every number is a label.
+        truth: Only labels of this truth, once for each row. Labels that it cannot have, which an
+            older server accepted, are left out. None returns each label of each row.
 
     Raises:
         SQLAlchemyError: the ledger does not answer.
@@ -204,10 +205,11 @@ def labelled_rows(
         .join_from(t.predictions, t.labels, p.id == label.prediction)
         .where(p.model == model, p.status == OK, p.time >= since, label.row < p.rows)
         .where(p.synthetic.is_(False))
-        .order_by(p.time.desc(), p.id.desc(), label.row.desc())
+        # A label with a name comes before one of the same row without a name.
+        .order_by(p.time.desc(), p.id.desc(), label.row.desc(), label.name.desc())
     )
-    if outcomes:
-        query = query.where(label.value.in_(outcomes))
+    if truth is not None:
+        query = query.where(*of_truth(truth))
     if until != float("inf"):
         query = query.where(p.time < until)
     if version is not None:
@@ -216,7 +218,10 @@ def labelled_rows(
         query = query.limit(limit)
     found: list[LabelledRow] = []
     with ledger.read() as connection:
-        labels = group_by(connection.execute(query), lambda row: row.id)
+        selected = connection.execute(query).all()
+        if truth is not None:
+            selected = list({(row.id, row.row): row for row in reversed(selected)}.values())[::-1]
+        labels = group_by(selected, lambda row: row.id)
         # A request is read once, even if many of its rows have labels.
         for ids in _parts({request: rows[0].rows for request, rows in labels.items()}):
             contents = select(p.id, p.inputs, p.outputs, p.subject, p.client).where(p.id.in_(ids))
@@ -238,6 +243,14 @@ def labelled_rows(
                 for labelled in labels[request]
             ]
     return found[::-1]
+
+
+def of_truth(truth: Truth) -> Iterator[ColumnElement[bool]]:
+    """Return the conditions that a label is of a truth, and has a value that it can have."""
+    label = t.labels.c
+    yield label.name.in_(truth.stored_as)
+    if truth.task.outcomes:
+        yield label.value.in_(truth.task.outcomes)
 
 
 def _parts(sizes: dict[str, int]) -> Iterator[list[str]]:

@@ -69,6 +69,8 @@ labels = Table(
     metadata,
     Column("prediction", String(32), primary_key=True),
     Column("row", Integer, primary_key=True),
+    # Of the truth. It is empty in labels of clients and of releases that name none.
+    Column("name", String(63), primary_key=True, server_default=""),
     Column("model", String(30), nullable=False),
     Column("version", Integer, nullable=False),
     Column("value", Float(53), nullable=False),

@@ -20,14 +20,14 @@ class Sample(msgspec.Struct, frozen=True):
         latencies: seconds of each answered request, of shape (requests,), by protocol.
         errors: the number of requests without an answer, by protocol.
         scores: one value per row, of shape (rows,), by the name of the score.
-        labelled: labels and scores of the rows with a label.
+        labelled: labels and scores of the rows with a label, by the score of their head.
     """
 
     version: int
     latencies: dict[str, Numbers] = {}
     errors: dict[str, int] = {}
     scores: dict[str, Numbers] = {}
-    labelled: Labelled | None = None
+    labelled: dict[str, Labelled] = {}
 
     @property
     def protocols(self) -> set[str]:
@@ -70,7 +70,7 @@ class Evidence(msgspec.Struct, frozen=True):
         seconds: the part of the window that the ledger has completely.
         skew: None until it is computed; it costs an offline prediction.
         gate_shift: the mean difference that the gate measured for each score, new minus stable.
-        task: says what the labels are; None compares no labels.
+        tasks: the tasks of the heads with a truth, which say what the labels are.
     """
 
     new: Sample
@@ -78,7 +78,7 @@ class Evidence(msgspec.Struct, frozen=True):
     seconds: float
     skew: Skew | None = None
     gate_shift: dict[str, float] = {}
-    task: Task | None = None
+    tasks: tuple[Task, ...] = ()
 
 
 class Judgement(msgspec.Struct, frozen=True):

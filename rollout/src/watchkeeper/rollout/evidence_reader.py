@@ -19,8 +19,8 @@ import numpy as np
 
 from watchkeeper.core.policies import RolloutPolicy
 from watchkeeper.core.record import OK
-from watchkeeper.core.tasks import task_of
-from watchkeeper.core.tasks.base import Labelled, Task
+from watchkeeper.core.tasks.base import Labelled
+from watchkeeper.core.truths import Truth
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.observations import Observation, labelled_rows, observations, time_of_row
 from watchkeeper.ledger.spools import shipped_until
@@ -91,8 +91,8 @@ class WindowReader:
         self._recent = {(o.id, o.attempt) for o in found if o.time >= until - OVERLAP_SECONDS}
         self.read_until = until
 
-    def sample(self, labelled: Labelled) -> Sample:
-        """Return what was read, with the labelled rows of the version."""
+    def sample(self, labelled: dict[str, Labelled]) -> Sample:
+        """Return what was read, with the labelled rows of the version by the head's score."""
         return Sample(
             version=self.window.version,
             latencies={p: np.array(values) for p, values in self._latencies.items()},
@@ -128,7 +128,7 @@ class EvidenceReader:
         self.model = model
         self._clock = clock
         self._readers: dict[Window, WindowReader] = {}
-        self._labels: tuple[tuple[Window, ...], float, list[Labelled]] | None = None
+        self._labels: tuple[tuple[Window, ...], float, list[dict[str, Labelled]]] | None = None
         self._skew: tuple[Window, Skew] | None = None
 
     def read(
@@ -162,8 +162,7 @@ class EvidenceReader:
         self._readers = {w: self._readers.get(w) or WindowReader(w) for w in (new, stable)}
         for reader in self._readers.values():
             reader.extend(self.ledger, self.model, manifest.scores, until)
-        task = task_of(manifest.judged_head)
-        labels = self._labelled((new, stable), state, task)
+        labels = self._labelled((new, stable), state, manifest.truths)
         is_step = state.phase == "canary"
         seconds = until - state.since
         complete = is_step and seconds >= policy.step_seconds
@@ -173,13 +172,13 @@ class EvidenceReader:
             seconds=seconds,
             skew=self._compare(new, content) if complete else None,
             gate_shift=self.versions.gate_shift(content) if is_step else {},
-            task=task,
+            tasks=tuple(truth.task for truth in manifest.truths),
         ), ""
 
     def _labelled(
-        self, windows: tuple[Window, ...], state: RolloutState, task: Task
-    ) -> list[Labelled]:
-        """Return the labelled rows of each window, from a short cache.
+        self, windows: tuple[Window, ...], state: RolloutState, truths: tuple[Truth, ...]
+    ) -> list[dict[str, Labelled]]:
+        """Return the labelled rows of each window, by the head's score, from a short cache.
 
         Labels are late, so the labels of all steps of the rollout count.
         """
@@ -189,11 +188,15 @@ class EvidenceReader:
             or self._clock() - self._labels[1] > LABEL_SECONDS
         ):
             since = [state.started if w.until == float("inf") else w.since for w in windows]
-            found = [self._read_labels(w, s, task) for w, s in zip(windows, since, strict=True)]
+            found = [
+                {truth.task.head.score: self._read_labels(window, start, truth) for truth in truths}
+                for window, start in zip(windows, since, strict=True)
+            ]
             self._labels = windows, self._clock(), found
         return self._labels[2]
 
-    def _read_labels(self, window: Window, since: float, task: Task) -> Labelled:
+    def _read_labels(self, window: Window, since: float, truth: Truth) -> Labelled:
+        task = truth.task
         rows = labelled_rows(
             self.ledger,
             self.model,
@@ -201,7 +204,7 @@ class EvidenceReader:
             until=window.until,
             version=window.version,
             limit=LABELLED_ROWS,
-            outcomes=task.outcomes,
+            truth=truth,
         )
         known = [
             (row.label, [row.outputs.get(name) for name in task.scores])

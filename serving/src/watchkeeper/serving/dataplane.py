@@ -78,9 +78,9 @@ class DataPlane:
         return self._loaded is not None and not self.draining
 
     @property
-    def label_task(self) -> Task | None:
-        """The task that says what a label is; None until the version is loaded."""
-        return self._loaded.label_task if self._loaded else None
+    def truths(self) -> dict[str, Task] | None:
+        """The tasks that say what a label is, by the name of the truth; None until loaded."""
+        return self._loaded.truths if self._loaded else None
 
     @property
     def seconds_per_request(self) -> float:

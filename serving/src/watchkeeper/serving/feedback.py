@@ -6,7 +6,7 @@ id must have a valid signature. The ledger handles repeated and contradicting la
 
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -27,7 +27,14 @@ from watchkeeper.serving.spool import SpoolWriter
 class _Label(msgspec.Struct, forbid_unknown_fields=True):
     prediction_id: str
     row: int
-    value: float | str
+    value: float | str | msgspec.UnsetType = msgspec.UNSET
+    labels: dict[str, float | str] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def names(self) -> int:
+        """How many names its JSON object has, with those inside of it."""
+        labels = () if self.labels is msgspec.UNSET else (self.labels, *self.labels)
+        return 2 + (self.value is not msgspec.UNSET) + len(labels)
 
 
 class _Feedback(msgspec.Struct, forbid_unknown_fields=True):
@@ -41,7 +48,8 @@ _encoder = msgspec.json.Encoder()
 class FeedbackHandler:
     """Accepts labels for one model and writes them to the spool.
 
-    ``task`` returns the task that says what a label is, and None until the version is loaded.
+    ``truths`` returns the tasks that say what a label is, by the name of the truth, that of the
+    main head first. It returns None until the version is loaded.
     """
 
     def __init__(
@@ -52,14 +60,14 @@ class FeedbackHandler:
         spool: SpoolWriter,
         metrics: Metrics,
         *,
-        task: Callable[[], Task | None],
+        truths: Callable[[], dict[str, Task] | None],
     ) -> None:
         self._model = model
         self._signing_key = signing_key
         self._token = token.encode()
         self._spool = spool
         self._metrics = metrics
-        self._task = task
+        self._truths = truths
 
     def authenticate(self, authorization: str) -> None:
         """Check the header ``Authorization: Bearer <token>``, before the body is read.
@@ -80,8 +88,9 @@ class FeedbackHandler:
         Args:
             model: The model in the path.
             client: The name of the client.
-            body: ``{"labels": [{"prediction_id": "…", "row": 0, "value": 1}]}``; the value is a
-                number or the name of a class, as the task of the version says.
+            body: ``{"labels": [{"prediction_id": "…", "row": 0, "labels": {"failed": 1}}]}``, or
+                ``"value": 1`` in place of the inner ``labels`` for the truth of the main head. A
+                value is a number or the name of a class, as the task of the head says.
 
         Returns:
             The number of labels.
@@ -95,26 +104,30 @@ class FeedbackHandler:
             raise NotFoundError(f"model {model!r} is not served here; {self._model!r} is")
         try:
             labels = _decoder.decode(body).labels
-            refuse_duplicate_names(body, 1 + 3 * len(labels))
+            refuse_duplicate_names(body, 1 + sum(label.names for label in labels))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise RequestError(f"the body is not feedback: {error}") from error
         if not labels:
             raise RequestError("the body is not feedback: it has no labels")
-        task = self._task()
-        if task is None:
+        truths = self._truths()
+        if truths is None:
             raise TemporarilyUnavailableError(
                 f"model {model!r} is still loading; send the labels again"
             )
         now = time.time()
-        records = [self._record(label, task, client, now) for label in labels]
+        records = [
+            record for label in labels for record in self._records(label, truths, client, now)
+        ]
         if not self._spool.write(_encoder.encode_lines(records)):
             raise TemporarilyUnavailableError(
                 "the spool has no room for labels now; send them again later"
             )
-        self._metrics.labels.inc(len(labels))
-        return len(labels)
+        self._metrics.labels.inc(len(records))
+        return len(records)
 
-    def _record(self, label: _Label, task: Task, client: str, now: float) -> LabelRecord:
+    def _records(
+        self, label: _Label, truths: dict[str, Task], client: str, now: float
+    ) -> Iterator[LabelRecord]:
         try:
             prediction = verify(self._signing_key, self._model, label.prediction_id)
         except InvalidPredictionIdError as error:
@@ -129,20 +142,42 @@ class FeedbackHandler:
                 f"prediction {label.prediction_id!r}: has no row {label.row}; it has "
                 f"{prediction.rows}, counted from 0"
             )
-        try:
-            value = task.code(label.value)
-        except InvalidLabelError as error:
-            shown = repr(label.value) if isinstance(label.value, str) else f"{label.value:.15g}"
-            raise RequestError(
-                f"prediction {label.prediction_id!r}: the label of row {label.row} is {shown}; "
-                f"{error}"
-            ) from error
-        return LabelRecord(
-            prediction=prediction.request,
-            row=label.row,
-            model=self._model,
-            version=prediction.version,
-            value=value,
-            time=now,
-            client=client,
-        )
+        for name, value in _values(label, truths).items():
+            try:
+                code = truths[name].code(value)
+            except InvalidLabelError as error:
+                which = f"label {name!r}" if label.value is msgspec.UNSET else "label"
+                shown = repr(value) if isinstance(value, str) else f"{value:.15g}"
+                raise RequestError(
+                    f"prediction {label.prediction_id!r}: the {which} of row {label.row} is "
+                    f"{shown}; {error}"
+                ) from error
+            yield LabelRecord(
+                prediction=prediction.request,
+                row=label.row,
+                model=self._model,
+                version=prediction.version,
+                value=code,
+                time=now,
+                client=client,
+                name=name,
+            )
+
+
+def _values(label: _Label, truths: dict[str, Task]) -> dict[str, float | str]:
+    """Return the values of a label by the name of their truth.
+
+    Raises:
+        RequestError: It names no truth of the version, or does not say which one it is about.
+    """
+    where = f"prediction {label.prediction_id!r}, row {label.row}"
+    names = ", ".join(map(repr, truths))
+    if label.value is not msgspec.UNSET:
+        if label.labels is not msgspec.UNSET:
+            raise RequestError(f"{where}: it has 'value' and 'labels'; send one of them")
+        return {next(iter(truths)): label.value}
+    if not label.labels:
+        raise RequestError(f"{where}: it has neither 'value' nor 'labels' with a name: {names}")
+    if unknown := [name for name in label.labels if name not in truths]:
+        raise RequestError(f"{where}: unknown label {unknown[0]!r}; this model has {names}")
+    return label.labels

@@ -60,7 +60,7 @@ class ServingProcess(MLServer):  # type: ignore[misc]
             settings.feedback_token,
             spool,
             metrics,
-            task=lambda: self._plane.label_task,
+            truths=lambda: self._plane.truths,
         )
         self._admission = Admission(
             AdmissionController(settings.queue_seconds),

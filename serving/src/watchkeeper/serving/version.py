@@ -28,7 +28,7 @@ class Version:
     """Contract, engines and answer policy of a loaded version.
 
     Attributes:
-        label_task: The task of the head that the labels belong to.
+        truths: The tasks of the heads with a truth, by its name, that of the main head first.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Version:
         self.manifest = manifest
         self.policy = policy
         self.contract = Contract(manifest.signature, manifest.heads, policy)
-        self.label_task = task_of(manifest.judged_head)
+        self.truths = {truth.name: truth.task for truth in manifest.truths}
         self._heads = [(task_of(head), engines[head.score]) for head in manifest.heads]
 
     def answer(self, columns: Columns) -> Columns:

@@ -20,9 +20,7 @@ from watchkeeper.platforms.local.ports import HOST
 # Only the names of model and version vary in these expressions, so no other path matches them.
 _NAME = "[^/?]+"
 OPEN_PATHS: dict[Kind, tuple[str, ...]] = {
-    "open-http": tuple(
-        path.format(model=_NAME, version=_NAME) + r"(\?.*)?" for path in HTTP_PATHS
-    ),
+    "open-http": tuple(path.format(model=_NAME, version=_NAME) + r"(\?.*)?" for path in HTTP_PATHS),
     "open-grpc": tuple(map(re.escape, GRPC_CALLS)),
 }
 
