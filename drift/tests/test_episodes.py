@@ -138,7 +138,11 @@ ENOUGH = ObservedState(200.0, DRIFTED, labels=(LabelCount(100, 10),))
         ("waiting-for-labels", {"promotions": 2}, "training"),
         ("waiting-for-labels", {"promotions": 3}, "given-up"),
         ("waiting-for-labels", {"promotions": 3, "too_soon": True}, "given-up"),
-        ("waiting-for-labels", {"promotions": 3, "labels": 99}, "waiting-for-labels"),
+        (
+            "waiting-for-labels",
+            {"promotions": 3, "labels": (LabelCount(99, 99),)},
+            "waiting-for-labels",
+        ),
     ],
 )
 def test_no_training_starts_too_soon_or_after_three_promotions_in_vain(

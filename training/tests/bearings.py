@@ -36,17 +36,17 @@ def readings(rows: int, seed: int = 0, *, changed: bool = False) -> pd.DataFrame
 
 
 def store_predictions(
-    ledger: Ledger, model: str, table: pd.DataFrame, task: Task, *, since: float
+    ledger: Ledger, model: str, table: pd.DataFrame, task: Task, *, since: float, name: str = ""
 ) -> None:
-    """Store a labelled prediction of version 1 per row, one a second."""
+    """Store a prediction of version 1 per row, one a second, with a label of this name."""
     code: Callable[[object], float] = task.code
     predictions, labels = [], []
     for number, row in enumerate(table.to_dict("records")):
-        name = f"{int(since):016x}{number:016x}"
+        request = f"{int(since):016x}{number:016x}"
         time = since + number
         predictions.append(
             Prediction(
-                id=name,
+                id=request,
                 attempt=1,
                 model=model,
                 version=1,
@@ -60,5 +60,5 @@ def store_predictions(
             )
         )
         value = code(row[task.head.label])
-        labels.append(LabelRecord(name, 0, model, 1, value, time + 100.0, "test"))
+        labels.append(LabelRecord(request, 0, model, 1, value, time + 100.0, "test", name))
     store_records(ledger, predictions, labels, SpoolState("s", model, 1, since + len(table)))

@@ -27,7 +27,7 @@ def test_a_run_with_xgboost_registers_a_version_without_pickle(
 ) -> None:
     pump = find("pump-failure")
     estimator = xgboost.XGBClassifier(n_estimators=60, n_jobs=1, booster=booster)
-    head = msgspec.structs.replace(pump.judged_head, estimator=lambda _: estimator)
+    head = msgspec.structs.replace(pump.main_head, estimator=lambda _: estimator)
     model = msgspec.structs.replace(pump, name=NAME, heads=(head,))
     parameters = msgspec.structs.replace(model.parameters(), search="off")
     request = TrainingRequest(model, f"a-run-{booster}", "a test", parameters)

@@ -43,7 +43,7 @@ def features(_: Any) -> ColumnTransformer:
 
 def declared(estimator: Any, **changes: Any) -> Model:
     given = {"estimator": lambda _: estimator, "features": features, **changes}
-    head = msgspec.structs.replace(PUMP.judged_head, **given)
+    head = msgspec.structs.replace(PUMP.main_head, **given)
     return msgspec.structs.replace(PUMP, heads=(head,), outliers=None, balance=None)
 
 

@@ -17,7 +17,7 @@ from watchkeeper.training.split import split
 from watchkeeper.training.usable import usable
 
 MODEL = find("pump-failure")
-HEAD = MODEL.judged_head
+HEAD = MODEL.main_head
 SMALL = msgspec.convert({"trees": 10}, MODEL.parameters)
 
 

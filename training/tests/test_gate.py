@@ -1,5 +1,6 @@
 """The gate's checks."""
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -18,6 +19,7 @@ from watchkeeper.training.gate import (
     on_recent,
     shift,
     signature,
+    superior,
     verdict,
 )
 
@@ -63,7 +65,7 @@ def test_noninferior_allows_the_margin_and_no_more(candidate: float, passes: boo
 def test_an_answer_to_drift_must_be_superior_with_confidence() -> None:
     def passes(candidate: float, rows: int = 600) -> bool:
         compared = scored(rows, candidate=candidate, production=1.0)
-        (check,) = on_recent(GATE, compared, must_improve=True)
+        (check,) = on_recent(GATE, [compared], must_improve=True)
         return check.passed
 
     assert passes(2.5)
@@ -72,19 +74,43 @@ def test_an_answer_to_drift_must_be_superior_with_confidence() -> None:
     assert not passes(2.5, rows=40), "too few rows are no evidence"
 
 
+def test_of_several_heads_one_must_be_superior_and_the_others_not_worse() -> None:
+    def judged(one: float, other: float) -> list[bool]:
+        heads = [
+            scored(600, candidate=better, production=1.0, seed=seed)
+            for seed, better in enumerate((one, other))
+        ]
+        other_head = msgspec.structs.replace(heads[1], is_main=False)
+        return [c.passed for c in on_recent(GATE, [heads[0], other_head], must_improve=True)]
+
+    assert all(judged(2.5, 1.0))
+    assert all(judged(1.0, 2.5))
+    assert not all(judged(1.0, 1.0))
+    assert not all(judged(2.5, 0.0)), "the other one is worse"
+
+
+def test_several_equal_heads_look_superior_as_seldom_as_one() -> None:
+    """At most 2.5 %, the error of one bound of a 95 % interval."""
+    found = [
+        superior([scored(200, candidate=1.0, production=1.0, seed=4 * n + k) for k in range(4)], "")
+        for n in range(600)
+    ]
+    assert np.mean([check.passed for check in found]) <= 0.04  # 2.5 % plus twice its error
+
+
 def test_an_answer_to_drift_without_recent_rows_is_rejected() -> None:
-    (check,) = on_recent(GATE, None, must_improve=True)
+    (check,) = on_recent(GATE, [], must_improve=True)
     assert not check.passed
     assert "0 recent held-out rows" in check.reason
 
 
 def test_any_other_version_must_be_noninferior_on_enough_recent_rows() -> None:
     same = scored(600, candidate=1.0, production=1.0)
-    assert [c.passed for c in on_recent(GATE, same, must_improve=False)] == [True]
+    assert [c.passed for c in on_recent(GATE, [same], must_improve=False)] == [True]
     worse = scored(600, candidate=0.0, production=2.0)
-    assert [c.passed for c in on_recent(GATE, worse, must_improve=False)] == [False]
-    assert on_recent(GATE, scored(40, candidate=0.0, production=2.0), must_improve=False) == []
-    assert on_recent(GATE, None, must_improve=False) == []
+    assert [c.passed for c in on_recent(GATE, [worse], must_improve=False)] == [False]
+    assert on_recent(GATE, [scored(40, candidate=0.0, production=2.0)], must_improve=False) == []
+    assert on_recent(GATE, [], must_improve=False) == []
 
 
 def test_a_version_that_refuses_productions_requests_is_rejected() -> None:

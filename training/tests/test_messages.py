@@ -290,7 +290,7 @@ def test_predictions_with_rounded_integers_are_left_out(
 
 
 def changed_head(**changes: object) -> Model:
-    head = msgspec.structs.replace(RISK.judged_head, **changes)
+    head = msgspec.structs.replace(RISK.main_head, **changes)
     return msgspec.structs.replace(RISK, heads=(head, *RISK.heads[1:]), balance=None)
 
 

@@ -223,7 +223,7 @@ def test_rows_of_a_new_category_are_not_compared_with_production(
         columns=(Column("grade", "BYTES", categories=grades), *declared.columns[1:]),
         heads=(
             msgspec.structs.replace(
-                declared.judged_head,
+                declared.main_head,
                 features=lambda _: ColumnTransformer(
                     [
                         ("grade", OrdinalEncoder(categories=[list(grades)]), ["grade"]),

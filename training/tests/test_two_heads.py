@@ -26,7 +26,7 @@ def test_two_heads_are_trained_and_versioned_together(
     registry.download(model_uri("pump-risk", version.version), tmp_path / "got")
     model = load(tmp_path / "got")
     assert model.manifest.scores == ("failure_probability", "anomaly")
-    assert model.manifest.judged_head.score == "failure_probability"
+    assert model.manifest.main_head.score == "failure_probability"
     table = pumps.readings(1000, seed=3)
     columns = {name: table[name].to_numpy() for name in TWO_HEADS.names}
     columns["wear"] = columns["wear"].astype(np.int64)

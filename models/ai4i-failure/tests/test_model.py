@@ -66,7 +66,7 @@ def test_its_onnx_form_agrees_with_the_pipeline(fitted: Fitted) -> None:
 
 def test_the_drift_of_the_demo_makes_it_worthless(fitted: Fitted) -> None:
     changed = as_rows(apply(Fleet(seed=9).readings(4000), SCENARIOS[PLANT.drift]))
-    head = MODEL.judged_head
+    head = MODEL.main_head
     scores = score_head(head, fitted.pipelines[head.score], changed)
     after = roc_auc(changed.target, scores[head.score])
     assert after.high is not None

@@ -1,4 +1,4 @@
-"""Two models for tests with the same columns: the state of a bearing, and its remaining life."""
+"""Models for tests with the same columns: the state of a bearing, its remaining life, and both."""
 
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.pipeline import make_pipeline
@@ -45,4 +45,16 @@ LIFE = Model(
     heads=(Head("life", scale, regressor, label="life", task="regression", interval=0.9),),
     gate=Gate(floors={"r2": 0.5}, ceilings={"mean_absolute_error": 400.0}, margin=0.3),
     answer=AnswerPolicy(risk=Risk("life", medium=500.0, high=2000.0)),
+)
+HEALTH = Model(
+    name="bearing-health",
+    source=Source("SELECT * FROM bearings", id="id"),
+    columns=COLUMNS,
+    heads=(*STATE.heads, *LIFE.heads),
+    gate=Gate(
+        floors={"balanced_accuracy": 0.6, "life.r2": 0.5},
+        ceilings={"life.mean_absolute_error": 400.0},
+        margin={"state": 0.1, "life": 0.5},
+    ),
+    answer=LIFE.answer,
 )

@@ -31,13 +31,18 @@ UNDEFINED: Final = Estimate(None, None, None)
 
 
 def normal(
-    value: float, variance: float, least: float = -np.inf, greatest: float = np.inf
+    value: float,
+    variance: float,
+    least: float = -np.inf,
+    greatest: float = np.inf,
+    level: float = LEVEL,
 ) -> Estimate:
     """Return the normal interval of a value and its variance, within the possible values.
 
-    It is not defined if the value or a bound is not finite.
+    It is not defined if the value or a bound is not finite. ``level`` is the share of such
+    intervals that contain the true value.
     """
-    reach = NormalDist().inv_cdf((1 + LEVEL) / 2) * variance**0.5
+    reach = NormalDist().inv_cdf((1 + level) / 2) * variance**0.5
     low, high = max(least, value - reach), min(greatest, value + reach)
     if not np.isfinite([value, low, high]).all():
         return UNDEFINED

@@ -37,6 +37,7 @@ from watchkeeper.core.policies import DriftPolicy, RolloutPolicy, override
 from watchkeeper.core.signature import Column, Signature
 from watchkeeper.core.tasks import UnknownTaskError, task_of
 from watchkeeper.core.tasks.base import Better, Task
+from watchkeeper.core.truths import MAX_NAME_LENGTH, Truth, truths_of
 
 
 class DeclarationError(ValueError):
@@ -147,7 +148,7 @@ class Outliers(msgspec.Struct, frozen=True):
 
 
 class Balance(msgspec.Struct, frozen=True):
-    """SMOTE up to ``ratio`` positives per negative, in training folds only."""
+    """SMOTE up to ``ratio`` positives per negative, in training folds of binary heads only."""
 
     ratio: float
     neighbours: int = 5
@@ -167,9 +168,11 @@ class Search(msgspec.Struct, frozen=True):
 class Gate(msgspec.Struct, frozen=True):
     """What a version must reach on held-out rows to become the candidate.
 
-    The gate judges the head that has a ``label``. ``floors`` are minimum values by metric, for
+    The gate judges the heads that have a ``label``. ``floors`` are minimum values by metric, for
     metrics of which higher is better; ``ceilings`` are maximum values, for the others. The task of
-    the head has the metrics, see :mod:`watchkeeper.core.tasks`. ``max_label_rate`` is the largest
+    a head has the metrics, see :mod:`watchkeeper.core.tasks`. A metric of the main head has its
+    plain name, such as "roc_auc"; one of another head begins with the score: "life.mae".
+    ``max_label_rate`` is the largest
     share of rows, from 0 to 1, that an output label may mark. All of them hold on the held-out
     history.
 
@@ -178,7 +181,8 @@ class Gate(msgspec.Struct, frozen=True):
 
     ``margin`` is the largest loss of quality against production that the lower confidence bound
     may show: of ROC AUC (binary) or balanced accuracy (multi-class), or the relative growth of the
-    mean absolute error (regression). None is the usual margin of the task: 0.03, 0.03 and 0.2.
+    mean absolute error (regression). The usual margin of a task is 0.03, 0.03 and 0.2. One number
+    is for the main head; write ``{"life": 0.3}`` for other heads, by their scores.
     Recent rows are compared when there are at least ``minimum_recent`` of them, with
     ``minimum_recent_positives`` positives (binary) or rows outside the most frequent class
     (multi-class).
@@ -188,7 +192,7 @@ class Gate(msgspec.Struct, frozen=True):
     ceilings: dict[str, float] = {}
     max_label_rate: dict[str, float] = {}
     allowed: tuple[str, ...] = ()
-    margin: float | None = None
+    margin: float | dict[str, float] = {}
     minimum_recent: int = 100
     minimum_recent_positives: int = 10
 
@@ -204,8 +208,15 @@ class Gate(msgspec.Struct, frozen=True):
                     raise DeclarationError(
                         f"gate: the {kind} of {name!r} is {limit:g}; it must be from 0 to 1"
                     )
-        if self.margin is not None and not self.margin >= 0.0:
-            raise DeclarationError(f"gate: margin is {self.margin:g}; it must not be negative")
+        for margin in self.margin.values() if isinstance(self.margin, dict) else [self.margin]:
+            if not margin >= 0.0:
+                raise DeclarationError(f"gate: margin is {margin:g}; it must not be negative")
+
+    def margin_of(self, task: Task, *, is_main: bool) -> float:
+        """Return the margin of a head: the declared one, or else the usual one of its task."""
+        if isinstance(self.margin, dict):
+            return self.margin.get(task.head.score, task.margin)
+        return self.margin if is_main else task.margin
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -217,8 +228,9 @@ class Head(msgspec.Struct, frozen=True):
     usual one of the task.
 
     ``label`` names the source's column with the truth of this head. A head with a label is
-    supervised, and it is what the gate and the rollout judge. A head without a label is
-    unsupervised: it sees all training rows, without SMOTE and clipping.
+    supervised: it is fitted on the rows whose truth is known, and the gate and the rollout judge
+    it. The first one is the main head. A head without a label is unsupervised: it sees all
+    training rows, without SMOTE and clipping.
 
     ``task`` says what the values and the labels are, see :mod:`watchkeeper.core.tasks`. Empty means
     "multiclass" with ``classes``, "anomaly" without a label, and "binary" otherwise.
@@ -332,23 +344,28 @@ class Model(msgspec.Struct, frozen=True):
             raise DeclarationError(f"model {self.name!r}: {'; '.join(problems)}")
 
     @property
-    def judged_head(self) -> Head:
-        """The head that the gate and the rollout judge: the one with a label."""
+    def main_head(self) -> Head:
+        """The first head with a label. The search chooses parameters for it."""
         return next(head for head in self.heads if head.supervised)
 
     @property
     def target(self) -> str:
-        """The source's column that holds the truth of the judged head."""
-        return self.judged_head.label
+        """The source's column that holds the truth of the main head."""
+        return self.main_head.label
 
     @property
     def task(self) -> Task:
-        """The task of the judged head."""
-        return task_of(self.judged_head.describe(self.threshold))
+        """The task of the main head."""
+        return self.truths[0].task
+
+    @property
+    def truths(self) -> tuple[Truth, ...]:
+        """The truths of the heads with a label, that of the main head first."""
+        return truths_of(self.described(), self.main_head.describe(self.threshold(self.main_head)))
 
     def described(self) -> tuple[manifest_head.Head, ...]:
         """Return the heads as a manifest describes them before they are fitted."""
-        return tuple(head.describe(self.threshold) for head in self.heads)
+        return tuple(head.describe(self.threshold(head)) for head in self.heads)
 
     @property
     def scores(self) -> tuple[str, ...]:
@@ -370,13 +387,17 @@ class Model(msgspec.Struct, frozen=True):
         """The names of the request columns that hold categories."""
         return [column.name for column in self.columns if column.datatype == "BYTES"]
 
-    @property
-    def threshold(self) -> float:
-        """The judged score from which on the gate's metrics count a row as positive.
+    def metric_name(self, truth: Truth, metric: str) -> str:
+        """Return the name of a metric of a head: plain for the main head, else with its score."""
+        score = truth.task.head.score
+        return metric if score == self.main_head.score else f"{score}.{metric}"
+
+    def threshold(self, head: Head) -> float:
+        """Return the score from which on the gate's metrics count a row as positive.
 
         The threshold of the score's own output label, or else of HIGH risk, or else 0.5.
         """
-        score, risk = self.judged_head.score, self.answer.risk
+        score, risk = head.score, self.answer.risk
         rising = (x for x in self.answer.labels if x.score == score and x.side == "above")
         thresholds = [x.threshold for x in rising]
         thresholds += [risk.high] if risk and risk.score == score else []
@@ -384,43 +405,56 @@ class Model(msgspec.Struct, frozen=True):
 
 
 def _label_problems(model: Model) -> Iterator[str]:
-    supervised = [head.score for head in model.heads if head.supervised]
-    if len(supervised) != 1:
-        found = f"{_listed(supervised)} have one" if supervised else "none has one"
+    labels = [head.label for head in model.heads if head.supervised]
+    if not labels:
         yield (
-            f"exactly one head must have a label, the column with its truth, and {found}; "
+            "one head at least must have a label, the column with its truth, and none has one; "
             f"heads are {_listed(head.score for head in model.heads) or 'none'}"
         )
+    if twice := [name for name, count in Counter(labels).items() if count > 1]:
+        yield f"{_listed(twice)}: each label can be the truth of one head only"
     for head in model.heads:
         if head.label in model.names:
             yield f"head {head.score!r}: its label {head.label!r} is also a request column"
+        if len(head.label) > MAX_NAME_LENGTH:
+            yield (
+                f"head {head.score!r}: its label {head.label!r} has more than {MAX_NAME_LENGTH} "
+                "characters; name it shorter in the source's query"
+            )
 
 
 def _metric_problems(model: Model) -> Iterator[str]:
-    metrics, head = model.task.metrics, model.judged_head
     limits: tuple[tuple[str, dict[str, float], Better], ...] = (
         ("floors", model.gate.floors, "higher"),
         ("ceilings", model.gate.ceilings, "lower"),
     )
     for kind, named, better in limits:
-        known = [name for name, way in metrics.items() if way == better]
+        known = [
+            model.metric_name(truth, name)
+            for truth in model.truths
+            for name, way in truth.task.metrics.items()
+            if way == better
+        ]
         if unknown := _unknown(named, known):
             yield (
-                f"gate.{kind} name {unknown}; metrics of head {head.score!r} of which {better} is "
-                f"better are {_listed(known) or 'none'}"
+                f"gate.{kind} name {unknown}; metrics of which {better} is better are "
+                f"{_listed(known) or 'none'}"
             )
-    if model.balance is not None and len(model.task.outcomes) != 2:
-        yield f"balance needs labels with two outcomes, and those of {head.score!r} have others"
+    if model.balance is not None and all(len(x.task.outcomes) != 2 for x in model.truths):
+        found = _listed(truth.name for truth in model.truths)
+        yield f"balance needs a label with two outcomes, and {found} have others"
 
 
 def _name_problems(model: Model) -> Iterator[str]:
     scores, risk = model.scores, model.answer.risk
     labels = [label.name for label in model.answer.labels]
+    supervised = [truth.task.head.score for truth in model.truths]
     used = [
         ("answer.risk.score", [risk.score] if risk else [], scores, "scores"),
         ("answer.hidden", model.answer.hidden, scores, "scores"),
         *((f"label {x.name!r}", [x.score], scores, "scores") for x in model.answer.labels),
         ("gate.allowed", model.gate.allowed, model.names, "columns"),
+        ("gate.margin", _margins(model.gate), supervised, "scores of heads with a label"),
         ("gate.max_label_rate", model.gate.max_label_rate, labels, "labels"),
     ]
     for where, names, known, what in used:
@@ -430,6 +464,10 @@ def _name_problems(model: Model) -> Iterator[str]:
     names = [*model.names, *scores, *of_tasks, *labels, *([risk.name] if risk else [])]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         yield f"{_listed(twice)}: columns, scores and outputs must have different names"
+
+
+def _margins(gate: Gate) -> Iterable[str]:
+    return gate.margin if isinstance(gate.margin, dict) else ()
 
 
 def _parameter_problems(model: Model) -> Iterator[str]:

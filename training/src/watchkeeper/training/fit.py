@@ -68,7 +68,7 @@ def fit(model: Model, parameters: Parameters, parts: Parts) -> Fitted:
     held = scored(parts.held)
     return Fitted(
         tuple(
-            _calibrated(described(head, pipelines[head.score], model.threshold), held)
+            _calibrated(described(head, pipelines[head.score], model.threshold(head)), held)
             for head in model.heads
         ),
         pipelines,
@@ -88,7 +88,7 @@ def _calibrated(head: manifest_head.Head, held: ScoredRows) -> manifest_head.Hea
     if not head.label:
         return head
     try:
-        return task_of(head).calibrated(held.truth())
+        return task_of(head).calibrated(held.about(head.label).truth())
     except ValueError as error:
         raise CannotTrainError(f"head {head.score!r}: {error}") from error
 
@@ -123,6 +123,8 @@ def fit_head(head: Head, model: Model, parameters: Parameters, old: Rows, recent
 
 
 def _fit(head: Head, model: Model, parameters: Parameters, old: Rows, recent: Rows) -> Pipeline:
+    if head.supervised:
+        old, recent = old.about(head.label), recent.about(head.label)
     columns, target, weight = _training_set(head, model, parameters, old, recent)
     pipeline = head.build(parameters)
     framework_name(pipeline)  # an estimator of no known framework is refused before it is fitted
@@ -209,7 +211,7 @@ def _training_set(
 ) -> tuple[pd.DataFrame, Numbers, Numbers]:
     """Return columns, target (rows,) and weight (rows,) of the rows to fit."""
     sources = [(old.columns, old.target), (recent.columns, recent.target)]
-    if head.supervised:
+    if len(task_of(head.describe()).outcomes) == 2:
         sources = [balanced(*source, model, parameters.seed) for source in sources]
     (old_columns, old_target), (new_columns, new_target) = sources
     if not len(new_target):

@@ -29,7 +29,8 @@ def read_history(url: str, model: Model) -> Rows:
     frame, where = _query(url, model), f"history of {model.name}"
     names = list(frame.columns)
     group = [model.split.group] if model.split.group else []
-    for name in (model.source.id, *model.names, model.target, *group):
+    labels = [truth.name for truth in model.truths]
+    for name in (model.source.id, *model.names, *labels, *group):
         if names.count(name) != 1:
             found = "twice" if name in names else f"not; it returns {', '.join(map(str, names))}"
             raise CannotTrainError(
@@ -44,20 +45,24 @@ def read_history(url: str, model: Model) -> Rows:
                 f"{where}: column {name!r} is empty in {count} rows; each row needs a value"
             )
     frame.index = pd.Index(_ids(frame, model.source.id, where))
-    labelled = frame[frame[model.target].notna() & (frame[model.target] != "")]
+    known = (frame[labels].notna() & (frame[labels] != "")).to_numpy()
+    labelled = frame[known.any(axis=1)]
     log.info("%s: %d of %d rows have a label", where, len(labelled), len(frame))
-    if labelled.empty:
-        raise CannotTrainError(
-            f"{where}: {model.target!r} is empty in all {len(frame)} rows; a training run needs "
-            "rows whose truth is known"
-        )
+    for name, present in zip(labels, known.any(axis=0), strict=True):
+        if not present:
+            raise CannotTrainError(
+                f"{where}: {name!r} is empty in all {len(frame)} rows; a training run needs rows "
+                "whose truth is known"
+            )
     rows = usable(labelled.sort_index(), model, where, required=True)
-    outcomes = np.unique(rows.target)
-    if len(outcomes) < 2:
-        raise CannotTrainError(
-            f"{where}: {model.target!r} is {model.task.name(outcomes[0])} in all {len(rows)} rows "
-            "that can be used; a training run needs rows with different truths"
-        )
+    for truth in model.truths:
+        target = rows.about(truth.name).target
+        if len(outcomes := np.unique(target)) < 2:
+            value = f"is {truth.task.name(outcomes[0])}" if len(outcomes) else "is empty"
+            raise CannotTrainError(
+                f"{where}: {truth.name!r} {value} in all {len(target) or len(rows)} rows that can "
+                "be used; a training run needs rows with different truths"
+            )
     return rows
 
 

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from watchkeeper.core.estimates import Estimate
 from watchkeeper.core.gate_report import Check
 from watchkeeper.core.tasks.base import Task
+from watchkeeper.core.truths import Truth
 from watchkeeper.training.declaration import Model
 from watchkeeper.training.rows import Rows
 
@@ -52,8 +53,26 @@ def leakage(model: Model, train: Rows, held: Rows) -> tuple[Check, list[str]]:
     Returns:
         The gate's check, and the suspicions, one sentence per column.
     """
+    copies: list[str] = []
+    suspicions: list[str] = []
+    for truth in model.truths:
+        about = (rows.about(truth.name) for rows in (train, held))
+        found, suspected = _leaks(model, truth, *about)
+        copies += found
+        suspicions += suspected
+    reason = "no column alone separates the outcomes"
+    if copies:
+        reason = (
+            f"{', '.join(copies)}; remove it, or name it in gate.allowed if a request can "
+            "contain it"
+        )
+    return Check("leakage", not copies, reason), suspicions
+
+
+def _leaks(model: Model, truth: Truth, train: Rows, held: Rows) -> tuple[list[str], list[str]]:
+    """Return what separates the outcomes of one truth, and what is suspected of it."""
     copies, suspicions = [], []
-    task = model.task
+    task = truth.task
     fewest = min((int((held.target == x).sum()) for x in task.outcomes), default=len(held))
     enough = len(held) >= ENOUGH and fewest >= OF_EACH
     for name in model.names:
@@ -61,20 +80,17 @@ def leakage(model: Model, train: Rows, held: Rows) -> tuple[Check, list[str]]:
             continue
         alone = _alone(task, train, held, name)
         value, low = alone.value or 0.0, alone.low or 0.0
-        measured = f"separation {value:.3f} alone, 95 % interval from {low:.3f} on"
+        measured = f"separation {value:.3f} of {truth.name!r} alone, 95 % interval from {low:.3f}"
         if value == 1.0 and enough:
-            copies.append(f"column {name!r} separates the outcomes")
+            copies.append(
+                f"column {name!r} separates the outcomes on the held-out history, as a copy of "
+                f"{truth.name!r} does"
+            )
         elif value == 1.0 or low > ALMOST:
             suspicions.append(f"column {name!r} may know the truth ({measured})")
         elif low > PREDICTS and _is_identifier(held.columns[name]):
             suspicions.append(f"column {name!r} looks like an identifier and predicts ({measured})")
-    reason = "no column alone separates the outcomes"
-    if copies:
-        reason = (
-            f"{', '.join(copies)} on the held-out history, as a copy of {model.target!r} does; "
-            "remove it, or name it in gate.allowed if a request can contain it"
-        )
-    return Check("leakage", not copies, reason), suspicions
+    return copies, suspicions
 
 
 def _alone(task: Task, train: Rows, held: Rows, name: str) -> Estimate:

@@ -58,18 +58,15 @@ def read_recent(
     found: dict[tuple[str, int], tuple[float, dict[str, Any]]] = {}
     requests: dict[str, Request] = {}
     broken: list[BrokenColumn] = []
-    task = model.task
-    for row in labelled_rows(
-        ledger,
-        model.name,
-        since=since,
-        limit=model.split.recent_rows,
-        outcomes=task.outcomes,
-    ):
-        label = task.name(row.label) if task.labels_are_text else row.label
-        known = {model.split.group: row.subject, **row.inputs, model.target: label}
-        found[row.prediction, row.row] = (row.time, known)
-        requests[row.prediction] = Request(row.time, row.client, row.subject)
+    for truth in model.truths:
+        task = truth.task
+        for row in labelled_rows(
+            ledger, model.name, since=since, limit=model.split.recent_rows, truth=truth
+        ):
+            known = {model.split.group: row.subject, **row.inputs}
+            _, values = found.setdefault((row.prediction, row.row), (row.time, known))
+            values[truth.name] = task.name(row.label) if task.labels_are_text else row.label
+            requests[row.prediction] = Request(row.time, row.client, row.subject)
     for version in versions:
         broken += _broken(ledger, model.name, version)
         # Since an onset all rows are read, because they are the reference of the new version.
@@ -83,11 +80,12 @@ def read_recent(
                 inputs = {name: values[index] for name, values in seen.inputs.items()}
                 known = {model.split.group: seen.subject, **inputs}
                 found.setdefault((seen.id, index), (seen.time, known))
+    labels = [truth.name for truth in model.truths]
     in_order = sorted(found.items(), key=lambda item: (item[1][0], item[0]))
     frame = pd.DataFrame(
         [values for _, (_, values) in in_order],
         index=[prediction for (prediction, _), _ in in_order],
-        columns=list(dict.fromkeys((*model.names, model.target, model.split.group))),
+        columns=list(dict.fromkeys((*model.names, *labels, model.split.group))),
         dtype=object,
     )
     found_rows = usable(_valid(frame, model), model, f"predictions of {model.name}")

@@ -203,14 +203,7 @@ def _in_order(seen: ScoredRows, unseen: ScoredRows, keys: NDArray[np.generic]) -
     first = pd.Series(np.arange(len(keys)), index=keys)
     place = first[~first.index.duplicated()].reindex(rows.rows.key).to_numpy()
     order = np.argsort(place, kind="stable")
-    ordered = Rows(
-        rows.rows.columns.iloc[order].reset_index(drop=True),
-        rows.rows.target[order],
-        rows.rows.key[order],
-        rows.rows.group[order],
-        rows.rows.typical[order],
-    )
-    return ScoredRows(ordered, {name: values[order] for name, values in rows.scores.items()})
+    return rows.take(order)
 
 
 def _keys(*parts: ScoredRows) -> NDArray[np.generic]:

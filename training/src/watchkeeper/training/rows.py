@@ -1,4 +1,4 @@
-"""Rows as training sees them: request columns, target and a key that never changes."""
+"""Rows as training sees them: request columns, truths and a key that never changes."""
 
 import hashlib
 from typing import Any
@@ -15,8 +15,10 @@ from watchkeeper.core.tasks.base import Labelled
 class Rows(msgspec.Struct, frozen=True):
     """Rows in time order.
 
-    ``columns`` has the request columns in order. ``target`` (rows,) is NaN where the truth is not
-    known yet. ``key`` (rows,) is the row's id in the source, or the id of its prediction.
+    ``columns`` has the request columns in order. ``target`` (rows,) is the truth of the main head,
+    or of the one that :meth:`about` was asked for; NaN where it is not known yet. ``others`` has
+    the truths of the other heads in the same form, by their names. ``key`` (rows,) is the row's id
+    in the source, or the id of its prediction.
     ``group`` (rows,) names what the row is about, as text; it is empty without a declared group.
     ``typical`` (rows, columns) says which values describe the traffic, see
     :mod:`watchkeeper.training.representative`; all of the history do.
@@ -27,19 +29,40 @@ class Rows(msgspec.Struct, frozen=True):
     key: NDArray[Any]
     group: NDArray[Any]
     typical: NDArray[np.bool_]
+    others: dict[str, NDArray[np.float64]] = {}
 
     def __len__(self) -> int:
         return len(self.target)
 
     def where(self, mask: NDArray[np.bool_]) -> "Rows":
         """Return the rows where ``mask`` (rows,) holds."""
+        return self.take(np.flatnonzero(mask))
+
+    def take(self, places: NDArray[np.intp]) -> "Rows":
+        """Return the rows at ``places`` (rows,), counted from 0, in this order."""
         return Rows(
-            self.columns.loc[mask].reset_index(drop=True),
-            self.target[mask],
-            self.key[mask],
-            self.group[mask],
-            self.typical[mask],
+            self.columns.iloc[places].reset_index(drop=True),
+            self.target[places],
+            self.key[places],
+            self.group[places],
+            self.typical[places],
+            {name: truth[places] for name, truth in self.others.items()},
         )
+
+    def labelled(self) -> NDArray[np.bool_]:
+        """Return of which rows (rows,) a truth is known."""
+        unknown = np.isnan([self.target, *self.others.values()])
+        return np.asarray(~unknown.all(axis=0))
+
+    def about(self, truth: str) -> "Rows":
+        """Return the rows of which this truth is known, as ``target``.
+
+        Args:
+            truth: the name of a truth; any name that is not in ``others`` is that of ``target``.
+        """
+        target = self.others.get(truth, self.target)
+        rows = self.where(~np.isnan(target))
+        return msgspec.structs.replace(rows, target=target[~np.isnan(target)], others={})
 
     def as_columns(self) -> Columns:
         """Return the request columns as arrays of shape (rows,)."""
@@ -47,7 +70,7 @@ class Rows(msgspec.Struct, frozen=True):
 
     def digest(self) -> str:
         """Return the SHA-256 of the rows' content, in hex."""
-        frame = self.columns.assign(target=self.target, key=self.key)
+        frame = self.columns.assign(target=self.target, key=self.key, **self.others)
         return hashlib.sha256(pd.util.hash_pandas_object(frame).to_numpy().tobytes()).hexdigest()
 
 
@@ -62,14 +85,19 @@ class ScoredRows(msgspec.Struct, frozen=True):
 
     def where(self, mask: NDArray[np.bool_]) -> "ScoredRows":
         """Return the rows where ``mask`` (rows,) holds."""
-        return ScoredRows(self.rows.where(mask), {n: x[mask] for n, x in self.scores.items()})
+        return self.take(np.flatnonzero(mask))
 
-    def labelled(self) -> "ScoredRows":
-        """Return the rows whose truth is known."""
-        return self.where(~np.isnan(self.rows.target))
+    def take(self, places: NDArray[np.intp]) -> "ScoredRows":
+        """Return the rows at ``places`` (rows,), counted from 0, in this order."""
+        return ScoredRows(self.rows.take(places), {n: x[places] for n, x in self.scores.items()})
+
+    def about(self, truth: str) -> "ScoredRows":
+        """Return the rows of which this truth is known, see :meth:`Rows.about`."""
+        known = ~np.isnan(self.rows.others.get(truth, self.rows.target))
+        return ScoredRows(self.rows.about(truth), self.where(known).scores)
 
     def truth(self) -> Labelled:
-        """Return target and scores; the truth of all rows must be known."""
+        """Return target and scores; the target of all rows must be known."""
         return Labelled(self.rows.target, self.scores)
 
     def typical(self) -> "ScoredRows":
@@ -88,6 +116,7 @@ def joined(first: Rows, *others: Rows) -> Rows:
         np.concatenate([rows.key.astype(object) for rows in present]),
         np.concatenate([rows.group for rows in present]),
         np.concatenate([rows.typical for rows in present]),
+        {name: np.concatenate([rows.others[name] for rows in present]) for name in first.others},
     )
 
 

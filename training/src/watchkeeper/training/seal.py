@@ -48,7 +48,7 @@ def seal(
         drift=model.drift,
         rollout=model.rollout,
         lineage=msgspec.structs.replace(lineage, reference=reference.describes),
-        judged=model.judged_head.score,
+        judged=model.main_head.score,
     )
     example = artifact.choose_example(fitted.held, model.task.scores[0])
     artifact.write_pipelines(folder, fitted.pipelines, manifest, example.rows)

@@ -27,7 +27,7 @@ class SearchResult(msgspec.Struct, frozen=True):
 def search(
     model: Model, parameters: Parameters, chosen: frozenset[str], parts: Parts
 ) -> SearchResult:
-    """Try the declared candidates and return the best by the search metric of the task.
+    """Try the declared candidates and return the best by the search metric of the main head.
 
     Candidates that change one of the ``chosen`` parameters, those that the user has set, are not
     tried. Without two candidates, or without rows for two folds, ``parameters`` stay as they are.
@@ -35,6 +35,11 @@ def search(
     candidates = [c for c in model.search.candidates if not chosen & set(c)]
     if parameters.search == "off" or len(candidates) < 2:
         return SearchResult(parameters)
+    parts = msgspec.structs.replace(
+        parts,
+        train=parts.train.about(model.target),
+        blocks=parts.blocks[~np.isnan(parts.train.target)],
+    )
     folds = _folds(model, parts)
     if not folds:
         return SearchResult(parameters)
@@ -69,7 +74,7 @@ def _folds(model: Model, parts: Parts) -> list[NDArray[np.bool_]]:
 def _cross_validate(
     model: Model, parameters: Parameters, parts: Parts, folds: list[NDArray[np.bool_]]
 ) -> float:
-    head, rows = model.judged_head, parts.train
+    head, rows = model.main_head, parts.train
     scores = {name: np.zeros(len(rows)) for name in model.task.scores}
     no_rows = rows.where(np.zeros(len(rows), dtype=bool))
     for test in folds:

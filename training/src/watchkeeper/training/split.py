@@ -5,6 +5,7 @@ never move an old row to the other side.
 """
 
 import hashlib
+from itertools import product
 from typing import Any
 
 import msgspec
@@ -77,8 +78,8 @@ def split(history: Rows, recent: Rows, model: Model, known_rows: int = 0) -> Par
     parts = Parts(
         train=history.where(~out & ~copied),
         held=history.where(out & ~copied),
-        recent_train=recent.where(~np.isnan(recent.target) & ~recent_out),
-        unseen=recent.where((recent_out | np.isnan(recent.target)) & fair),
+        recent_train=recent.where(recent.labelled() & ~recent_out),
+        unseen=recent.where((recent_out | ~recent.labelled()) & fair),
         blocks=blocks[~out & ~copied],
         duplicates=repeats.counted,
     )
@@ -89,8 +90,8 @@ def split(history: Rows, recent: Rows, model: Model, known_rows: int = 0) -> Par
 def thinned(parts: Parts, most: int, outcomes: tuple[float, ...]) -> Parts:
     """Return parts of which fitted and held-out rows of the history are at most ``most`` each.
 
-    The rows of each outcome are spread evenly over time, and a rare outcome keeps up to its equal
-    share. Without ``outcomes``, all rows are alike.
+    The rows of each outcome of the main head are spread evenly over time, and a rare outcome keeps
+    up to its equal share. Without ``outcomes``, all rows are alike.
     """
     train, held = (_evenly(rows, most, outcomes) for rows in (parts.train, parts.held))
     return msgspec.structs.replace(
@@ -105,7 +106,8 @@ def _evenly(rows: Rows, most: int, outcomes: tuple[float, ...]) -> NDArray[np.bo
     """Return which rows (rows,) are kept."""
     chosen = np.zeros(len(rows), dtype=bool)
     groups = [np.flatnonzero(rows.target == outcome) for outcome in outcomes]
-    groups = sorted(groups, key=len) or [np.arange(len(rows))]
+    groups += [np.flatnonzero(~np.isin(rows.target, outcomes))]  # all, or of another head's truth
+    groups = sorted(groups, key=len)
     for number, places in enumerate(groups):
         count = min(len(places), (most - int(chosen.sum())) // (len(groups) - number))
         if count:
@@ -122,21 +124,25 @@ def _check_outcomes(parts: Parts, blocks: NDArray[np.int64], model: Model) -> No
     advice = "load more, or declare a smaller split.block_rows"
     if model.split.group:
         what, advice = f"{count} group(s) of {model.split.group!r}", "load more groups"
-    for rows, others, side, use in (
-        (parts.train, parts.held, "fitted", "training"),
-        (parts.held, parts.train, "held out", "the gate"),
+    for truth, (one, other, side, use) in product(
+        model.truths,
+        (
+            (parts.train, parts.held, "fitted", "training"),
+            (parts.held, parts.train, "held out", "the gate"),
+        ),
     ):
+        task, rows, others = truth.task, one.about(truth.name), other.about(truth.name)
         if not len(rows):
             raise CannotTrainError(
-                f"{where}: {len(others)} rows are too few: they are in {what}, none of which is "
-                f"{side}, and {use} needs some; {advice}"
+                f"{where}: {len(others)} rows with {truth.name!r} are too few: they are in {what}, "
+                f"none of which is {side}, and {use} needs some; {advice}"
             )
-        for outcome in model.task.outcomes:
+        for outcome in task.outcomes:
             if not (rows.target == outcome).any():
                 there = int((others.target == outcome).sum())
-                outcome_name = model.task.name(outcome)
+                outcome_name = task.name(outcome)
                 raise CannotTrainError(
-                    f"{where}: no row with {model.target!r} = {outcome_name} is {side}, and {use} "
+                    f"{where}: no row with {truth.name!r} = {outcome_name} is {side}, and {use} "
                     f"needs some: the {there} of them are clustered in few of the {what}; {advice}"
                 )
 

@@ -54,7 +54,7 @@ class Table(msgspec.Struct, frozen=True):
 
 
 def usable(frame: pd.DataFrame, model: Model, where: str, *, required: bool = False) -> Rows:
-    """Turn a frame with the request columns, the target and the declared group into rows.
+    """Turn a frame with the request columns, the truths and the declared group into rows.
 
     Args:
         frame: the values; its index has the ids of the rows.
@@ -67,7 +67,7 @@ def usable(frame: pd.DataFrame, model: Model, where: str, *, required: bool = Fa
             used although one is required.
     """
     table = Table(frame, where)
-    target = _truth(table, model.target, model.task)
+    truths = {truth.name: _truth(table, truth.name, truth.task) for truth in model.truths}
     columns: dict[str, Any] = {}
     left_out: list[str] = []
     good = np.ones(len(frame), dtype=bool)
@@ -88,7 +88,15 @@ def usable(frame: pd.DataFrame, model: Model, where: str, *, required: bool = Fa
     if model.split.group:
         group = frame[model.split.group].map(str).to_numpy(dtype=object)
     typical = np.ones((len(kept), len(model.names)), dtype=bool)
-    return Rows(kept, target[good], frame.index.to_numpy()[good], group[good], typical)
+    target, *others = (values[good] for values in truths.values())
+    return Rows(
+        kept,
+        target,
+        frame.index.to_numpy()[good],
+        group[good],
+        typical,
+        dict(zip(list(truths)[1:], others, strict=True)),
+    )
 
 
 def _truth(table: Table, name: str, task: Task) -> NDArray[np.float64]:
