@@ -55,7 +55,7 @@ def test_metrics_equal_those_of_scikit_learn_also_with_ties(pairs: list[tuple[bo
 def test_weights_count_as_repeated_rows() -> None:
     random = np.random.default_rng(3)
     target, score = (random.random(80) < 0.3).astype(float), random.random(80).round(1)
-    weights = resamples(80, seed=1)[:5]
+    weights = next(resamples(80, seed=1))[:5]
     assert average_precision(target, score, weights) == pytest.approx(
         [sk.average_precision_score(target, score, sample_weight=weight) for weight in weights]
     )

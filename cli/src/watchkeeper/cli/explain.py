@@ -124,7 +124,8 @@ def print_explanation(console: Console, explanation: Explanation) -> None:
     for other in explanation.found.superseded:
         tree.add(f"attempt {other.attempt} by version {other.version}: {other.status}")
     for label in explanation.found.labels:
-        tree.add(f"label of row {label.row}: {label.value:g}")
+        name = f" {label.name!r}" if label.name else ""
+        tree.add(f"label{name} of row {label.row}: {label.value:g}")
     version = tree.add(f"[bold]{prediction.model} version {prediction.version}[/bold]")
     if explanation.training:
         _add_training(version, explanation.training, explanation.episode)

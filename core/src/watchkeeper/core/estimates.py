@@ -2,21 +2,23 @@
 
 They come from a variance, by the normal distribution, or from a Poisson bootstrap: a resample gives
 each row a Poisson(1) weight (Hanley & MacGibbon, Computer Methods and Programs in Biomedicine 83,
-2006), so that all resamples are one matrix of weights.
+2006), so that many resamples are one matrix of weights.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from statistics import NormalDist
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 Numbers = NDArray[np.float64]
+Measure = Callable[[Numbers], Numbers]
 RESAMPLES: Final = 500
 LEVEL: Final = 0.95
-_CELLS: Final = 20_000_000  # weights in memory, at most
+_CELLS: Final = 20_000_000  # weights of all resamples, at most: very many rows take few resamples
+_PART: Final = 1_000_000  # weights in memory, at most, or those of one resample
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -49,16 +51,23 @@ def normal(
     return Estimate(value, low, high)
 
 
-def bootstrap(rows: int, seed: int, measure: Callable[[Numbers], Numbers]) -> Estimate:
-    """Return the bootstrap interval of a metric.
+def bootstrap(rows: int, seed: int, measures: Mapping[str, Measure]) -> dict[str, Estimate]:
+    """Return the bootstrap interval of each metric; all of them see the same resamples.
 
     Args:
         rows: the number of rows.
         seed: starts the bootstrap.
-        measure: returns the metric of each resample, of shape (resamples,), from the weights of
-            the rows, of shape (resamples, rows); NaN where it is not defined.
+        measures: each returns its metric for each resample, of shape (resamples,), from the weights
+            of the rows, of shape (resamples, rows); NaN where it is not defined.
     """
-    return from_resamples(float(measure(np.ones((1, rows)))[0]), measure(resamples(rows, seed)))
+    values = {name: float(measure(np.ones((1, rows)))[0]) for name, measure in measures.items()}
+    found: dict[str, list[Numbers]] = {name: [] for name in measures}
+    for weights in resamples(rows, seed):
+        for name, measure in measures.items():
+            found[name].append(measure(weights))
+    return {
+        name: from_resamples(values[name], np.concatenate(parts)) for name, parts in found.items()
+    }
 
 
 def from_resamples(value: float, resampled: Numbers) -> Estimate:
@@ -72,18 +81,26 @@ def from_resamples(value: float, resampled: Numbers) -> Estimate:
 
 def share(marked: NDArray[np.bool_], seed: int) -> Estimate:
     """Return the share of rows where ``marked`` (rows,) holds."""
-    return bootstrap(len(marked), seed, lambda w: ratio(w @ marked, w.sum(axis=1)))
+    return mean(marked.astype(np.float64), seed)
 
 
 def mean(values: Numbers, seed: int) -> Estimate:
     """Return the mean of ``values`` (rows,)."""
-    return bootstrap(len(values), seed, lambda w: ratio(w @ values, w.sum(axis=1)))
+    return bootstrap(len(values), seed, {"": weighted_mean(values)})[""]
 
 
-def resamples(rows: int, seed: int) -> Numbers:
-    """Return weights of shape (resamples, rows); very many rows get fewer resamples."""
+def weighted_mean(values: NDArray[Any]) -> Measure:
+    """Return the metric that is the mean of ``values`` (rows,)."""
+    return lambda weights: ratio(weights @ values, weights.sum(axis=1))
+
+
+def resamples(rows: int, seed: int) -> Iterator[Numbers]:
+    """Yield weights of shape (resamples, rows), in parts, so that they take little memory."""
     count = max(50, min(RESAMPLES, _CELLS // max(rows, 1)))
-    return np.random.default_rng(seed).poisson(1.0, (count, rows)).astype(np.float64)
+    random = np.random.default_rng(seed)
+    size = max(1, _PART // max(rows, 1))
+    for start in range(0, count, size):
+        yield random.poisson(1.0, (min(size, count - start), rows)).astype(np.float64)
 
 
 def ratio(above: Numbers, below: Numbers, otherwise: float = np.nan) -> Numbers:

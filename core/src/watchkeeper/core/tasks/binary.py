@@ -4,14 +4,22 @@ Versions are compared by ROC AUC, because it needs no threshold and does not dep
 the positives are. The intervals are DeLong's, see :mod:`watchkeeper.core.statistics`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from watchkeeper.core import statistics
-from watchkeeper.core.estimates import UNDEFINED, Estimate, Numbers, bootstrap, normal, ratio
+from watchkeeper.core.estimates import (
+    UNDEFINED,
+    Estimate,
+    Measure,
+    Numbers,
+    bootstrap,
+    normal,
+    ratio,
+)
 from watchkeeper.core.head import Head, Method
 from watchkeeper.core.signature import Columns, Output
 from watchkeeper.core.tasks.base import Better, Difference, InvalidLabelError, Labelled
@@ -81,14 +89,11 @@ class Binary:
         """Measure by all metrics; those of decisions at the head's threshold."""
         target, score = rows.target, rows.scores[self.head.score]
         positive = score >= self.head.threshold
-        count, measures = len(target), _decisions(target, positive)
-        return {
-            **{name: bootstrap(count, seed, measure) for name, measure in measures.items()},
-            "average_precision": bootstrap(
-                count, seed, lambda weights: average_precision(target, score, weights)
-            ),
-            "roc_auc": roc_auc(target, score),
+        measures: dict[str, Measure] = {
+            **_decisions(target, positive),
+            "average_precision": lambda weights: average_precision(target, score, weights),
         }
+        return {**bootstrap(len(target), seed, measures), "roc_auc": roc_auc(target, score)}
 
     def search_value(self, rows: Labelled) -> float:
         """Return the average precision."""
@@ -145,9 +150,7 @@ def average_precision(target: Numbers, score: Numbers, weights: Numbers | None =
     return ratio((positive * precision).sum(axis=1), positive.sum(axis=1))
 
 
-def _decisions(
-    target: Numbers, positive: NDArray[np.bool_]
-) -> dict[str, Callable[[Numbers], Numbers]]:
+def _decisions(target: Numbers, positive: NDArray[np.bool_]) -> dict[str, Measure]:
     """Return the metrics of decisions: from the weights of resamples to one value for each."""
 
     def counts(w: Numbers) -> tuple[Numbers, Numbers, Numbers]:

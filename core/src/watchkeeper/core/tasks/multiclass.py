@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from watchkeeper.core import statistics
-from watchkeeper.core.estimates import UNDEFINED, Estimate, Numbers, bootstrap, normal, ratio
+from watchkeeper.core.estimates import (
+    UNDEFINED,
+    Estimate,
+    Numbers,
+    bootstrap,
+    normal,
+    ratio,
+    weighted_mean,
+)
 from watchkeeper.core.head import Head, Method
 from watchkeeper.core.signature import Columns, Output
 from watchkeeper.core.tasks.base import Better, Difference, InvalidLabelError, Labelled
@@ -113,13 +121,13 @@ class Multiclass:
                 found.append(ratio(2 * hits, both))
             return np.asarray(np.mean(found, axis=0))
 
-        count = len(target)
-        return {
-            "accuracy": bootstrap(count, seed, lambda w: ratio(w @ right, w.sum(axis=1))),
-            "balanced_accuracy": bootstrap(count, seed, recalls),
-            "macro_f1": bootstrap(count, seed, macro_f1),
-            "log_loss": bootstrap(count, seed, lambda w: ratio(w @ loss, w.sum(axis=1))),
+        measures = {
+            "accuracy": weighted_mean(right),
+            "balanced_accuracy": recalls,
+            "macro_f1": macro_f1,
+            "log_loss": weighted_mean(loss),
         }
+        return bootstrap(len(target), seed, measures)
 
     def search_value(self, rows: Labelled) -> float:
         """Return the balanced accuracy."""

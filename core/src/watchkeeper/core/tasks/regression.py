@@ -17,7 +17,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from watchkeeper.core.estimates import UNDEFINED, Estimate, Numbers, bootstrap, normal, ratio
+from watchkeeper.core.estimates import (
+    UNDEFINED,
+    Estimate,
+    Measure,
+    Numbers,
+    bootstrap,
+    normal,
+    ratio,
+    weighted_mean,
+)
 from watchkeeper.core.head import Head, Interval, Method
 from watchkeeper.core.signature import Columns, Output
 from watchkeeper.core.tasks.base import Better, Difference, InvalidLabelError, Labelled
@@ -102,7 +111,6 @@ class Regression:
     def measure(self, rows: Labelled, seed: int) -> dict[str, Estimate]:
         """Measure by all metrics; the coverage is that of the head's interval, if it has one."""
         target, error = rows.target, self._errors(rows)
-        count = len(target)
 
         def r2(w: Numbers) -> Numbers:
             total = w.sum(axis=1)
@@ -111,20 +119,16 @@ class Regression:
             spread = w @ away**2 - ratio((w @ away) ** 2, total)
             return 1.0 - ratio(w @ error**2, spread)
 
-        found = {
-            "r2": bootstrap(count, seed, r2),
-            "mean_absolute_error": bootstrap(
-                count, seed, lambda w: ratio(w @ error, w.sum(axis=1))
-            ),
-            "root_mean_squared_error": bootstrap(
-                count, seed, lambda w: np.sqrt(ratio(w @ error**2, w.sum(axis=1)))
-            ),
-            "coverage": UNDEFINED,
+        squared = weighted_mean(error**2)
+        measures: dict[str, Measure] = {
+            "r2": r2,
+            "mean_absolute_error": weighted_mean(error),
+            "root_mean_squared_error": lambda w: np.sqrt(squared(w)),
         }
         if self.head.interval:
             inside = (error <= self.head.interval.reach).astype(np.float64)
-            found["coverage"] = bootstrap(count, seed, lambda w: ratio(w @ inside, w.sum(axis=1)))
-        return found
+            measures["coverage"] = weighted_mean(inside)
+        return {**dict.fromkeys(self.metrics, UNDEFINED), **bootstrap(len(target), seed, measures)}
 
     def search_value(self, rows: Labelled) -> float:
         """Return the coefficient of determination."""
