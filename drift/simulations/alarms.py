@@ -4,10 +4,10 @@
     drift/.venv/bin/python drift/simulations/alarms.py --seeds 5 "i.i.d." "AR 0.9"
 
 Each stream has 9 or 100 numeric columns, one category and one score that depends on three of the
-columns. A history of 10,000 rows makes the reference, as training makes it. The watch examines
-every window of the stream with the default policy, and the rules of episodes decide. Nothing is
-stored: no ledger, no registry, no files. A line of output is one case; ``--json`` prints one line
-for each seed instead.
+columns. Numeric columns may lack values, which come and go as slowly as the values do. A history of
+10,000 rows makes the reference, as training makes it. The watch examines every window of the
+stream with the default policy, and the rules of episodes decide. Nothing is stored: no ledger, no
+registry, no files. A line of output is one case; ``--json`` prints one line for each seed instead.
 """
 
 import argparse
@@ -19,13 +19,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
-from scipy.stats import chi2
+from scipy.stats import chi2, norm
 
 from watchkeeper.core.drift_report import DriftReport
 from watchkeeper.core.policies import DriftPolicy
+from watchkeeper.core.signature import missing_name
 from watchkeeper.drift.episodes import ObservedState, next_state, open_episode
 from watchkeeper.drift.examine import examine
-from watchkeeper.drift.statistics.columns import Columns, Feature
+from watchkeeper.drift.statistics.columns import Columns, Feature, missing_feature
 from watchkeeper.drift.statistics.reference import Reference, make_reference
 from watchkeeper.drift.statistics.streak import newest_streak
 from watchkeeper.drift.window import Window
@@ -52,10 +53,16 @@ class Process(msgspec.Struct, frozen=True):
     correlation: float = 0.0  # between two rows of a machine that follow each other
     machines: int = 1
     columns: int = 9
+    missing: float = 0.0  # share of the values of every numeric column
+
+    @property
+    def width(self) -> int:
+        """The number of columns of a sample: values, what makes some missing, and the category."""
+        return self.columns * (2 if self.missing else 1) + 1
 
     def sample(self, rng: np.random.Generator, rows: int) -> Numbers:
-        """Return shape (rows, columns + 1); the last column makes the category."""
-        turns, width = -(-rows // self.machines), self.machines * (self.columns + 1)
+        """Return shape (rows, width); the last column makes the category."""
+        turns, width = -(-rows // self.machines), self.machines * self.width
         noise = rng.normal(size=(turns, width))
         noise[1:] *= np.sqrt(1 - self.correlation**2)
         values = lfilter([1.0], [1.0, -self.correlation], noise, axis=0)
@@ -63,11 +70,15 @@ class Process(msgspec.Struct, frozen=True):
 
 
 class Case(msgspec.Struct, frozen=True):
-    """A stream: the process, and what is added from row ``CALM`` on, in standard deviations."""
+    """A stream: the process, and what is added from row ``CALM`` on, in standard deviations.
+
+    ``missing`` is added to what makes the values of one column missing.
+    """
 
     process: Process
     mean: float = 0.0
     logit: float = 0.0
+    missing: float = 0.0
     retrained: bool = False
 
 
@@ -78,6 +89,14 @@ CASES = {
     "AR 0.9 of 20 machines": Case(Process(0.9, machines=20)),
     "AR 0.9, 100 columns": Case(Process(0.9, columns=100)),
     "AR 0.9 after a retraining": Case(Process(0.9), retrained=True),
+    "i.i.d., 10 % missing": Case(Process(missing=0.1)),
+    "AR 0.9, 10 % missing": Case(Process(0.9, missing=0.1)),
+    "AR 0.9, 60 % missing": Case(Process(0.9, missing=0.6)),
+    "AR 0.9, 10 % missing, 100 columns": Case(Process(0.9, columns=100, missing=0.1)),
+    "AR 0.9, 10 % missing, after a retraining": Case(Process(0.9, missing=0.1), retrained=True),
+    "i.i.d., 10 % missing, then 45 %": Case(Process(missing=0.1), missing=1.16),
+    "AR 0.9, 10 % missing, then 90 %": Case(Process(0.9, missing=0.1), missing=2.56),
+    "i.i.d., 10 % missing, mean + 1": Case(Process(missing=0.1), mean=1.0),
     "i.i.d., mean + 0.5": Case(Process(), mean=0.5),
     "i.i.d., mean + 1": Case(Process(), mean=1.0),
     "i.i.d., score + 1.4 logit": Case(Process(), logit=1.4),
@@ -87,16 +106,26 @@ CASES = {
 
 def features(process: Process) -> tuple[Feature, ...]:
     """Return the features of a stream."""
-    numeric = (Feature(f"x{n}", "numeric") for n in range(process.columns))
-    return (*numeric, Feature("grade", "categorical", categories=GRADES), Feature("score", "score"))
+    names, nullable = [f"x{n}" for n in range(process.columns)], process.missing > 0
+    numeric = (Feature(name, "numeric", nullable=nullable) for name in names)
+    missing = map(missing_feature, names if nullable else [])
+    grade = Feature("grade", "categorical", categories=GRADES)
+    return (*numeric, grade, *missing, Feature("score", "score"))
 
 
-def columns_of(values: Numbers, logit: float = 0.0) -> Columns:
-    """Return the columns of a stream from the values of its process, shape (rows, columns + 1)."""
-    numeric = {f"x{n}": column for n, column in enumerate(values.T[:-1])}
-    grade = np.searchsorted([0.0, 0.84], values[:, -1]).astype(float)
-    score = 1 / (1 + np.exp(-(values[:, :3].sum(axis=1) + logit)))
-    return {**numeric, "grade": grade, "score": score}
+def columns_of(process: Process, values: Numbers, logit: float = 0.0) -> Columns:
+    """Return the columns of a stream from the values of its process, shape (rows, width)."""
+    numbers = values[:, : process.columns].copy()
+    columns: Columns = {}
+    if process.missing:
+        missing = values[:, process.columns : -1] > norm.isf(process.missing)
+        numbers[missing] = np.nan
+        for n, gone in enumerate(missing.T):
+            columns[missing_name(f"x{n}")] = gone.astype(float)
+    columns |= {f"x{n}": column for n, column in enumerate(numbers.T)}
+    columns["grade"] = np.searchsorted([0.0, 0.84], values[:, -1]).astype(float)
+    columns["score"] = 1 / (1 + np.exp(-(np.nan_to_num(numbers[:, :3]).sum(axis=1) + logit)))
+    return columns
 
 
 def held_out(rows: int) -> NDArray[np.bool_]:
@@ -107,7 +136,7 @@ def held_out(rows: int) -> NDArray[np.bool_]:
 
 def first_reference(case: Case, history: Numbers, policy: DriftPolicy) -> Reference:
     """Return the reference of a version that was trained on a history."""
-    columns = columns_of(history)
+    columns = columns_of(case.process, history)
     columns["score"] = np.where(held_out(len(history)), columns["score"], np.nan)
     return make_reference(features(case.process), columns, policy.window)
 
@@ -116,7 +145,7 @@ def retrained_reference(
     case: Case, history: Numbers, since: Numbers, rng: np.random.Generator, policy: DriftPolicy
 ) -> Reference:
     """Return the reference of a version that was trained after a drift: on the rows since then."""
-    columns = columns_of(np.concatenate([history, since]))
+    columns = columns_of(case.process, np.concatenate([history, since]))
     unknown = np.concatenate([~held_out(len(history)), rng.random(len(since)) >= RECENT_HELD_OUT])
     columns["score"][unknown] = np.nan
     return make_reference(features(case.process), columns, policy.window, start=len(history))
@@ -125,7 +154,12 @@ def retrained_reference(
 def windows(columns: Columns, policy: DriftPolicy) -> Iterator[Window]:
     """Yield the windows of a stream; the record time of a row is its number."""
     rows, every = len(columns["score"]), policy.every
-    named = {name: values for name, values in columns.items() if name not in ("grade", "score")}
+    others = ("grade", "score", *map(missing_name, columns))
+    named = {
+        name: np.where(np.isnan(values), None, values)  # as the ledger has them
+        for name, values in columns.items()
+        if name not in others
+    }
     grades = np.array(GRADES, dtype=object)[columns["grade"].astype(int)]
     requests: list[Observation] = []
     for start in range(0, rows - every + 1, every):
@@ -162,7 +196,7 @@ def run(case: Case, seed: int) -> dict[str, float | None]:
     """Return the false episodes of one stream, or the delay after a shift in rows."""
     rng = np.random.default_rng(seed)
     policy = DriftPolicy(minimum_labels=10**9, label_timeout=1e9)
-    shifted = bool(case.mean or case.logit)
+    shifted = bool(case.mean or case.logit or case.missing)
     monitored = CALM + LIMIT if shifted else MONITORED
     values = case.process.sample(rng, HISTORY + LABELLED + monitored)
     history, since, seen = np.split(values, [HISTORY, HISTORY + LABELLED])
@@ -174,11 +208,14 @@ def run(case: Case, seed: int) -> dict[str, float | None]:
     else:
         reference = first_reference(case, history, policy)
     if not shifted:
-        opened = list(episodes(columns_of(seen), reference, policy))
+        opened = list(episodes(columns_of(case.process, seen), reference, policy))
         return {"rows": float(len(seen)), "episodes": float(len(opened))}
-    seen[CALM:, -2] += case.mean
-    stream = columns_of(seen)
-    stream["score"][CALM:] = columns_of(seen[CALM:], case.logit)["score"]
+    last = case.process.columns - 1
+    seen[CALM:, last] += case.mean
+    if case.missing:
+        seen[CALM:, last + case.process.columns] += case.missing
+    stream = columns_of(case.process, seen)
+    stream["score"][CALM:] = columns_of(case.process, seen[CALM:], case.logit)["score"]
     opened_after = (end for end in episodes(stream, reference, policy) if end > CALM)
     first = next(opened_after, None)
     return {"delay": None if first is None else first - CALM}

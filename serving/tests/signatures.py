@@ -12,6 +12,7 @@ CATEGORIES = (
     "L", "l", "M", "", " ", "NaN", "null", "1", "1.0", "true", "é", "e\u0301", "温度", "😀", "a:b",
     'say "hi"', "back\\slash", "new\nline", "x" * 200, "\u2028", "\x7f",
 )  # fmt: skip
+NULLABLE = 0.4
 BOUNDS = (None, -(10.0**6), -1.0, -0.5, 0.0)
 
 
@@ -26,10 +27,12 @@ def _column(name: str, chance: random.Random) -> Column:
     datatype = chance.choice(("FP64", "FP64", "INT64", "BYTES"))
     if datatype == "BYTES":
         number = chance.randint(1, 8)
-        return Column(name, "BYTES", categories=tuple(chance.sample(CATEGORIES, number)))
+        categories = tuple(chance.sample(CATEGORIES, number))
+        nullable = "" not in categories and chance.random() < NULLABLE
+        return Column(name, "BYTES", categories=categories, nullable=nullable)
     low = chance.choice(BOUNDS)
     high = chance.choice((None, (low or 0.0) + 1.5, (low or 0.0) + 10.0 ** chance.randint(2, 12)))
     unit = chance.choice(("", "K", "°C", "m/s²"))
     if datatype == "FP64":
-        return Column(name, "FP64", unit, low, high)
+        return Column(name, "FP64", unit, low, high, nullable=chance.random() < NULLABLE)
     return Column(name, "INT64", unit, None if low is None else float(int(low)), high)

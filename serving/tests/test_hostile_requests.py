@@ -98,12 +98,16 @@ BODIES: dict[str, tuple[Callable[[dict[str, Any]], Any], tuple[str, ...]]] = {
         )
         for data in (
             *([[1], [2, 3]], [[1], []], [[1], 2], [1, [2]], [[1, 2]], [[], []], [[]]),
-            *([[[1]], [[2]]], [["1"], [2]], [[1], [None]], [[1], [True]], [{}, [1]]),
+            *([[[1]], [[2]]], [["1"], [2]], [[1], [True]], [{}, [1]]),
         )
     },
     "shape [2, 1] and one nested row": (
         change("vibration", shape=[2, 1], data=[[1]]),
         ("'vibration'", "has 1 values, but its shape says 2"),
+    ),
+    "nested null": (
+        change("vibration", shape=[2, 1], data=[[1], [None]]),
+        ("'vibration'", "row 1 is missing", "not nullable"),
     ),
     "no data": (drop("vibration", "data"), ("'vibration'", "no data")),
     "too few values": (change("vibration", data=[1.0]), ("'vibration'", "1 values", "says 2")),

@@ -23,11 +23,9 @@ pipelines = functools.cache(load)
 
 
 def offline(version: Path, columns: dict[str, list]) -> dict[str, list]:
-    arrays = {
-        name: np.array(v, dtype=object if isinstance(v[0], str) else None)
-        for name, v in columns.items()
-    }
-    return {name: values.tolist() for name, values in pipelines(version).answer(arrays).items()}
+    pipeline = pipelines(version)
+    arrays = {c.name: c.array(columns[c.name]) for c in pipeline.manifest.signature.inputs}
+    return {name: values.tolist() for name, values in pipeline.answer(arrays).items()}
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

@@ -27,7 +27,10 @@ METHOD = "/inference.GRPCInferenceService/ModelInfer"
 
 
 class Given(NamedTuple):
-    """One tensor of a request; ``nested`` in JSON means one list per row."""
+    """One tensor of a request; ``nested`` in JSON means one list per row.
+
+    None is a missing value: null in JSON, NaN or the empty text in the other encodings.
+    """
 
     name: str
     datatype: str
@@ -51,9 +54,14 @@ def tensors(columns: dict[str, list[Any]]) -> list[Given]:
     return [Given(c.name, c.datatype, columns[c.name]) for c in sample_version.COLUMNS]
 
 
+def filled(given: Given) -> list[Any]:
+    missing = "" if given.datatype == "BYTES" else float("nan")
+    return [missing if value is None else value for value in given.values]
+
+
 def raw(given: Given) -> bytes:
     dtype = object if given.datatype == "BYTES" else WIRE_DTYPES[given.datatype]
-    return to_bytes(np.array(given.values, dtype=dtype), given.datatype)
+    return to_bytes(np.array(filled(given), dtype=dtype), given.datatype)
 
 
 def json_data(given: Given) -> list[Any]:
@@ -122,7 +130,7 @@ def grpc_message(
         if as_raw:
             message.raw_input_contents.append(raw(each))
         else:
-            values = [v.encode() if isinstance(v, str) else v for v in each.values]
+            values = [v.encode() if isinstance(v, str) else v for v in filled(each)]
             getattr(tensor.contents, FIELDS[each.datatype]).extend(values)
     for name in outputs or []:
         message.outputs.add(name=name)

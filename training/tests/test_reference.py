@@ -85,7 +85,7 @@ def test_a_file_of_100_000_rows_has_less_than_8_megabytes() -> None:
     )
     scores = np.where(rng.random(len(rows)) < 0.3, rng.random(len(rows)), np.nan)
     reference = Reference(ScoredRows(rows, {"failure_probability": scores}), 0, "history")
-    file = to_parquet(reference, {"failure_probability": ["load"]})
+    file = to_parquet(reference, {"failure_probability": ["load"]}, MODEL)
     table = pyarrow.parquet.read_table(pa.BufferReader(file))
     assert table.num_rows == 100_000
     assert table["load"].to_pylist() == rows.columns["load"].tolist(), "no value is rounded"
@@ -135,7 +135,7 @@ def test_values_that_do_not_describe_the_traffic_are_missing_with_the_scores_of_
         ({"failure_probability": []}, 1),
     ):
         reference = choose_reference(fitted, recent, MODEL, depends)
-        file = pyarrow.parquet.read_table(pa.BufferReader(to_parquet(reference, depends)))
+        file = pyarrow.parquet.read_table(pa.BufferReader(to_parquet(reference, depends, MODEL)))
         assert file["load"].null_count == 500
         assert file["wear"].null_count == 0
         assert known_scores(reference) == known * len(fitted.unseen)

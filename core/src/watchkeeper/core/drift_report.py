@@ -12,8 +12,10 @@ import msgspec
 FORMAT: Final = 1  # raised when a field changes its meaning
 
 DriftVerdict = Literal["drifted", "clean", "undecided"]
-FeatureKind = Literal["numeric", "categorical", "score"]
-# "mean" and "std" of a numeric column or a score; the share of each category of a categorical one.
+# "missing" says of a nullable column whether a row has no value.
+FeatureKind = Literal["numeric", "categorical", "missing", "score"]
+# "mean" and "std" of a numeric column or a score; the share of each category of a categorical one,
+# or of the rows with and without a value.
 # A value that is not finite is stored as None.
 Summary = dict[str, float | None]
 
@@ -30,7 +32,7 @@ class ReportWindow(msgspec.Struct, frozen=True):
 
 
 class FeatureReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The comparison of one feature: a request column or a score.
+    """The comparison of one feature: a request column, its missing values, or a score.
 
     ``statistic`` is the statistic of ``test``, ``p_value`` its p-value after Bonferroni
     correction. ``effect_size`` is from 0 to 1; the feature has drifted if the test rejects *and*

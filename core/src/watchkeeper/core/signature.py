@@ -1,5 +1,11 @@
-"""The signature of a model: the columns of a request and of its answer."""
+"""The signature of a model: the columns of a request and of its answer.
 
+A missing value of a nullable column has one form for each datatype, from the request to the frame
+that a pipeline gets: NaN for numbers, and the empty text :data:`MISSING_TEXT` for text. In JSON,
+such as requests, records and examples, it may also be null.
+"""
+
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -19,6 +25,9 @@ DTYPES: Final[dict[Datatype, np.dtype[Any]]] = {
 }
 """The numpy type of each datatype."""
 
+MISSING_TEXT: Final = ""
+"""The missing value of a nullable BYTES column."""
+
 
 class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One column of a request, with one value for each row.
@@ -30,6 +39,7 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         minimum: The smallest value that is physically possible, in ``unit``.
         maximum: The largest value that is physically possible, in ``unit``.
         categories: The possible values of a BYTES column, which must have some.
+        nullable: Whether values may be missing. INT64 has no missing value.
     """
 
     name: str
@@ -38,6 +48,7 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     minimum: float | None = None
     maximum: float | None = None
     categories: tuple[str, ...] = ()
+    nullable: bool = False
 
     def __post_init__(self) -> None:
         if (self.datatype == "BYTES") != bool(self.categories):
@@ -46,6 +57,53 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
         if self.datatype == "BYTES" and (self.minimum is not None or self.maximum is not None):
             raise ValueError(f"column {self.name!r}: a BYTES column has no minimum or maximum")
+        if self.nullable and self.datatype == "INT64":
+            raise ValueError(
+                f"column {self.name!r}: INT64 has no missing value, so it cannot be nullable; "
+                "declare FP64, which represents integers up to 2^53"
+            )
+        if self.nullable and MISSING_TEXT in self.categories:
+            raise ValueError(
+                f"column {self.name!r}: the empty text is the missing value of a nullable BYTES "
+                "column, so it is no category; remove it from the categories"
+            )
+
+    def array(self, values: Sequence[Any]) -> NDArray[Any]:
+        """Return the values of a request in JSON as an array of shape (rows,).
+
+        Raises:
+            TypeError, ValueError: a value is not of the datatype.
+        """
+        if self.datatype == "BYTES":
+            values = [MISSING_TEXT if value is None else value for value in values]
+        return np.array(values, dtype=DTYPES[self.datatype])  # None becomes NaN
+
+    def missing(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which values, of shape (rows,), are missing."""
+        if self.datatype == "BYTES":
+            return np.asarray(self.nullable & (values == MISSING_TEXT), dtype=bool)
+        missing: NDArray[np.bool_] = np.isnan(values.astype(np.float64))
+        return missing
+
+    def listed(self, values: NDArray[Any]) -> list[Any]:
+        """Return an array of values as JSON has them: null for a missing value."""
+        missing = self.missing(values).tolist()
+        return [
+            None if gone else value for gone, value in zip(missing, values.tolist(), strict=True)
+        ]
+
+    def knows(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which values, of shape (rows,), are categories, or missing where they may be."""
+        missing = self.missing(values)
+        if not self.categories:
+            return ~missing | self.nullable
+        known = [value in self.categories for value in values.tolist()]
+        return np.asarray(missing | np.array(known, dtype=bool), dtype=bool)
+
+
+def missing_name(column: str) -> str:
+    """Return the name of the feature that says whether a nullable column has no value."""
+    return f"{column}: missing"
 
 
 class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,6 +139,8 @@ class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 problems.append(f"input {old.name!r} was {old.datatype}, is {column.datatype}")
             elif not set(old.categories) <= set(column.categories):
                 problems.append(f"input {old.name!r} lost categories")
+            elif old.nullable and not column.nullable:
+                problems.append(f"input {old.name!r} is no longer nullable")
             elif _narrower(column, old):
                 problems.append(f"input {old.name!r} has a narrower range")
         problems += [f"input {name!r} is new and required" for name in new]

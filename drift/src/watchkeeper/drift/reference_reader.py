@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet
 
 from watchkeeper.core.policies import DriftPolicy
@@ -12,7 +13,7 @@ from watchkeeper.core.version import (
     Manifest,
     read_baseline,
 )
-from watchkeeper.drift.statistics.columns import encode, watched_features
+from watchkeeper.drift.statistics.columns import Feature, Values, encode, watched_features
 from watchkeeper.drift.statistics.reference import Reference, make_reference
 
 
@@ -46,7 +47,7 @@ def read_reference(folder: Path, manifest: Manifest, policy: DriftPolicy) -> Ref
             else f"the table has {table.num_rows} rows, and the reference begins at row {start}"
         )
         raise BrokenVersionError(f"{path}: {fault}; the version cannot be watched")
-    columns = {f.name: encode(f, table.column(f.name).to_pylist()) for f in features}
+    columns = {f.name: _values(f, table.column(f.name)) for f in features}
     return make_reference(
         features,
         columns,
@@ -55,3 +56,10 @@ def read_reference(folder: Path, manifest: Manifest, policy: DriftPolicy) -> Ref
         baseline=read_baseline(folder),
         depends=depends,
     )
+
+
+def _values(feature: Feature, column: pyarrow.ChunkedArray) -> Values:
+    """Return the values of a feature; an empty one does not describe the traffic, or is missing."""
+    if feature.kind == "missing":  # it has a column of its own, of 0 and 1
+        return np.array(column.to_pylist(), dtype=float)
+    return encode(feature, column.to_pylist())

@@ -10,7 +10,7 @@ import numpy as np
 
 from watchkeeper.core.gate_report import RECENT, read_report
 from watchkeeper.core.names import model_uri, serving_name
-from watchkeeper.core.signature import DTYPES, Columns
+from watchkeeper.core.signature import Columns
 from watchkeeper.core.statistics import largest_difference
 from watchkeeper.core.version import (
     GATE_REPORT,
@@ -158,7 +158,7 @@ class VersionCache:
 
 def _columns(manifest: Manifest, rows: Sequence[dict[str, Any]]) -> Columns:
     return {
-        column.name: np.array([row[column.name] for row in rows], dtype=DTYPES[column.datatype])
+        column.name: column.array([row[column.name] for row in rows])
         for column in manifest.signature.inputs
     }
 

@@ -2,10 +2,11 @@
 
 The server never guesses. A request has exactly the columns of the signature. Each column has a
 datatype that can be converted without loss, and the same number of rows. Every value is finite, in
-range, or one of the categories. Only a value out of range can be answered anyway, if the version's
-policy says so.
+range, or one of the categories, or it is missing in a nullable column. Only a value out of range
+can be answered anyway, if the version's policy says so.
 """
 
+import math
 from collections.abc import Container, Mapping, Sequence
 from itertools import chain
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from watchkeeper.core.answer import AnswerPolicy, outputs_of
 from watchkeeper.core.head import Head
-from watchkeeper.core.signature import DTYPES, Column, Columns, Output, Signature
+from watchkeeper.core.signature import DTYPES, MISSING_TEXT, Column, Columns, Output, Signature
 from watchkeeper.serving.errors import RequestError
 from watchkeeper.serving.tensors import (
     DATATYPES,
@@ -172,7 +173,9 @@ class _ColumnRule:
         self._datatype = column.datatype
         self._dtype = DTYPES[column.datatype]
         self._accepted = _ACCEPTED[column.datatype]
-        self._categories = frozenset(column.categories)
+        self._nullable = column.nullable
+        missing = (MISSING_TEXT,) if column.nullable and column.categories else ()
+        self._categories = frozenset((*column.categories, *missing))
         # NaN and infinity are outside of every range, so one comparison finds all of them.
         self._low = -_MAX_FLOAT if column.minimum is None else max(-_MAX_FLOAT, column.minimum)
         self._high = _MAX_FLOAT if column.maximum is None else min(_MAX_FLOAT, column.maximum)
@@ -194,7 +197,7 @@ class _ColumnRule:
             raise ContentsError(
                 f"shape {list(shape)[:9]} must be [rows] or [rows, 1] with at least one row"
             )
-        values = tensor.contents.read(datatype, shape)
+        values = tensor.contents.read(datatype, shape, nullable=self._nullable)
         if datatype == self._datatype:
             return values
         return self._convert(np.asarray(values), datatype)
@@ -223,17 +226,19 @@ class _ColumnRule:
             return values.astype(np.float64, copy=False)
 
     def accepts(self, values: Values) -> bool:
-        """Return whether all values are in range, or are categories of the column."""
+        """Return whether all values are in range, are categories, or are missing if they may be."""
         if self._categories:
             return self._categories.issuperset(
                 values if isinstance(values, list) else values.tolist()
             )
         if isinstance(values, list):
             low, high = self._low, self._high
-            for value in values:  # noqa: SIM110 - a generator costs more than these few values
-                if not low <= value <= high:
+            for value in values:
+                if not low <= value <= high and not (self._nullable and math.isnan(value)):
                     return False
             return True
+        if self._nullable:  # a missing value is neither below nor above
+            return not bool(((values < self._low) | (values > self._high)).any())
         if len(values) == 1:
             return bool(self._low <= values.item() <= self._high)
         return bool(self._low <= values.min() and values.max() <= self._high)
@@ -248,8 +253,11 @@ class _ColumnRule:
         if self._categories:
             wrong = np.array([value not in self._categories for value in values.tolist()])
             rule = f"must be one of {', '.join(self.column.categories)}"
+            rule += ", or missing" * self._nullable
             return _violation_message(values, wrong, rule), True
         finite = np.abs(values) <= _MAX_FLOAT
+        if self._nullable:
+            finite |= np.isnan(values)
         if not finite.all():
             rule = f"must be a finite number of at most {_MAX_FLOAT:.2g} in size"
             return _violation_message(values, ~finite, rule), False

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto
 
 from watchkeeper.core.head import Head
-from watchkeeper.core.signature import Column, Columns, Signature
+from watchkeeper.core.signature import MISSING_TEXT, Column, Columns, Signature
 from watchkeeper.core.version import BrokenVersionError, Manifest
 from watchkeeper.serving.forest import ForestGraph, split_at_forest
 from watchkeeper.serving.forest_nodes import UnsupportedGraphError
@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 # Absolute and relative difference that is allowed between ONNX Runtime and the compiled forest.
 # ONNX Runtime may add in FP32 and in another order.
 _TOLERANCE = 1e-6
+_MISSING_SHARE = 0.1  # of the random values of nullable columns
 
 _DTYPES: dict[int, np.dtype[Any]] = {
     TensorProto.DOUBLE: np.dtype(np.float64),
@@ -176,7 +177,10 @@ def _session(model: bytes) -> Any:
 
 
 def _random_rows(signature: Signature, rows: int = 1000) -> Columns:
-    """Draw rows from the ranges of the columns; values of every size where there is no range."""
+    """Draw rows from the ranges of the columns; values of every size where there is no range.
+
+    A tenth of the values of nullable columns are missing.
+    """
     random = np.random.default_rng(0)
 
     def draw(column: Column) -> Array:
@@ -189,4 +193,11 @@ def _random_rows(signature: Signature, rows: int = 1000) -> Columns:
             values = random.uniform(low, high, rows)
         return values.astype(np.int64) if column.datatype == "INT64" else values
 
-    return {column.name: draw(column) for column in signature.inputs}
+    def drawn(column: Column) -> Array:
+        values = draw(column)
+        if column.nullable:
+            missing = MISSING_TEXT if column.categories else np.nan
+            values[random.random(rows) < _MISSING_SHARE] = missing
+        return values
+
+    return {column.name: drawn(column) for column in signature.inputs}

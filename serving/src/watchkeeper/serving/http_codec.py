@@ -7,6 +7,7 @@ JSON, in order.
 
 import json
 import math
+import re
 from typing import Any
 
 import msgspec
@@ -30,6 +31,8 @@ Body = tuple[bytes, str | None]
 EncodedAnswer = tuple[bytes, int | None]
 
 _ABSENT = msgspec.Raw()
+# A text, which may not end, or NaN in a list with what is before it.
+_NAN = re.compile(rb'"(?:[^"\\]|\\.)*+"?|([\[,]\s*+)NaN(?=\s*+[,\]])', re.DOTALL)
 
 
 class _Input(msgspec.Struct):
@@ -94,13 +97,7 @@ class HttpCodec(Codec[Body, EncodedAnswer]):
             RequestError: The body does not have the form of an inference request.
         """
         head, tail = _split(*body)
-        try:
-            request = _decoder.decode(head)
-        except msgspec.ValidationError as error:
-            raise RequestError(f"the body is not an inference request: {error}") from error
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            reason = _non_finite_number(head) or f"the body is not valid JSON: {error}"
-            raise RequestError(reason) from error
+        head, request = _read(head)
         refuse_duplicate_names(head, _count_names(request))
         parameters = request.parameters or {}
         outputs: list[str] = []
@@ -149,8 +146,28 @@ class HttpCodec(Codec[Body, EncodedAnswer]):
         return (b"".join((head, *tail)), len(head)) if tail else (head, None)
 
 
-def _non_finite_number(head: bytes) -> str | None:
-    """Find NaN or Infinity, which many languages write although JSON does not have them."""
+def _read(head: bytes) -> tuple[bytes, _InferenceRequest]:
+    """Read JSON, in which a value may be NaN: JSON does not have it, but many languages write it.
+
+    Returns:
+        The JSON with null instead of NaN, and the request.
+    """
+    try:
+        return head, _decoder.decode(head)
+    except msgspec.ValidationError as error:
+        raise RequestError(f"the body is not an inference request: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        with_null = _NAN.sub(
+            lambda found: found[0] if found[1] is None else found[1] + b"null", head
+        )
+        if with_null != head:
+            return _read(with_null)
+        reason = _infinite_number(head) or f"the body is not valid JSON: {error}"
+        raise RequestError(reason) from error
+
+
+def _infinite_number(head: bytes) -> str | None:
+    """Find Infinity, which many languages write although JSON does not have it."""
     try:
         inputs = msgspec.convert(json.loads(head), _LenientRequest).inputs
     except (ValueError, RecursionError):
@@ -158,7 +175,7 @@ def _non_finite_number(head: bytes) -> str | None:
     for each in inputs:
         for row, given in enumerate(each.data):
             value = given[0] if isinstance(given, list) and given else given
-            if isinstance(value, float) and not math.isfinite(value):
+            if isinstance(value, float) and math.isinf(value):
                 return f"column {each.name!r}: row {row} is {value}; it must be a finite number"
     return None
 

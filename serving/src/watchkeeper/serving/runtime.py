@@ -71,6 +71,7 @@ def _tensor_metadata(column: Column | Output) -> MetadataTensor:
             "unit": column.unit or None,
             "minimum": column.minimum,
             "maximum": column.maximum,
+            "nullable": column.nullable or None,
         }
     parameters = {name: value for name, value in parameters.items() if value is not None}
     if column.categories:

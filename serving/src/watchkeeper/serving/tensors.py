@@ -15,6 +15,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from watchkeeper.core.signature import MISSING_TEXT
+
 Array = NDArray[Any]
 # A few values stay a list, because creating an array takes longer than using the list.
 Values = list[Any] | Array
@@ -32,16 +34,28 @@ WIRE_DTYPES: dict[str, np.dtype[Any]] = {
 DATATYPES = {*WIRE_DTYPES, "BYTES", "BOOL"}  # of the protocol
 
 _LENGTH = struct.Struct("<I")
-_FLAT: dict[str, msgspec.json.Decoder[Any]] = {
+_Decoders = dict[str, msgspec.json.Decoder[Any]]
+_FLAT: _Decoders = {
     **dict.fromkeys(FLOATS, msgspec.json.Decoder(list[float])),
     **dict.fromkeys(INTEGERS, msgspec.json.Decoder(list[int])),
     "BYTES": msgspec.json.Decoder(list[str]),
 }
-_NESTED: dict[str, msgspec.json.Decoder[Any]] = {
+_NESTED: _Decoders = {
     **dict.fromkeys(FLOATS, msgspec.json.Decoder(list[tuple[float]])),
     **dict.fromkeys(INTEGERS, msgspec.json.Decoder(list[tuple[int]])),
     "BYTES": msgspec.json.Decoder(list[tuple[str]]),
 }
+_FLAT_OR_NULL: _Decoders = {
+    **dict.fromkeys(FLOATS, msgspec.json.Decoder(list[float | None])),
+    **dict.fromkeys(INTEGERS, msgspec.json.Decoder(list[int | None])),
+    "BYTES": msgspec.json.Decoder(list[str | None]),
+}
+_NESTED_OR_NULL: _Decoders = {
+    **dict.fromkeys(FLOATS, msgspec.json.Decoder(list[tuple[float | None]])),
+    **dict.fromkeys(INTEGERS, msgspec.json.Decoder(list[tuple[int | None]])),
+    "BYTES": msgspec.json.Decoder(list[tuple[str | None]]),
+}
+_MISSING: dict[str, float | str] = {**dict.fromkeys(FLOATS, float("nan")), "BYTES": MISSING_TEXT}
 _NESTED_START = re.compile(rb"\[\s*\[")
 _FIELDS = {
     "FP64": "fp64_contents",
@@ -61,12 +75,14 @@ class ContentsError(ValueError):
 class Contents(Protocol):
     """The encoded contents of a tensor."""
 
-    def read(self, datatype: str, shape: Sequence[int]) -> Values:
+    def read(self, datatype: str, shape: Sequence[int], *, nullable: bool = False) -> Values:
         """Decode the contents.
 
         Args:
             datatype: The datatype of the tensor.
             shape: [rows] or [rows, 1].
+            nullable: Whether JSON may contain null, which becomes NaN or the empty text. In other
+                encodings values are missing in these forms already.
 
         Returns:
             The values, of shape (rows,): numbers in their datatype, text as ``str``. A few
@@ -89,7 +105,7 @@ class Tensor(msgspec.Struct, frozen=True, gc=False):
 class NoContents:
     """A tensor without contents."""
 
-    def read(self, datatype: str, shape: Sequence[int]) -> Values:
+    def read(self, datatype: str, shape: Sequence[int], *, nullable: bool = False) -> Values:  # noqa: ARG002 - the interface
         """Raise ContentsError."""
         raise ContentsError(f"has no data; {shape[0]} values of {datatype} are expected")
 
@@ -99,15 +115,34 @@ class JsonContents(msgspec.Struct, frozen=True, gc=False):
 
     raw: msgspec.Raw
 
-    def read(self, datatype: str, shape: Sequence[int]) -> Values:
-        """Decode strictly: no conversion between text and number, no null or bool."""
+    def read(self, datatype: str, shape: Sequence[int], *, nullable: bool = False) -> Values:
+        """Decode strictly: no conversion between text and number, no bool, null where allowed."""
         nested = len(shape) == 2 and _NESTED_START.match(self.raw)
+        may_be_null = nullable and datatype in _MISSING
+        if may_be_null:
+            decoders = _NESTED_OR_NULL if nested else _FLAT_OR_NULL
+        else:
+            decoders = _NESTED if nested else _FLAT
         try:
-            values = (_NESTED if nested else _FLAT)[datatype].decode(self.raw)
+            values = decoders[datatype].decode(self.raw)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             form = f"{list(shape)} list" if nested else "flat list"
-            raise ContentsError(f"data is not a {form} of {datatype}: {error}") from error
-        return _to_values(list(chain(*values)) if nested else values, datatype, shape[0])
+            reason = f"data is not a {form} of {datatype}: {error}"
+            row = _first_null((_NESTED_OR_NULL if nested else _FLAT_OR_NULL)[datatype], self.raw)
+            if row is not None:
+                rule = (
+                    f"{datatype} has no missing value, send FP64"
+                    if nullable
+                    else "it must have a value, because the column is not nullable"
+                )
+                reason = f"row {row} is missing; {rule}"
+            raise ContentsError(reason) from error
+        if nested:
+            values = list(chain(*values))
+        if may_be_null and None in values:
+            missing = _MISSING[datatype]
+            values = [missing if value is None else value for value in values]
+        return _to_values(values, datatype, shape[0])
 
 
 class RawContents(msgspec.Struct, frozen=True, gc=False):
@@ -115,7 +150,7 @@ class RawContents(msgspec.Struct, frozen=True, gc=False):
 
     raw: bytes | memoryview
 
-    def read(self, datatype: str, shape: Sequence[int]) -> Values:
+    def read(self, datatype: str, shape: Sequence[int], *, nullable: bool = False) -> Values:  # noqa: ARG002 - the interface
         """View the bytes as an array, if their number is right; split texts."""
         rows = shape[0]
         if datatype == "BYTES":
@@ -134,7 +169,7 @@ class TypedContents(msgspec.Struct, frozen=True, gc=False):
 
     contents: Any
 
-    def read(self, datatype: str, shape: Sequence[int]) -> Values:
+    def read(self, datatype: str, shape: Sequence[int], *, nullable: bool = False) -> Values:  # noqa: ARG002 - the interface
         """Read the field of the datatype, which must be the only one with contents."""
         field = _FIELDS.get(datatype)
         if field is None:
@@ -157,6 +192,15 @@ def to_bytes(values: Array, datatype: str) -> bytes:
         return values.astype(WIRE_DTYPES[datatype], copy=False).tobytes()
     encoded = [text.encode() for text in values.tolist()]
     return b"".join(part for text in encoded for part in (_LENGTH.pack(len(text)), text))
+
+
+def _first_null(decoder: msgspec.json.Decoder[Any], raw: msgspec.Raw) -> int | None:
+    """Return the row of the first null in a list in which nothing else is wrong."""
+    try:
+        values = decoder.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return next((n for n, value in enumerate(values) if value is None or value == (None,)), None)
 
 
 def _to_values(values: list[Any], datatype: str, rows: int) -> Values:

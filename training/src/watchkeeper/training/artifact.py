@@ -1,7 +1,6 @@
 """Writing the files of a version, in the layout of :mod:`watchkeeper.core.version`."""
 
 from pathlib import Path
-from typing import Any
 
 import mlflow.sklearn
 import msgspec
@@ -12,7 +11,6 @@ from mlflow.types import ColSpec, DataType, Schema
 from sklearn.pipeline import Pipeline
 
 from watchkeeper.core.answer import answer
-from watchkeeper.core.signature import Columns
 from watchkeeper.core.version import BASELINE, EXAMPLE, Example, Manifest, Statistics
 from watchkeeper.pipeline.files import SKLEARN, save_pipeline
 from watchkeeper.pipeline.frameworks import framework
@@ -90,7 +88,9 @@ def _requirements(manifest: Manifest) -> list[str]:
 def _mlflow_signature(manifest: Manifest) -> ModelSignature:
     columns = manifest.signature.inputs
     return ModelSignature(
-        inputs=Schema([ColSpec(_MLFLOW_TYPES[c.datatype], c.name) for c in columns])
+        inputs=Schema(
+            [ColSpec(_MLFLOW_TYPES[c.datatype], c.name, required=not c.nullable) for c in columns]
+        )
     )
 
 
@@ -101,8 +101,10 @@ def write_baseline(folder: Path, baseline: dict[str, Statistics]) -> None:
 
 def write_example(folder: Path, example: ScoredRows, manifest: Manifest) -> None:
     """Write example rows and the version's answer to them."""
-    inputs = _lists(example.rows.as_columns())
-    outputs = _lists(answer(example.scores, manifest.heads, manifest.answer))
+    columns = example.rows.as_columns()
+    inputs = {each.name: each.listed(columns[each.name]) for each in manifest.signature.inputs}
+    answered = answer(example.scores, manifest.heads, manifest.answer)
+    outputs = {name: values.tolist() for name, values in answered.items()}
     (folder / EXAMPLE).write_bytes(msgspec.json.encode(Example(inputs, outputs)))
 
 
@@ -112,7 +114,3 @@ def choose_example(rows: ScoredRows, score: str) -> ScoredRows:
     chosen = np.zeros(len(rows), dtype=bool)
     chosen[order[[int(q * (len(rows) - 1)) for q in EXAMPLE_QUANTILES]]] = True
     return rows.where(chosen)
-
-
-def _lists(columns: Columns) -> dict[str, list[Any]]:
-    return {name: values.tolist() for name, values in columns.items()}

@@ -34,7 +34,7 @@ from watchkeeper.core import head as manifest_head
 from watchkeeper.core.answer import AnswerPolicy, outputs_of
 from watchkeeper.core.names import check_model_name
 from watchkeeper.core.policies import DriftPolicy, RolloutPolicy, override
-from watchkeeper.core.signature import Column, Signature
+from watchkeeper.core.signature import Column, Signature, missing_name
 from watchkeeper.core.tasks import UnknownTaskError, task_of
 from watchkeeper.core.tasks.base import Better, Task
 from watchkeeper.core.truths import MAX_NAME_LENGTH, Truth, truths_of
@@ -443,6 +443,13 @@ def _metric_problems(model: Model) -> Iterator[str]:
     if model.balance is not None and all(len(x.task.outcomes) != 2 for x in model.truths):
         found = _listed(truth.name for truth in model.truths)
         yield f"balance needs a label with two outcomes, and {found} have others"
+    if model.balance is not None and (
+        nullable := _listed(column.name for column in model.columns if column.nullable)
+    ):
+        yield (
+            f"balance makes rows between neighbours, which need all values, and {nullable} may be "
+            "missing; use class weights of the estimator instead"
+        )
 
 
 def _name_problems(model: Model) -> Iterator[str]:
@@ -461,7 +468,8 @@ def _name_problems(model: Model) -> Iterator[str]:
         if unknown := _unknown(names, known):
             yield f"{where} names {unknown}; {what} are {_listed(known) or 'none'}"
     of_tasks = (output.name for head in model.described() for output in task_of(head).outputs)
-    names = [*model.names, *scores, *of_tasks, *labels, *([risk.name] if risk else [])]
+    watched = (missing_name(column.name) for column in model.columns if column.nullable)
+    names = [*model.names, *watched, *scores, *of_tasks, *labels, *([risk.name] if risk else [])]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         yield f"{_listed(twice)}: columns, scores and outputs must have different names"
 

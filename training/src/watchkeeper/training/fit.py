@@ -27,6 +27,7 @@ from watchkeeper.training import CannotTrainError
 from watchkeeper.training.balance import balanced
 from watchkeeper.training.capabilities import accepts_weights, method_of
 from watchkeeper.training.declaration import Head, Model, Outliers, Parameters
+from watchkeeper.training.missing import advice, check_missing, first_line
 from watchkeeper.training.rows import Rows, ScoredRows, joined
 from watchkeeper.training.split import Parts
 
@@ -58,6 +59,7 @@ def fit(model: Model, parameters: Parameters, parts: Parts) -> Fitted:
     }
     for head in model.heads:
         _check_files(head, pipelines[head.score])
+        check_missing(described(head, pipelines[head.score]), pipelines[head.score], model, parts)
 
     def scored(rows: Rows) -> ScoredRows:
         scores: Columns = {}
@@ -118,7 +120,8 @@ def fit_head(head: Head, model: Model, parameters: Parameters, old: Rows, recent
     Raises:
         CannotTrainError: features or estimator of the head refuse the rows.
     """
-    with _explained(f"head {head.score!r} of {model.name}: cannot fit {len(old)} rows of history"):
+    what = f"head {head.score!r} of {model.name}: cannot fit {len(old)} rows of history"
+    with _explained(what, advice(model.columns, old, recent)):
         return _fit(head, model, parameters, old, recent)
 
 
@@ -169,13 +172,15 @@ def score_head(head: Head, pipeline: Pipeline, rows: Rows) -> Columns:
 
 
 @contextmanager
-def _explained(what: str) -> Iterator[None]:
+def _explained(what: str, hint: str = "") -> Iterator[None]:
     """Turn an error of the declaration's own code, which comes again, into a refusal."""
     try:
         yield
     except (OSError, MemoryError):
         raise  # of the machine
     except Exception as error:
+        if hint:
+            raise CannotTrainError(f"{what}: {first_line(error)}{hint}") from error
         raise CannotTrainError(f"{what}: {type(error).__name__}: {error}") from error
 
 
@@ -198,9 +203,11 @@ def described(head: Head, pipeline: Pipeline, threshold: float = 0.5) -> manifes
 def clipped(values: Numbers, real: Numbers, rule: Outliers) -> Numbers:
     """Clip each feature of ``values`` (rows, features) by the quartiles of ``real``.
 
-    A feature whose quartiles coincide has no spread that could define an outlier, and stays.
+    A feature whose quartiles coincide has no spread that could define an outlier, and stays. A
+    missing value stays missing.
     """
-    low, high = np.quantile(real, (0.25, 0.75), axis=0)
+    known = np.where(np.isnan(real).all(axis=0), 0.0, real)  # a feature without values has none
+    low, high = np.nanquantile(known, (0.25, 0.75), axis=0)
     reach = rule.factor * (high - low)
     reach[reach == 0.0] = np.inf
     return np.clip(values, low - reach, high + reach)

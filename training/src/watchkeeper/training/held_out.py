@@ -35,8 +35,7 @@ class HeldOut(msgspec.Struct, frozen=True):
             return HeldOut(ours, ours, None)
         known = np.ones(len(ours), dtype=bool)
         for column in production.model.manifest.signature.inputs:
-            if column.datatype == "BYTES":
-                known &= ours.rows.columns[column.name].isin(column.categories).to_numpy()
+            known &= column.knows(ours.rows.columns[column.name].to_numpy())
         shared = ours.where(known)
         if not len(shared):
             return HeldOut(ours, shared, shared)

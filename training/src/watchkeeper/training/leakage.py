@@ -73,8 +73,7 @@ def _leaks(model: Model, truth: Truth, train: Rows, held: Rows) -> tuple[list[st
     """Return what separates the outcomes of one truth, and what is suspected of it."""
     copies, suspicions = [], []
     task = truth.task
-    fewest = min((int((held.target == x).sum()) for x in task.outcomes), default=len(held))
-    enough = len(held) >= ENOUGH and fewest >= OF_EACH
+    enough = _is_enough(task, held.target)
     for name in model.names:
         if name in model.gate.allowed:
             continue
@@ -94,13 +93,26 @@ def _leaks(model: Model, truth: Truth, train: Rows, held: Rows) -> tuple[list[st
 
 
 def _alone(task: Task, train: Rows, held: Rows, name: str) -> Estimate:
-    """Measure how well one column tells the truth."""
+    """Measure how well one column tells the truth, its missing values as the lowest value."""
     values = held.columns[name]
     if values.dtype == object:
         rates = pd.Series(train.target).groupby(train.columns[name].to_numpy()).mean()
         values = values.map(rates).fillna(float(train.target.mean()))
     score: NDArray[Any] = values.to_numpy(dtype=np.float64)
-    return task.separation(held.target, score)
+    known = ~np.isnan(score)
+    if known.all():
+        return task.separation(held.target, score)
+    lowest = float(score[known].min(initial=0.0)) - 1.0
+    found = [task.separation(held.target, np.where(known, score, lowest))]
+    if _is_enough(task, held.target[known]):  # a copy of the truth may have gaps
+        found.append(task.separation(held.target[known], score[known]))
+    return max(found, key=lambda each: each.value or 0.0)
+
+
+def _is_enough(task: Task, target: NDArray[np.float64]) -> bool:
+    """Whether so many rows cannot be separated by chance."""
+    fewest = min((int((target == x).sum()) for x in task.outcomes), default=len(target))
+    return len(target) >= ENOUGH and fewest >= OF_EACH
 
 
 def _is_identifier(values: "pd.Series[Any]") -> bool:

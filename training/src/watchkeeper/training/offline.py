@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from watchkeeper.core.exit_codes import EXIT_FATAL, EXIT_RETRY, EXIT_SUCCESS
 from watchkeeper.core.names import InvalidNameError, check_model_name, model_uri
-from watchkeeper.core.signature import DTYPES, Signature
+from watchkeeper.core.signature import Signature
 from watchkeeper.core.version import BrokenVersionError
 from watchkeeper.pipeline import load
 from watchkeeper.registry import Registry, RegistryError
@@ -58,7 +57,7 @@ def _arrays(given: Columns, signature: Signature) -> dict[str, Any]:
     if len({len(values) for values in given.values()}) != 1:
         raise BadInputError("its columns differ in length")
     try:
-        return {c.name: np.array(given[c.name], dtype=DTYPES[c.datatype]) for c in signature.inputs}
+        return {c.name: c.array(given[c.name]) for c in signature.inputs}
     except (TypeError, ValueError) as error:
         raise BadInputError(str(error)) from error
 

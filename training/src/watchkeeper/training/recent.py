@@ -12,6 +12,7 @@ import msgspec
 import pandas as pd
 
 from watchkeeper.core.record import OK
+from watchkeeper.core.signature import MISSING_TEXT
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.episodes import Episode, episodes
 from watchkeeper.ledger.observations import labelled_rows, observations, time_of_row
@@ -107,7 +108,8 @@ def _valid(frame: pd.DataFrame, model: Model) -> pd.DataFrame:
     for column in model.columns:
         values = frame[column.name]
         if column.datatype == "BYTES":
-            good &= values.isin(column.categories)
+            missing = values.isna() | (values == MISSING_TEXT)
+            good &= values.isin(column.categories) | (missing & column.nullable)
         elif column.datatype == "INT64":
             good &= values.map(lambda value: value is None or abs(value) < EXACT)
     if not good.all():

@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from watchkeeper.core.signature import missing_name
 from watchkeeper.core.stuck import usual_share
 from watchkeeper.core.version import ReferenceKind, Statistics
 from watchkeeper.training.declaration import Model
@@ -134,16 +135,27 @@ def dependencies(fitted: Fitted, model: Model) -> dict[str, list[str]]:
     return found
 
 
-def to_parquet(reference: Reference, depends: dict[str, list[str]]) -> bytes:
+def to_parquet(reference: Reference, depends: dict[str, list[str]], model: Model) -> bytes:
     """Return the columns and scores of a reference as a Parquet file.
+
+    Values that are missing, or do not describe the traffic, are empty. So a nullable column has
+    another one beside it, :func:`~watchkeeper.core.signature.missing_name`: 1 where a row has no
+    value, 0 where it has one, empty where that does not describe the traffic.
 
     Its metadata are ``describes``, ``start`` (a number), and ``depends`` (a JSON object with the
     request columns of each score).
     """
+    columns = reference.columns()
+    rows = reference.rows.rows
+    for place, column in enumerate(model.columns):
+        if column.nullable:
+            gone = pd.Series(column.missing(rows.columns[column.name].to_numpy()))
+            columns[column.name] = columns[column.name].mask(gone)
+            columns[missing_name(column.name)] = gone.astype(float).where(rows.typical[:, place])
     table = pa.table(
         {
             name: pa.array(values.to_numpy(), mask=values.isna().to_numpy())
-            for name, values in reference.columns().items()
+            for name, values in columns.items()
         }
     )
     metadata = {

@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-import numpy as np
-
-from watchkeeper.core.signature import DTYPES, Columns
+from watchkeeper.core.signature import Columns
 from watchkeeper.core.version import BrokenVersionError, read_example
 from watchkeeper.pipeline import load
 from watchkeeper.training import CannotTrainError
@@ -26,7 +24,7 @@ def reload(folder: Path) -> None:
         ) from error
     example = read_example(folder)
     columns: Columns = {
-        column.name: np.array(example.inputs[column.name], dtype=DTYPES[column.datatype])
+        column.name: column.array(example.inputs[column.name])
         for column in model.manifest.signature.inputs
     }
     answered = model.answer(columns)

@@ -55,7 +55,7 @@ def seal(
     for name, form in exported.files.items():
         (folder / name).write_bytes(form)
     artifact.write_example(folder, example, manifest)
-    (folder / REFERENCE).write_bytes(to_parquet(reference, depends))
+    (folder / REFERENCE).write_bytes(to_parquet(reference, depends, model))
     artifact.write_baseline(folder, baseline(reference, model))
     write_report(folder, report)
     text = metrics_report(manifest, report, msgspec.to_builtins(parameters))

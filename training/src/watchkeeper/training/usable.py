@@ -1,8 +1,8 @@
 """From a table of values to rows that a version can be trained on.
 
 Nothing is guessed. A value of the wrong type refuses the table, because the table or the
-declaration must change. A row that no request can have, with an empty value or one out of range, is
-left out and counted.
+declaration must change. A row that no request can have, with an empty value of a column that is not
+nullable, or with a value out of range, is left out and counted.
 """
 
 import logging
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from watchkeeper.core.signature import Column
+from watchkeeper.core.signature import MISSING_TEXT, Column
 from watchkeeper.core.tasks.base import InvalidLabelError, Task
 from watchkeeper.training import CannotTrainError
 from watchkeeper.training.declaration import Model
@@ -123,10 +123,12 @@ def _code(task: Task, value: object) -> float:
 def _read(table: Table, column: Column) -> tuple[NDArray[Any], dict[str, Mask]]:
     """Return the values of a column, and the rows that are left out, by the reason."""
     if column.datatype == "BYTES":
-        values = table.frame[column.name]
-        empty = values.isna().to_numpy()
+        values = table.frame[column.name].to_numpy(dtype=object)
+        empty = pd.isna(values) | column.missing(values)
         _check_categories(table, column, empty)
-        return values.to_numpy(dtype=object), {"empty": empty}
+        if column.nullable:
+            return np.where(empty, MISSING_TEXT, values), {}
+        return values, {"empty": empty}
     numbers = _numbers(table, column.name, "the declaration says that it is a number")
     low = -np.inf if column.minimum is None else column.minimum
     high = np.inf if column.maximum is None else column.maximum
@@ -146,7 +148,7 @@ def _read(table: Table, column: Column) -> tuple[NDArray[Any], dict[str, Mask]]:
             "INT64 has no fractions; declare FP64, or round in the source's query",
         )
     return numbers, {
-        "empty": empty,
+        "empty": empty & (not column.nullable),
         "infinite or too large for FP32": infinite,
         "out of range": outside & ~infinite,
     }

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
 from watchkeeper.core.head import Head
-from watchkeeper.core.signature import DTYPES, Column
+from watchkeeper.core.signature import DTYPES, MISSING_TEXT, Column
 from watchkeeper.pipeline.scoring import features, score, score_features
 from watchkeeper.pipeline.trees import Trees
 from watchkeeper.training.onnx_form import difference, relative, session
@@ -59,7 +59,7 @@ def verify(
     except ValueError:  # the pipeline refuses a category that it has not seen
         return ""
     apart = difference(form, head, made, expected)
-    return _told(apart, tolerance, "requests with values on its thresholds and all categories")
+    return _told(apart, tolerance, _what(columns))
 
 
 def _verify_trees(
@@ -135,7 +135,10 @@ def _made_requests(
     rows: pd.DataFrame,
     random: np.random.Generator,
 ) -> pd.DataFrame:
-    """Return rows in which every category occurs, and thresholds in columns that are features."""
+    """Return rows with every category, thresholds in columns that are features, and no values.
+
+    Values are missing in nullable columns only.
+    """
     chosen = rows.iloc[random.integers(0, len(rows), MADE_ROWS)].reset_index(drop=True)
     features_of = {} if trees is None else _unchanged(features(pipeline, rows), rows, columns)
     for column in columns:
@@ -149,6 +152,9 @@ def _made_requests(
         replaced = random.random(MADE_ROWS) < 0.5
         mixed = np.where(replaced, values, chosen[column.name].to_numpy())
         chosen[column.name] = mixed.astype(DTYPES[column.datatype])
+    for column in (each for each in columns if each.nullable):
+        gone = random.random(MADE_ROWS) < MISSING_SHARE
+        chosen.loc[gone, column.name] = MISSING_TEXT if column.categories else np.nan
     return chosen
 
 
@@ -157,10 +163,16 @@ def _unchanged(values: Numbers, rows: pd.DataFrame, columns: tuple[Column, ...])
     found = {}
     for column in (c for c in columns if not c.categories):
         given = rows[column.name].to_numpy(dtype=np.float64)
-        same = np.flatnonzero((values == given[:, None]).all(axis=0))
+        known = ~np.isnan(given)
+        same = np.flatnonzero((values[known] == given[known, None]).all(axis=0))
         if len(same):
             found[column.name] = int(same[0])
     return found
+
+
+def _what(columns: tuple[Column, ...]) -> str:
+    missing = ", some missing," if any(column.nullable for column in columns) else ""
+    return f"requests with values on its thresholds{missing} and all categories"
 
 
 def _told(apart: float, tolerance: float, where: str) -> str:

@@ -64,7 +64,7 @@ def _compare_feature(
     effect = effect_size(feature.kind, reference.samples[name], window)
     threshold = max(policy.minimum_effect, reference.variation.thresholds[-1][name])
     z = None
-    if feature.kind == "categorical":
+    if feature.is_discrete:
         baseline = _shares(feature, reference.samples[name])
         summary = _shares(feature, window)
     else:
@@ -76,7 +76,7 @@ def _compare_feature(
     return FeatureReport(
         name=name,
         kind=feature.kind,
-        test="chi2" if feature.kind == "categorical" else "ks",
+        test="chi2" if feature.is_discrete else "ks",
         statistic=statistic,
         p_value=p_value,
         effect_size=effect,
@@ -91,8 +91,8 @@ def _compare_feature(
 
 def _left_out(feature: Feature, faults: dict[str, str], reference: Reference) -> str:
     """Return why a feature does not count for the verdict; empty if it counts."""
-    if feature.name in faults:
-        return f"broken sensor: {faults[feature.name]}"
+    if feature.column in faults:
+        return f"broken sensor: {faults[feature.column]}"
     if feature.kind == "score":
         broken = sorted(set(faults) & set(reference.depends.get(feature.name, faults)))
         return f"the score depends on broken sensors: {', '.join(broken)}" if broken else ""
@@ -102,7 +102,8 @@ def _left_out(feature: Feature, faults: dict[str, str], reference: Reference) ->
 def _test(feature: Feature, reference: Values, window: Values, alpha: float) -> tuple[float, float]:
     """Return the statistic and the p-value of alibi-detect's TabularDrift for one feature.
 
-    Missing values are left out: the check of the sensors counts them. Each feature is tested alone,
+    Missing values are left out: the check of the sensors counts them, or a feature of the kind
+    "missing" compares their share. Each feature is tested alone,
     so that a column whose values are missing does not take the rows of the others away.
     """
     window = window[~np.isnan(window)]
@@ -110,7 +111,7 @@ def _test(feature: Feature, reference: Values, window: Values, alpha: float) -> 
         return 0.0, 1.0
     # The reference is sorted: rows at equal distances have its distribution.
     reference = reference[:: -(-len(reference) // TEST_ROWS)]
-    categorical = {0: None} if feature.kind == "categorical" else {}
+    categorical = {0: None} if feature.is_discrete else {}
     detector = TabularDrift(
         reference[:, np.newaxis], p_val=alpha, categories_per_feature=categorical
     )

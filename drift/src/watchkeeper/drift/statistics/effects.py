@@ -26,7 +26,7 @@ def effect_sizes(kind: FeatureKind, reference: Values, windows: Values) -> Value
     Returns:
         An array of shape (windows,).
     """
-    if kind == "categorical":
+    if kind in ("categorical", "missing"):
         return _total_variation(reference, windows)
     return _kolmogorov_smirnov(reference, windows)
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from watchkeeper.core.stuck import BLOCKS_PER_LENGTH, block_length, blocks, usual_share
 from watchkeeper.drift.statistics.columns import Columns, Feature, Values
-from watchkeeper.drift.statistics.effects import effect_sizes
+from watchkeeper.drift.statistics.effects import effect_size, effect_sizes
 
 PARTS = 4  # of a window: the lengths for which the variation is measured
 MOST_REFERENCES = 8  # stretches of the history that stand for a short reference
@@ -76,7 +76,7 @@ def measure_variation(
     limits = {f.name: _largest(f, history[f.name], window, start) for f in features}
     whole = {name: effect * margin(stretches) for name, (effect, stretches) in limits.items()}
     shares = {
-        feature.name: usual_share(history[feature.name], window)
+        feature.name: _usual_share(feature, history[feature.name], window)
         for feature in features
         if feature.kind != "score"
     }
@@ -84,7 +84,7 @@ def measure_variation(
     columns = [history[feature.name] for feature in features if feature.kind != "score"]
     fullest = max(columns, key=lambda values: len(_known(values[start:])))
     rows = len(_known(fullest[start:]))
-    past = len(_measured(fullest, start)[0])
+    past = len(_measured(_known(fullest[:start]), _known(fullest[start:]))[0])
     length = block_length(past, window)
     return ReferenceVariation(
         thresholds=(*largest, whole),
@@ -113,26 +113,30 @@ def start_of(feature: Feature, history: Values, start: int) -> int:
 
 def _largest(feature: Feature, history: Values, length: int, start: int) -> tuple[float, float]:
     """Return the largest effect of a block, and how many blocks long the history is."""
-    past, reference_rows = _measured(history, start_of(feature, history, start))
+    begin = start_of(feature, history, start)
+    before, since = history[:begin], history[begin:]
+    if not feature.nullable:  # rows without a value do not describe the traffic
+        before, since = _known(before), _known(since)
+    past, reference_rows = _measured(before, since)
     length = block_length(len(past), length)
     if len(past) <= length:
         return NEVER, 1.0  # a single row, or none
     measured = blocks(past, length)
     if reference_rows == len(past):
         # The effect of a block against all rows, converted to that against all other rows.
-        scale = len(past) / (len(past) - length)
-        effects = scale * effect_sizes(feature.kind, np.sort(past), measured)
+        known, of_block = len(_known(past)), (~np.isnan(measured)).sum(axis=1)
+        scale = known / np.maximum(known - of_block, 1)
+        effects = scale * _effects(feature, _known(past), measured)
     else:
         effects = _effects_on_stretches(feature, past, measured, reference_rows)
     return float(effects.max()), len(past) / length
 
 
-def _measured(history: Values, start: int) -> tuple[Values, int]:
+def _measured(before: Values, reference: Values) -> tuple[Values, int]:
     """Return the rows whose blocks are measured, and how many rows the reference has.
 
     They are the rows before a reference that is shorter than they are, and else the reference.
     """
-    before, reference = _known(history[:start]), _known(history[start:])
     return (before if len(before) > len(reference) else reference), len(reference)
 
 
@@ -145,9 +149,28 @@ def _effects_on_stretches(feature: Feature, past: Values, blocks: Values, rows: 
     for first in np.linspace(0, len(past) - rows, count).astype(int):
         apart = (begin + length <= first) | (begin >= first + rows)
         if rows and apart.any():
-            stretch = np.sort(past[first : first + rows])
-            found.append(effect_sizes(feature.kind, stretch, blocks[apart]))
+            stretch = _known(past[first : first + rows])
+            found.append(_effects(feature, stretch, blocks[apart]))
     return np.concatenate(found) if found else np.array([NEVER])
+
+
+def _effects(feature: Feature, reference: Values, blocks: Values) -> Values:
+    """Return the effects of blocks on known values in any order.
+
+    A block of a nullable column has as many values as it has in a window of the same length.
+    """
+    reference = np.sort(reference)
+    if not np.isnan(blocks).any():
+        return effect_sizes(feature.kind, reference, blocks)
+    return np.array([effect_size(feature.kind, reference, block) for block in blocks])
+
+
+def _usual_share(feature: Feature, history: Values, window: int) -> float:
+    """Return the largest share of one value in a block; of the missing rows, for their feature."""
+    if feature.kind != "missing":
+        return usual_share(history, window)
+    known = _known(history)
+    return float(blocks(known, window).mean(axis=1).max()) if len(known) else 0.0
 
 
 def _known(values: Values) -> Values:

@@ -1,0 +1,91 @@
+"""Missing values: a head must have a score for every row that the signature allows.
+
+A nullable column may lack a value in any request, also if none is missing in the history. So the
+fitted pipeline is asked before a version is made.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from sklearn.pipeline import Pipeline
+
+from watchkeeper.core.head import Head
+from watchkeeper.core.signature import MISSING_TEXT, Column
+from watchkeeper.pipeline import score
+from watchkeeper.training import CannotTrainError
+from watchkeeper.training.declaration import Model
+from watchkeeper.training.rows import Rows
+from watchkeeper.training.split import Parts
+
+ASKED: Final = 50  # rows
+
+
+def check_missing(head: Head, pipeline: Pipeline, model: Model, parts: Parts) -> None:
+    """Ask a fitted pipeline for scores of rows without the values of nullable columns.
+
+    Raises:
+        CannotTrainError: it has none; the message says which head, and what to change.
+    """
+    nullable = [column for column in model.columns if column.nullable]
+    rows = parts.train.columns.iloc[: -(-ASKED // max(len(nullable), 1))]
+    for columns in (*([column] for column in nullable), nullable):
+        if not columns:
+            continue
+        what = (
+            f"head {head.score!r}: cannot score a row without {_listed(columns)}, which the "
+            "declaration calls nullable"
+        )
+        try:
+            scores = score(pipeline, head, without(rows, columns))
+        except (OSError, MemoryError):
+            raise  # of the machine
+        except Exception as error:
+            raise CannotTrainError(f"{what}: {first_line(error)}{_cure(columns)}") from error
+        if not np.isfinite(scores).all():
+            raise CannotTrainError(f"{what}: the score is not finite{_cure(columns)}")
+
+
+def without(rows: pd.DataFrame, columns: Iterable[Column]) -> pd.DataFrame:
+    """Return rows in which the values of some columns are missing."""
+    gone = {c.name: MISSING_TEXT if c.datatype == "BYTES" else np.nan for c in columns}
+    return rows.assign(**gone)
+
+
+def advice(columns: tuple[Column, ...], *rows: Rows) -> str:
+    """Return what to do if a pipeline refuses rows with missing values; "" if none are missing."""
+    lacking = [
+        column
+        for column in columns
+        if column.nullable
+        and any(column.missing(each.columns[column.name].to_numpy()).any() for each in rows)
+    ]
+    return _cure(lacking) if lacking else ""
+
+
+def first_line(error: Exception) -> str:
+    """Return an error as one sentence; those of scikit-learn continue with links."""
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0].rstrip('.')}"
+
+
+def _cure(columns: list[Column]) -> str:
+    """Return what to change, as the end of a message."""
+    texts = [column for column in columns if column.datatype == "BYTES"]
+    numbers = [column for column in columns if column.datatype != "BYTES"]
+    cures = []
+    if numbers:
+        cures.append(
+            f"{_listed(numbers)}: add an imputer to the features (SimpleImputer), or choose an "
+            "estimator that takes missing values, such as HistGradientBoosting"
+        )
+    if texts:
+        cures.append(
+            f"{_listed(texts)}: a missing value is the empty text, which an encoder must know "
+            '(OneHotEncoder with handle_unknown="ignore", or with the category "")'
+        )
+    return f"; {'; '.join(cures)}"
+
+
+def _listed(columns: Iterable[Column]) -> str:
+    return ", ".join(repr(column.name) for column in columns)
