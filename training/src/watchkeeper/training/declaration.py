@@ -37,6 +37,7 @@ from watchkeeper.core.policies import DriftPolicy, RolloutPolicy, override
 from watchkeeper.core.signature import Column, Signature
 from watchkeeper.core.tasks import UnknownTaskError, task_of
 from watchkeeper.core.tasks.base import Better, Task
+from watchkeeper.training.training_data import TrainingData
 
 
 class DeclarationError(ValueError):
@@ -216,6 +217,11 @@ class Head(msgspec.Struct, frozen=True):
     or CatBoost. ``method`` is the estimator's method that gives the values of a row; empty for the
     usual one of the task.
 
+    ``train`` takes their place: a function of the model's package that fits and returns an
+    estimator, see :mod:`watchkeeper.training.training_data`. It returns a pipeline of scikit-learn
+    from the request columns on, or an estimator that is fitted with request columns. The rows come
+    as they are, without ``outliers`` and ``balance``.
+
     ``label`` names the source's column with the truth of this head. A head with a label is
     supervised, and it is what the gate and the rollout judge. A head without a label is
     unsupervised: it sees all training rows, without SMOTE and clipping.
@@ -235,14 +241,15 @@ class Head(msgspec.Struct, frozen=True):
     """
 
     score: str
-    features: Callable[[Any], BaseEstimator]
-    estimator: Callable[[Any], BaseEstimator]
+    features: Callable[[Any], BaseEstimator] | None = None
+    estimator: Callable[[Any], BaseEstimator] | None = None
     method: manifest_head.Method | Literal[""] = ""
     label: str = ""
     tolerance: float = 1e-6
     task: str = ""
     classes: tuple[str, ...] = ()
     interval: float | None = None
+    train: Callable[[TrainingData], Any] | None = None
 
     def describe(self, threshold: float = 0.5) -> manifest_head.Head:
         """Return the head as a manifest describes it before it is fitted.
@@ -287,7 +294,13 @@ class Head(msgspec.Struct, frozen=True):
         return bool(self.label)
 
     def build(self, parameters: Parameters) -> Pipeline:
-        """Return the unfitted pipeline from request columns to the score."""
+        """Return the unfitted pipeline from request columns to the score.
+
+        Raises:
+            DeclarationError: the head has no declared estimator.
+        """
+        if self.features is None or self.estimator is None:
+            raise DeclarationError(f"head {self.score!r} has no declared estimator")
         return Pipeline(
             [("features", self.features(parameters)), ("estimator", self.estimator(parameters))]
         )
@@ -324,6 +337,7 @@ class Model(msgspec.Struct, frozen=True):
         problems = [*_label_problems(self)]
         if not problems:
             problems = [
+                *_estimator_problems(self),
                 *_metric_problems(self),
                 *_name_problems(self),
                 *_parameter_problems(self),
@@ -394,6 +408,18 @@ def _label_problems(model: Model) -> Iterator[str]:
     for head in model.heads:
         if head.label in model.names:
             yield f"head {head.score!r}: its label {head.label!r} is also a request column"
+
+
+def _estimator_problems(model: Model) -> Iterator[str]:
+    for head in model.heads:
+        declared = [head.features is not None, head.estimator is not None]
+        if declared != [head.train is None] * 2:
+            yield f"head {head.score!r} needs features and estimator, or else train"
+        if head.train is None or not head.supervised:
+            continue
+        for name, rule in (("outliers", model.outliers), ("balance", model.balance)):
+            if rule is not None:
+                yield f"{name} prepares no rows for the train function of head {head.score!r}"
 
 
 def _metric_problems(model: Model) -> Iterator[str]:
