@@ -22,6 +22,7 @@ from watchkeeper.training.declaration import Model
 from watchkeeper.training.rows import Rows
 
 CHECKED_ROWS: Final = 200
+ROUNDED: Final = 1e-6  # probabilities of float32 may be so much above 1
 
 
 def as_pipeline(given: Any, head: DeclaredHead, model: Model, rows: Rows) -> Pipeline:
@@ -45,7 +46,7 @@ def as_pipeline(given: Any, head: DeclaredHead, model: Model, rows: Rows) -> Pip
         raise CannotTrainError(f"{where}: its train function returned None; return the estimator")
     given = getattr(given, "best_estimator_", given)  # of a search by scikit-learn
     try:
-        pipeline = _with_columns(given, model, rows, where)
+        pipeline = _with_columns(given, head, model, rows)
         name = framework_name(pipeline)
     except UnsupportedEstimatorError as error:
         raise CannotTrainError(f"{where}: {error}") from error
@@ -61,13 +62,17 @@ def as_pipeline(given: Any, head: DeclaredHead, model: Model, rows: Rows) -> Pip
     return pipeline
 
 
-def _with_columns(given: Any, model: Model, rows: Rows, where: str) -> Pipeline:
+def _with_columns(given: Any, head: DeclaredHead, model: Model, rows: Rows) -> Pipeline:
+    where = f"head {head.score!r}"
     if isinstance(given, Pipeline):
         *before, last = given.steps
         if before:
             return given
         given = last[1]
-    framework_of(given)
+    framework = framework_of(given)
+    given = framework.prepared(given, head.describe(), model.columns)
+    if framework.takes_columns:
+        return Pipeline([("estimator", given)])
     names = [str(name) for name in getattr(given, "feature_names_in_", model.names)]
     if set(names).isdisjoint(model.names) and len(names) == len(model.names):
         names = model.names  # made-up names of an estimator that was fitted on an array
@@ -138,4 +143,9 @@ def _check_values(pipeline: Pipeline, head: Head, rows: Rows, where: str) -> Non
         raise CannotTrainError(
             f"{where}: {head.method} returns {values[row]} for the row {shown}; every value must "
             "be a finite number"
+        )
+    if head.method == "predict_proba" and not (np.abs(values - 0.5) <= 0.5 + ROUNDED).all():
+        raise CannotTrainError(
+            f"{where}: predict_proba returns values from {values.min():g} to {values.max():g}, and "
+            "probabilities are from 0 to 1; declare the head's method if they are other scores"
         )

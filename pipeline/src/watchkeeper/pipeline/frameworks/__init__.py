@@ -10,6 +10,8 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from watchkeeper.core.head import Head
+from watchkeeper.core.signature import Column
 from watchkeeper.core.version import BrokenVersionError
 from watchkeeper.pipeline.trees import Trees
 
@@ -30,10 +32,12 @@ class Framework(Protocol):
     Attributes:
         name: The name in manifests.
         library: The name under which Python imports the library.
+        takes_columns: Its estimators get the frame of request columns, and not features.
     """
 
     name: str
     library: str
+    takes_columns: bool = False
 
     def recognises(self, estimator: Any) -> bool:
         """Whether the estimator is one that this framework can save; imports no library."""
@@ -63,6 +67,18 @@ class Framework(Protocol):
         Raises:
             UnsupportedTreesError: It has no trees, or they cannot be expressed.
         """
+
+    def prepared(self, given: Any, head: Head, columns: tuple[Column, ...]) -> Any:  # noqa: ARG002
+        """Return the estimator of a head from what somebody has given for it.
+
+        Raises:
+            UnsupportedEstimatorError: It does not fit the head or the request columns.
+        """
+        return given
+
+    def form(self, estimator: Any) -> bytes | None:  # noqa: ARG002
+        """Return the ONNX form that an estimator already is; None if one must be made."""
+        return None
 
 
 @cache

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from watchkeeper.core.version import BrokenVersionError
-from watchkeeper.pipeline.frameworks import UnsupportedEstimatorError, is_a, library
+from watchkeeper.pipeline.frameworks import Framework, UnsupportedEstimatorError, is_a, library
 from watchkeeper.pipeline.frameworks.side_file import read_side_file, write_side_file
 from watchkeeper.pipeline.trees import LEAF, Link, Tree, Trees, UnsupportedTreesError
 
@@ -35,7 +35,7 @@ _LINKS: Final[dict[str, Link]] = {
 }
 
 
-class Catboost:
+class Catboost(Framework):
     """CatBoostClassifier and CatBoostRegressor."""
 
     name = "catboost"

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from watchkeeper.core.version import BrokenVersionError
-from watchkeeper.pipeline.frameworks import UnsupportedEstimatorError, is_a, library
+from watchkeeper.pipeline.frameworks import Framework, UnsupportedEstimatorError, is_a, library
 from watchkeeper.pipeline.frameworks.side_file import read_side_file, write_side_file
 from watchkeeper.pipeline.trees import (
     LEAF,
@@ -59,7 +59,7 @@ class LoadedBooster:
         return np.stack([1.0 - found, found], axis=1) if found.ndim == 1 else found
 
 
-class Lightgbm:
+class Lightgbm(Framework):
     """LGBMClassifier and LGBMRegressor."""
 
     name = "lightgbm"

@@ -6,7 +6,7 @@ from typing import Any, Final
 import skops.io
 
 from watchkeeper.core.version import BrokenVersionError
-from watchkeeper.pipeline.frameworks import UnsupportedEstimatorError
+from watchkeeper.pipeline.frameworks import Framework, UnsupportedEstimatorError
 from watchkeeper.pipeline.trees import Trees
 
 # What estimators of scikit-learn need beyond the types that skops trusts by default. A type in
@@ -34,7 +34,7 @@ TRUSTED_TYPES: Final = (
 )
 
 
-class Sklearn:
+class Sklearn(Framework):
     """The classes of scikit-learn itself, and pipelines of them."""
 
     name = "sklearn"

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from watchkeeper.core.version import BrokenVersionError
-from watchkeeper.pipeline.frameworks import UnsupportedEstimatorError, is_a, library
+from watchkeeper.pipeline.frameworks import Framework, UnsupportedEstimatorError, is_a, library
 from watchkeeper.pipeline.frameworks.side_file import read_side_file, write_side_file
 from watchkeeper.pipeline.trees import (
     LEAF,
@@ -42,7 +42,7 @@ _LINKS: Final[dict[str, Link]] = {
 }
 
 
-class Xgboost:
+class Xgboost(Framework):
     """XGBClassifier, XGBRegressor, XGBRFClassifier and XGBRFRegressor."""
 
     name = "xgboost"
