@@ -140,7 +140,7 @@ def broken(data: TrainingData) -> Any:
 
 
 REFUSED: dict[Callable[[TrainingData], Any], str] = {
-    nothing: "its train function returned None; return the estimator",
+    nothing: "None was returned, and not a fitted estimator",
     unfitted: "its estimator cannot predict from the request columns: NotFittedError",
     of_two_classes: "knows the classes False, True, in this order; the task multiclass needs ok",
     of_names: "knows the classes broken, ok, worn, in this order; the task multiclass needs ok",
@@ -201,13 +201,16 @@ def test_a_function_gets_raw_rows_with_weights_groups_and_classes() -> None:
 
 
 def test_a_head_has_one_origin_of_its_estimator() -> None:
-    with pytest.raises(DeclarationError, match="'state' needs features and estimator, or else"):
+    with pytest.raises(DeclarationError, match="'state' needs features and estimator"):
         msgspec.structs.replace(STATE, heads=(Head("state", label="state", classes=STATES),))
     both = msgspec.structs.replace(STATE.heads[0], train=nothing)
-    with pytest.raises(DeclarationError, match="'state' needs features and estimator, or else"):
+    with pytest.raises(DeclarationError, match="'state' needs features and estimator"):
         msgspec.structs.replace(STATE, heads=(both,))
     pump = with_train(nothing, msgspec.structs.replace(LIFE, name="pump"))
-    with pytest.raises(DeclarationError, match="balance prepares no rows for the train function"):
+    with pytest.raises(
+        DeclarationError,
+        match="balance prepares rows for a declared est",
+    ):
         msgspec.structs.replace(
             pump,
             balance=Balance(0.2),

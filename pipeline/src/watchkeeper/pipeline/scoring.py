@@ -44,6 +44,8 @@ def score_features(estimator: Any, head: Head, values: Any) -> NDArray[np.float6
     result = np.asarray(getattr(estimator, head.method)(values), dtype=np.float64)
     if result.ndim == 1 or len(task_of(head).scores) > 1:
         return result
+    if result.shape[1] > 2:
+        raise ValueError(f"{head.method} returns {result.shape[1]} values for each row, not one")
     return result[:, min(1, result.shape[1] - 1)]
 
 

@@ -48,12 +48,14 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Parameters of a training run, which ``--set name=value`` changes; a model adds its own.
 
     ``onnx`` "off" leaves the ONNX form out. ``search`` "off" skips the search. ``seed`` starts
-    every random choice of the run.
+    every random choice of the run. ``adopt`` is MLflow's URI of the version that an adopting head
+    takes, such as "models:/churn/12"; empty lets :class:`Adopt` choose.
     """
 
     onnx: Literal["on", "off"] = "on"
     search: Literal["on", "off"] = "on"
     seed: int = 0
+    adopt: str = ""
 
 
 class Refresh(msgspec.Struct, frozen=True):
@@ -209,6 +211,24 @@ class Gate(msgspec.Struct, frozen=True):
             raise DeclarationError(f"gate: margin is {self.margin:g}; it must not be negative")
 
 
+class Adopt(msgspec.Struct, frozen=True):
+    """A head whose estimator is a version that somebody else registers in MLflow.
+
+    ``model`` is the name of the registered model there. ``when`` says which version a run takes
+    that names none: the newest ("each"), or the newest one with the tag ``watchkeeper.adopt`` and
+    the name of this model as its value ("tag"). With "hand" every run must name one, as
+    ``watchkeeper adopt`` does.
+
+    ``trust`` "pickle" lets a training run open a version that is saved as a pickle. A pickle
+    executes what is in it, with the rights of the training run: so whoever may register a version
+    of ``model`` can then run code there. Servers never open one.
+    """
+
+    model: str
+    when: Literal["hand", "tag", "each"] = "hand"
+    trust: Literal["", "pickle"] = ""
+
+
 class Head(msgspec.Struct, frozen=True):
     """One estimator of a model: its features, its task, and the column that holds its truth.
 
@@ -220,7 +240,8 @@ class Head(msgspec.Struct, frozen=True):
     ``train`` takes their place: a function of the model's package that fits and returns an
     estimator, see :mod:`watchkeeper.training.training_data`. It returns a pipeline of scikit-learn
     from the request columns on, or an estimator that is fitted with request columns. The rows come
-    as they are, without ``outliers`` and ``balance``.
+    as they are, without ``outliers`` and ``balance``. ``adopt`` takes their place, too: the
+    estimator is a version that somebody else has registered in MLflow.
 
     ``label`` names the source's column with the truth of this head. A head with a label is
     supervised, and it is what the gate and the rollout judge. A head without a label is
@@ -250,6 +271,7 @@ class Head(msgspec.Struct, frozen=True):
     classes: tuple[str, ...] = ()
     interval: float | None = None
     train: Callable[[TrainingData], Any] | None = None
+    adopt: Adopt | None = None
 
     def describe(self, threshold: float = 0.5) -> manifest_head.Head:
         """Return the head as a manifest describes it before it is fitted.
@@ -412,14 +434,16 @@ def _label_problems(model: Model) -> Iterator[str]:
 
 def _estimator_problems(model: Model) -> Iterator[str]:
     for head in model.heads:
-        declared = [head.features is not None, head.estimator is not None]
-        if declared != [head.train is None] * 2:
-            yield f"head {head.score!r} needs features and estimator, or else train"
-        if head.train is None or not head.supervised:
+        is_given = head.train is not None or head.adopt is not None
+        if [head.features is None, head.estimator is None] != [is_given] * 2:
+            yield f"head {head.score!r} needs features and estimator, or else train, or else adopt"
+        if not is_given or not head.supervised:
             continue
-        for name, rule in (("outliers", model.outliers), ("balance", model.balance)):
-            if rule is not None:
-                yield f"{name} prepares no rows for the train function of head {head.score!r}"
+        rules = {"outliers": model.outliers, "balance": model.balance}
+        for name in (name for name, rule in rules.items() if rule is not None):
+            yield f"{name} prepares rows for a declared estimator, and {head.score!r} has none"
+        if head.adopt is not None and model.search.candidates:
+            yield f"search tries parameters, and the adopted estimator of {head.score!r} has none"
 
 
 def _metric_problems(model: Model) -> Iterator[str]:

@@ -43,7 +43,7 @@ def as_pipeline(given: Any, head: DeclaredHead, model: Model, rows: Rows) -> Pip
     """
     where = f"head {head.score!r}"
     if given is None:
-        raise CannotTrainError(f"{where}: its train function returned None; return the estimator")
+        raise CannotTrainError(f"{where}: None was returned, and not a fitted estimator")
     given = getattr(given, "best_estimator_", given)  # of a search by scikit-learn
     try:
         pipeline = _with_columns(given, head, model, rows)
@@ -73,7 +73,10 @@ def _with_columns(given: Any, head: DeclaredHead, model: Model, rows: Rows) -> P
     given = framework.prepared(given, head.describe(), model.columns)
     if framework.takes_columns:
         return Pipeline([("estimator", given)])
-    names = [str(name) for name in getattr(given, "feature_names_in_", model.names)]
+    try:
+        names = framework.feature_names(given) or model.names
+    except Exception as error:  # a library raises errors of its own
+        raise CannotTrainError(f"{where}: its estimator is not fitted: {error}") from error
     if set(names).isdisjoint(model.names) and len(names) == len(model.names):
         names = model.names  # made-up names of an estimator that was fitted on an array
     if unknown := [name for name in names if name not in model.names]:

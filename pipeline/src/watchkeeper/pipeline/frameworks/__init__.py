@@ -22,6 +22,18 @@ class UnsupportedEstimatorError(ValueError):
     """No framework can save this estimator; the message says why."""
 
 
+class PickledError(UnsupportedEstimatorError):
+    """A version holds its estimator as a pickle, and loading it would execute what is in it.
+
+    Attributes:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"its file {path.name} is a pickle, which executes code when it is loaded")
+        self.path = path
+
+
 class MissingLibraryError(BrokenVersionError):
     """A version needs a library that is not installed here; its files are fine."""
 
@@ -75,6 +87,26 @@ class Framework(Protocol):
             UnsupportedEstimatorError: It does not fit the head or the request columns.
         """
         return given
+
+    def opened(self, folder: Path, flavour: dict[str, Any], head: Head) -> Any:  # noqa: ARG002
+        """Return the estimator that MLflow has saved in a folder, without opening a pickle.
+
+        Args:
+            folder: The files of a version that somebody has logged with MLflow.
+            flavour: What its MLmodel says under the name of this framework.
+            head: The head that the estimator is for.
+
+        Raises:
+            PickledError: The estimator is saved as a pickle.
+            UnsupportedEstimatorError: It is of another kind than those that can be served.
+            BrokenVersionError: The files cannot be read, or hold a type that is not trusted.
+        """
+        raise UnsupportedEstimatorError(f"{self.name} cannot open what MLflow has saved")
+
+    def feature_names(self, estimator: Any) -> list[str] | None:
+        """Return the names of the features that an estimator was fitted with, if it knows them."""
+        names = getattr(estimator, "feature_names_in_", None)
+        return None if names is None else [str(name) for name in names]
 
     def form(self, estimator: Any) -> bytes | None:  # noqa: ARG002
         """Return the ONNX form that an estimator already is; None if one must be made."""
@@ -135,6 +167,18 @@ def library(name: str) -> Any:
             f"the library {name!r} is not installed here, and the version needs it; use an image "
             f"that has it (watchkeeper-pipeline[{name}])"
         ) from None
+
+
+def file_of(folder: Path, flavour: dict[str, Any], key: str) -> Path:
+    """Return a file that MLmodel names in a flavour.
+
+    Raises:
+        BrokenVersionError: It names none, or one outside of the folder.
+    """
+    path = (folder / str(flavour.get(key) or ".")).resolve()
+    if not path.is_file() or not path.is_relative_to(folder.resolve()):
+        raise BrokenVersionError(f"MLmodel names {flavour.get(key)!r} as {key}, which is no file")
+    return path
 
 
 def is_a(estimator: Any, library_name: str, names: frozenset[str]) -> bool:

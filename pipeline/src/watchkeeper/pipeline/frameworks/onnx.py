@@ -12,7 +12,12 @@ import pandas as pd
 from watchkeeper.core.head import Head
 from watchkeeper.core.signature import Column
 from watchkeeper.core.version import BrokenVersionError
-from watchkeeper.pipeline.frameworks import Framework, UnsupportedEstimatorError
+from watchkeeper.pipeline.frameworks import (
+    Framework,
+    UnsupportedEstimatorError,
+    file_of,
+    library,
+)
 from watchkeeper.pipeline.onnx_form import OnnxForm
 from watchkeeper.pipeline.trees import Trees, UnsupportedTreesError
 
@@ -58,6 +63,15 @@ class Onnx(Framework):
             return OnnxEstimator(as_form(given, head, columns), "the ONNX model")
         except BrokenVersionError as error:
             raise UnsupportedEstimatorError(str(error)) from error
+
+    def opened(self, folder: Path, flavour: dict[str, Any], head: Head) -> Any:  # noqa: ARG002
+        """Read ``model.onnx``, also with data in other files of the folder."""
+        path = file_of(folder, flavour, "data")
+        onnx = library("onnx")
+        try:
+            return onnx.load(path)
+        except Exception as error:  # a broken file can raise anything
+            raise BrokenVersionError(f"{path.name}: is not an ONNX file: {error}") from error
 
     def save(self, estimator: OnnxEstimator, path: Path) -> None:
         """Write ``path.onnx``."""
