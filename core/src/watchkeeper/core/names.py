@@ -107,6 +107,20 @@ def adoption_run_name(model: str, identity: str) -> str:
     return f"{model}-adopt-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
 
 
+def next_try(name: str, used: Iterable[str]) -> str:
+    """Return the name of a run, or of the next try after the runs with this name in ``used``.
+
+    Example:
+        >>> next_try("churn-adopt-1", ["churn-adopt-1", "churn-adopt-1-r2"])
+        'churn-adopt-1-r3'
+    """
+    known = set(used)
+    number = 2
+    while f"{name}-r{number}" in known:
+        number += 1
+    return f"{name}-r{number}" if name in known else name
+
+
 class RegisteredName(NamedTuple):
     """What MLflow's URI of a version contains; one of ``version`` and ``alias`` is empty."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from watchkeeper.core.names import parse_registered, registered_uri
 from watchkeeper.registry.client import RegisteredVersion, Registry, registered
 from watchkeeper.registry.errors import NOT_FOUND, RegistryError, translated_errors
-from watchkeeper.registry.tags import ABOVE_TAG, AGAIN_TAG, RUN_TAG
+from watchkeeper.registry.tags import ABOVE_TAG, ADOPT_TAG, AGAIN_TAG, RUN_TAG
 
 if TYPE_CHECKING:
     from mlflow.models import Model
@@ -35,21 +35,18 @@ def find_foreign(registry: Registry, uri: str) -> RegisteredVersion:
     return known
 
 
-def newest_foreign(registry: Registry, name: str, tag: tuple[str, str] | None) -> str:
-    """Return the URI of the newest version of a name that no training run of ours has registered.
+def newest_foreign(registry: Registry, name: str, adopter: str) -> RegisteredVersion | None:
+    """Return the newest version of a name that no training run of ours has registered.
 
     Args:
         registry: where to look.
         name: the name of the registered model.
-        tag: the name and the value of a tag that the version must have; None for any version.
-
-    Returns:
-        Its URI; "" if there is none.
+        adopter: the model that the version must have a tag for; "" for any version.
     """
     for version in reversed(registry.versions(name)):
-        if _is_foreign(version) and (tag is None or version.tags.get(tag[0]) == tag[1]):
-            return registered_uri(name, version.version)
-    return ""
+        if _is_foreign(version) and adopter in ("", version.tags.get(ADOPT_TAG)):
+            return version
+    return None
 
 
 def identity(name: str, version: RegisteredVersion) -> str:

@@ -122,12 +122,12 @@ def _version(head: Head, model: str, parameters: Parameters, registry: Registry)
             f"{where}: its versions are adopted by hand: watchkeeper adopt "
             f"models:/{rule.model}/<version> --model {model}"
         )
-    tag = (ADOPT_TAG, model) if rule.when == "tag" else None
-    uri = newest_foreign(registry, rule.model, tag)
-    if not uri:
-        wanted = f" with the tag {ADOPT_TAG} = {model}" if tag else ""
+    is_tagged = rule.when == "tag"
+    found = newest_foreign(registry, rule.model, model if is_tagged else "")
+    if found is None:
+        wanted = f" with the tag {ADOPT_TAG} = {model}" if is_tagged else ""
         raise CannotTrainError(f"{where}: MLflow has no version of {rule.model!r}{wanted} to adopt")
-    return uri
+    return registered_uri(rule.model, found.version)
 
 
 def _open(head: Head, uri: str, registry: Registry, folder: Path) -> Any:
