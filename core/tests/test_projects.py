@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from watchkeeper.core.adoption import AdoptionRule
 from watchkeeper.core.projects import ProjectError, is_folder, main, read_project, write_metadata
 
 PYPROJECT = """
@@ -111,3 +112,14 @@ def test_an_image_writes_the_metadata_by_a_command(
     assert main([str(tmp_path)]) == 2
     assert main([str(tmp_path), str(tmp_path)]) == 2
     assert "it declares no model" not in capsys.readouterr().out
+
+
+def test_a_project_says_which_versions_of_mlflow_its_models_adopt(tmp_path: Path) -> None:
+    folder = project(tmp_path / "pumps")
+    with (folder / "pyproject.toml").open("a") as file:
+        file.write('adopt.pump-wear = {model = "wear", when = "each"}\n')
+    assert read_project(folder).adopt == {"pump-wear": AdoptionRule("wear", "each")}
+    with (folder / "pyproject.toml").open("a") as file:
+        file.write('adopt.other = {model = "wear"}\n')
+    with pytest.raises(ProjectError, match="adopt: it declares no model 'other'"):
+        read_project(folder)

@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 
+from watchkeeper.core.adoption import AdoptionRule
 from watchkeeper.core.events import Event as LedgerEvent
 from watchkeeper.core.events import GatePassed, RunFailed, TrainingData
-from watchkeeper.core.names import code_run_name
+from watchkeeper.core.names import adoption_run_name, code_run_name
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.episodes import Attempt, attempts, save_attempt
 from watchkeeper.ledger.events import emit, history
 from watchkeeper.platforms import PlatformError, TrainingRun
-from watchkeeper.registry import CODE_TAG, RegistryError
+from watchkeeper.registry import CODE_TAG, RUN_TAG, RegisteredVersion, RegistryError
+from watchkeeper.registry.foreign import identity
 from watchkeeper.rollout.metrics import RolloutMetrics
 from watchkeeper.rollout.training_runs import (
     COMPLETE_SECONDS,
@@ -24,6 +26,8 @@ from watchkeeper.rollout.training_runs import (
 )
 
 NAME = "pump-failure"
+FOREIGN = "pumps"
+EACH, TAG = AdoptionRule(FOREIGN, "each"), AdoptionRule(FOREIGN, "tag")
 RUN = code_run_name(NAME, "2.0")
 
 
@@ -35,6 +39,7 @@ class World:
         self.states: dict[str, Any] = {}
         self.created: list[TrainingRun] = []
         self.codes: list[str] = []
+        self.foreign: list[RegisteredVersion] = []
         self.configured = 0.0
         self.now = 1000.0
         self.up = True
@@ -71,13 +76,24 @@ class World:
     def configured_at(self) -> float:
         return self.configured
 
-    def versions(self, _model: str) -> list[Any]:
+    def versions(self, model: str) -> list[Any]:
+        if model == FOREIGN:
+            return self.foreign
         return [SimpleNamespace(tags={CODE_TAG: code}) for code in self.codes]
+
+    def register_foreign(self, **tags: str) -> str:
+        """Register a version of another name; returns the name of the run that adopts it."""
+        number = len(self.foreign) + 1
+        given = {key.replace("_", "."): value for key, value in tags.items()}
+        self.foreign.append(RegisteredVersion(number, "", self.now, given))
+        return adoption_run_name(NAME, identity(FOREIGN, self.foreign[-1]))
 
     def aliases(self, _model: str) -> dict[str, int]:
         return {"production": 3} if self.codes else {}
 
-    def controller(self, code: str = "2.0", *, starts: bool = True) -> TrainingRuns:
+    def controller(
+        self, code: str = "2.0", *, starts: bool = True, adopts: AdoptionRule | None = None
+    ) -> TrainingRuns:
         clients: Any = self
         return TrainingRuns(
             NAME,
@@ -87,6 +103,7 @@ class World:
             self.metrics,
             code_version=code,
             starts=starts,
+            adopts=adopts,
             clock=lambda: self.now,
             monotonic=lambda: self.now,
         )
@@ -107,9 +124,9 @@ def world(ledger: Ledger) -> World:
     return World(ledger)
 
 
-def gate_passed(code: str) -> LedgerEvent:
+def gate_passed(code: str, run: str = RUN) -> LedgerEvent:
     details = GatePassed(
-        run=RUN,
+        run=run,
         trigger="first version",
         code_version=code,
         data=TrainingData("", 1, 1, "none"),
@@ -283,3 +300,65 @@ def test_a_dependency_that_does_not_answer_is_asked_again(
         assert controller.turn() is None
     world.now += 60
     assert "started" in world.turn(controller)
+
+
+def test_every_new_version_of_another_name_is_adopted_once(world: World) -> None:
+    controller = world.controller(adopts=EACH)
+    assert world.turn(controller) == "there is no version in MLflow to adopt"
+    first = world.register_foreign()
+    assert world.turn(controller) == f"run {first} started: adopts models:/pumps/1"
+    (run,) = world.created
+    assert (run.name, run.parameters) == (first, {"adopt": "models:/pumps/1"})
+    assert world.turn(controller) == "waits for the end of a run"
+    world.states[first] = "succeeded"
+    emit(world.ledger, gate_passed("2.0", first))
+    for each in (controller, world.controller(adopts=EACH)):
+        assert world.turn(each) == "there is a version by the code in force"
+    world.now += 10.0
+    second = world.register_foreign()
+    world.turn(world.controller(adopts=EACH))
+    assert [run.name for run in world.created] == [first, second]
+    assert [each.trigger for each in attempts(world.ledger, NAME)][-1] == "adopts models:/pumps/2"
+
+
+def test_versions_that_training_runs_have_registered_are_not_adopted(world: World) -> None:
+    world.register_foreign(**{RUN_TAG: "a-run"})
+    assert world.turn(world.controller(adopts=EACH)) == "there is no version in MLflow to adopt"
+
+
+def test_only_a_version_with_the_tag_of_the_model_is_adopted(world: World) -> None:
+    world.register_foreign()
+    world.register_foreign(watchkeeper_adopt="another-model")
+    controller = world.controller(adopts=TAG)
+    assert world.turn(controller) == "there is no version in MLflow to adopt"
+    tagged = world.register_foreign(watchkeeper_adopt=NAME)
+    world.register_foreign()
+    assert world.turn(controller) == f"run {tagged} started: adopts models:/pumps/3"
+
+
+def test_nothing_is_adopted_where_a_person_does_it(world: World) -> None:
+    world.register_foreign()
+    by_hand = world.controller(adopts=AdoptionRule(FOREIGN, "hand"))
+    assert world.turn(by_hand) == "there is no version in MLflow to adopt"
+    assert not world.created
+
+
+def test_new_code_adopts_the_same_version_again(world: World) -> None:
+    first = world.register_foreign()
+    world.turn(world.controller(adopts=EACH))
+    world.states[first] = "succeeded"
+    emit(world.ledger, gate_passed("2.0", first))
+    world.now += 3600.0
+    assert world.turn(world.controller("3.0", adopts=EACH)).startswith(f"run {first}-r2 started")
+    assert world.created[-1].parameters == {"adopt": "models:/pumps/1"}
+
+
+def test_a_turn_that_was_killed_starts_the_same_adoption(world: World) -> None:
+    first = world.register_foreign()
+    world.killed = True
+    world.turn(world.controller(adopts=EACH))
+    world.killed = False
+    world.turn(world.controller(adopts=EACH))
+    assert [(run.name, run.parameters) for run in world.created] == [
+        (first, {"adopt": "models:/pumps/1"})
+    ]

@@ -49,7 +49,10 @@ def error_of(caplog: pytest.LogCaptureFixture, arguments: list[str]) -> str:
             ["contradiction", *TRAIN[1:]],
             "gate.floors name 'auc'; metrics of head 'failure_probability' of which higher",
         ),
-        ([*TRAIN, "--set", "tree=9"], "has no parameter 'tree'; it has: onnx, search, seed, trees"),
+        (
+            [*TRAIN, "--set", "tree=9"],
+            "has no parameter 'tree'; it has: onnx, search, seed, adopt, trees",
+        ),
         ([*TRAIN, "--set", "trees=many"], "Expected `int`"),
         ([*TRAIN, "--set", "trees"], "expected name=value"),
         ([*TRAIN, "--run", "No Name"], "lower-case letters"),

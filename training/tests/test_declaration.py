@@ -54,7 +54,7 @@ def replaced(value: Any, **changes: Any) -> Any:
         ),
         (
             {"search": Search(candidates=({"tree": 5},))},
-            "search names 'tree'; parameters are 'onnx', 'search', 'seed'",
+            "search names 'tree'; parameters are 'onnx', 'search', 'seed', 'adopt'",
         ),
         ({"search": Search(cheaper={"seed": "many"})}, "search: .*Expected `int`"),
     ],

@@ -5,15 +5,16 @@ import numpy as np
 import pumps
 import pytest
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.pipeline import Pipeline
 
 from watchkeeper.training.balance import balanced
-from watchkeeper.training.declaration import Balance, Outliers
+from watchkeeper.training.declaration import Balance, Model, Outliers
 from watchkeeper.training.fit import clipped, fit, fit_head, score_head
 from watchkeeper.training.judge import judge
 from watchkeeper.training.models import find
 from watchkeeper.training.rows import Rows
 from watchkeeper.training.search import SearchResult, search
-from watchkeeper.training.split import split
+from watchkeeper.training.split import block_numbers, split
 from watchkeeper.training.usable import usable
 
 MODEL = find("pump-failure")
@@ -28,6 +29,11 @@ def rows(count: int, seed: int = 0, *, changed: bool = False) -> Rows:
 
 def no_rows() -> Rows:
     return rows(10).where(np.zeros(10, dtype=bool))
+
+
+def fitted(old: Rows, recent: Rows, model: Model = MODEL) -> Pipeline:
+    blocks = block_numbers(old.key, model.split)
+    return fit_head(HEAD, model, SMALL, old, recent, blocks=blocks)
 
 
 def test_synthetic_positives_are_valid_rows_between_real_ones() -> None:
@@ -97,10 +103,7 @@ def test_held_out_rows_do_not_change_the_fit() -> None:
     other.loc[held, "load"] *= 2
     again = split(usable(other, MODEL, "a test"), no_rows(), MODEL)
     asked = rows(500, seed=3)
-    one, two = (
-        score_head(HEAD, fit_head(HEAD, MODEL, SMALL, p.train, no_rows()), asked)
-        for p in (parts, again)
-    )
+    one, two = (score_head(HEAD, fitted(p.train, no_rows()), asked) for p in (parts, again))
     assert np.array_equal(one[HEAD.score], two[HEAD.score])
 
 
@@ -110,7 +113,7 @@ def test_few_recent_rows_have_the_declared_weight() -> None:
 
     def separates(weight: float) -> float:
         model = msgspec.structs.replace(MODEL, recent_weight=weight)
-        found = score_head(HEAD, fit_head(HEAD, model, SMALL, old, new), fresh)[HEAD.score]
+        found = score_head(HEAD, fitted(old, new, model), fresh)[HEAD.score]
         return float(found[fresh.target == 1].mean() - found[fresh.target == 0].mean())
 
     assert separates(1.0) > separates(0.01)
@@ -150,7 +153,7 @@ def test_the_same_rows_and_seed_make_the_same_version() -> None:
     first, second = (
         score_head(
             HEAD,
-            fit_head(HEAD, MODEL, SMALL, rows(1500), rows(200, changed=True)),
+            fitted(rows(1500), rows(200, changed=True)),
             rows(300, seed=4),
         )
         for _ in range(2)

@@ -62,6 +62,14 @@ def test_a_new_image_of_a_model_is_new_code_of_that_model_only(
     assert variable(rollout, "WATCHKEEPER_CODE_VERSION") == "1.2.3"
 
 
+def test_the_controller_knows_which_versions_of_mlflow_a_model_adopts() -> None:
+    rule = {"model": "pumps of others", "when": "each"}
+    adopting = {MODEL: {**OWN[MODEL], "adopt": rule}, OTHER: OWN[OTHER]}
+    found = only(rendered({"models": adopting}), "Deployment", "watchkeeper-rollout")
+    (rollout,) = found["spec"]["template"]["spec"]["containers"]
+    assert json.loads(variable(rollout, "WATCHKEEPER_ADOPT")) == {MODEL: rule}
+
+
 def test_the_admission_policy_of_a_model_knows_its_image(objects: list[dict[str, Any]]) -> None:
     for model, own in ((MODEL, True), (OTHER, False)):
         policy = only(objects, "ValidatingAdmissionPolicy", f"watchkeeper.plant.{model}")

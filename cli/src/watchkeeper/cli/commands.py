@@ -11,11 +11,21 @@ from collections.abc import Sequence
 import msgspec
 
 from watchkeeper.cli.system import System
-from watchkeeper.core.names import CANDIDATE, PREVIOUS, PRODUCTION, next_run_name
+from watchkeeper.core.names import (
+    CANDIDATE,
+    PREVIOUS,
+    PRODUCTION,
+    adoption_run_name,
+    next_run_name,
+    next_try,
+    parse_registered,
+    registered_uri,
+)
 from watchkeeper.ledger.deletions import request_deletion
 from watchkeeper.ledger.episodes import Attempt, attempts, save_attempt
 from watchkeeper.platforms import RolloutCommands, TrainingRun
-from watchkeeper.registry import GATE_TAG, ROLLOUT_TAG
+from watchkeeper.registry import GATE_TAG, ROLLOUT_TAG, RegistryError
+from watchkeeper.registry.foreign import find_foreign, identity
 
 
 class CommandError(ValueError):
@@ -35,15 +45,55 @@ def train(system: System, model: str, parameters: dict[str, str]) -> str:
         CommandError: another command has started a run of that name at the same time.
     """
     production = system.registry.aliases(model).get(PRODUCTION)
-    used = {a.run for a in attempts(system.ledger, model)} | set(system.platform.runs(model))
     run = TrainingRun(
-        name=next_run_name(model, production or 0, used),
+        name=next_run_name(model, production or 0, _used_names(system, model)),
         model=model,
         trigger="by hand",
         replaces=production,
         parameters=parameters,
     )
+    return _start(system, run)
+
+
+def adopt(system: System, model: str, uri: str) -> str:
+    """Start the training run that adopts a version of MLflow, and return its name.
+
+    Args:
+        system: the system.
+        model: the model that gets a new version.
+        uri: MLflow's URI of the version, with its number or with an alias.
+
+    Raises:
+        InvalidNameError: the URI has another form.
+        CommandError: MLflow has no such version, or another command adopts it right now.
+        RunRefusedError: the model adopts no versions.
+    """
+    try:
+        found = find_foreign(system.registry, uri)
+    except RegistryError as error:
+        if error.not_found:
+            raise CommandError(str(error)) from error
+        raise
+    name = parse_registered(uri).model
+    base = adoption_run_name(model, identity(name, found))
+    run = TrainingRun(
+        name=next_try(base, _used_names(system, model)),
+        model=model,
+        trigger=f"adopts {registered_uri(name, found.version)}",
+        replaces=system.registry.aliases(model).get(PRODUCTION),
+        parameters={"adopt": registered_uri(name, found.version)},
+    )
+    return _start(system, run)
+
+
+def _used_names(system: System, model: str) -> set[str]:
+    """Return the names of all runs of a model, also of those that the platform has deleted."""
+    return {a.run for a in attempts(system.ledger, model)} | set(system.platform.runs(model))
+
+
+def _start(system: System, run: TrainingRun) -> str:
     system.platform.check_run(run)
+    model = run.model
     save_attempt(system.ledger, Attempt(run.name, None, model, run.trigger, time.time()))
     if not system.platform.create_run(run):
         raise CommandError(f"another command has just started run {run.name}; try again")

@@ -80,6 +80,7 @@ def describe(
                 "WATCHKEEPER_TRAINED_MODELS": models,
                 "WATCHKEEPER_CODE_VERSION": settings.code_version,
                 "WATCHKEEPER_CODE_VERSIONS": "{}",  # one code trains all models here
+                "WATCHKEEPER_ADOPT": _adopt(configuration),
                 "WATCHKEEPER_HOST": HOST,
                 "WATCHKEEPER_PORT": str(ports.rollout),
                 "WATCHKEEPER_CACHE": str(home.folder / "cache"),
@@ -117,6 +118,12 @@ def _projects(home: Home, configuration: LocalConfiguration) -> dict[str, dict[s
         for project in configuration.projects
         for model in project.models
     }
+
+
+def _adopt(configuration: LocalConfiguration) -> str:
+    """Return which versions of MLflow the models of projects adopt, as JSON."""
+    rules = {model: rule for each in configuration.projects for model, rule in each.adopt.items()}
+    return msgspec.json.encode(rules).decode()
 
 
 def _mlflow(home: Home) -> dict[str, str]:

@@ -245,6 +245,34 @@ def train(
         _print({"run": name}, json, lambda: console.print(f"training run {name} started"))
 
 
+@app.command(rich_help_panel=STEER)
+def adopt(
+    version: Annotated[
+        str,
+        typer.Argument(
+            metavar="models:/NAME/VERSION",
+            help="A version that somebody else has registered in MLflow; models:/NAME@ALIAS, too.",
+        ),
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="The model that adopts it. It can be left out if the system has only one."
+        ),
+    ] = "",
+    json: Json = False,
+) -> None:
+    """Make a version of a model from one that somebody else has registered in MLflow.
+
+    A training run fetches it, judges it on the model's own rows, and registers it. The declaration
+    of the model must adopt versions of that name.
+    """
+    with report_errors(json):
+        system, model = _open(model)
+        name = commands.adopt(system, model, version)
+        _print({"run": name}, json, lambda: console.print(f"training run {name} started"))
+
+
 def _parse_parameters(texts: list[str]) -> dict[str, str]:
     parameters = {}
     for text in texts:

@@ -12,6 +12,8 @@ from pathlib import Path
 from watchkeeper.cli.local_settings import LocalConfiguration, read_configuration, training_python
 from watchkeeper.core.projects import Project, is_folder, write_metadata
 from watchkeeper.core.settings import PREFIX
+from watchkeeper.platforms import PlatformError, open_platform
+from watchkeeper.registry.client import URI
 
 
 def new(home: Path, arguments: Sequence[str]) -> int:
@@ -37,7 +39,7 @@ def check(home: Path, given: str, arguments: Sequence[str]) -> int:
     configuration = read_configuration(home, (given,) if is_folder(given) else (), os.environ)
     projects = {model: project for project in configuration.projects for model in project.models}
     for model in projects if is_folder(given) else (given,):
-        code = _check(configuration, model, projects.get(model), arguments)
+        code = _check(configuration, model, projects.get(model), arguments, _registry(home))
         if code:
             return code
     return 0
@@ -48,14 +50,24 @@ def _check(
     model: str,
     project: Project | None,
     arguments: Sequence[str],
+    registry: dict[str, str],
 ) -> int:
-    environment = {f"{PREFIX}SOURCE_URL": configuration.settings.source_url}
+    environment = {f"{PREFIX}SOURCE_URL": configuration.settings.source_url, **registry}
     with tempfile.TemporaryDirectory(prefix="watchkeeper-project-") as workspace:
         if project is not None:
             write_metadata(project, Path(workspace))
             environment |= project.environment(Path(workspace))
         python = configuration.settings.python("training")
         return _run(python, "check", [model, *arguments], environment)
+
+
+def _registry(home: Path) -> dict[str, str]:
+    """Return the variable that names MLflow: the user's own, or that of the local system if any."""
+    try:
+        found = os.environ.get(URI) or open_platform(f"local:{home}").endpoints().mlflow
+    except PlatformError:  # there is no system yet, and few models need MLflow for their check
+        return {}
+    return {URI: found}
 
 
 def _run(python: str, program: str, arguments: Sequence[str], environment: dict[str, str]) -> int:

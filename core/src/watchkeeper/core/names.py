@@ -97,6 +97,58 @@ def code_run_name(model: str, code_version: str) -> str:
     return f"{model}-code-{hashlib.sha256(code_version.encode()).hexdigest()[:12]}"
 
 
+def adoption_run_name(model: str, identity: str) -> str:
+    """Return the name of the training run that adopts a version of MLflow.
+
+    Args:
+        model: The model that the version becomes a version of.
+        identity: What identifies the version for ever.
+    """
+    return f"{model}-adopt-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+
+
+def next_try(name: str, used: Iterable[str]) -> str:
+    """Return the name of a run, or of the next try after the runs with this name in ``used``.
+
+    Example:
+        >>> next_try("churn-adopt-1", ["churn-adopt-1", "churn-adopt-1-r2"])
+        'churn-adopt-1-r3'
+    """
+    known = set(used)
+    number = 2
+    while f"{name}-r{number}" in known:
+        number += 1
+    return f"{name}-r{number}" if name in known else name
+
+
+class RegisteredName(NamedTuple):
+    """What MLflow's URI of a version contains; one of ``version`` and ``alias`` is empty."""
+
+    model: str
+    version: int = 0
+    alias: str = ""
+
+
+def parse_registered(uri: str) -> RegisteredName:
+    """Return the parts of MLflow's URI ``models:/<name>/<version>`` or ``models:/<name>@<alias>``.
+
+    Raises:
+        InvalidNameError: the URI has another form.
+    """
+    match = re.fullmatch(r"models:/([^/@'\"%:]+)(?:/([1-9][0-9]*)|@([-\w]+))", uri)
+    if match is None:
+        raise InvalidNameError(
+            f"{uri!r}: expected models:/<name>/<version> or models:/<name>@<alias>, for example "
+            "models:/churn/12"
+        )
+    return RegisteredName(match[1], int(match[2] or 0), match[3] or "")
+
+
+def registered_uri(name: str, version: int) -> str:
+    """Return MLflow's URI of a version."""
+    return f"models:/{name}/{version}"
+
+
 class VersionAddress(NamedTuple):
     """What the URI of a version contains; ``digest`` is "" where the content is not known."""
 

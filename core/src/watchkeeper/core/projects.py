@@ -7,6 +7,7 @@ A project is a folder with a ``pyproject.toml`` and the Python package of one or
 
     [tool.watchkeeper]
     source = "readings.csv"     # a table in the folder, or the SQLAlchemy URL of a database
+    adopt.pump-failure = {model = "pumps", when = "each"}   # versions of MLflow, if it adopts some
 
 Python finds entry points in the metadata of installed packages. :func:`write_metadata` writes these
 few files for a project, so that a process whose ``PYTHONPATH`` has them finds its models as it
@@ -23,6 +24,7 @@ from typing import Any, Final
 
 import msgspec
 
+from watchkeeper.core.adoption import AdoptionRule
 from watchkeeper.core.exit_codes import EXIT_FATAL, EXIT_SUCCESS
 from watchkeeper.core.names import MODELS_GROUP, InvalidNameError, check_model_name
 from watchkeeper.core.settings import PREFIX
@@ -43,6 +45,7 @@ class Project(msgspec.Struct, frozen=True):
         version: The version of its package.
         models: Where each model is declared, by name, as ``module:attribute``.
         source: The URL of the operational data on this machine; "" if the project names none.
+        adopt: Which versions of MLflow its models adopt without a person, by model.
     """
 
     folder: Path
@@ -50,6 +53,7 @@ class Project(msgspec.Struct, frozen=True):
     version: str
     models: dict[str, str]
     source: str = ""
+    adopt: dict[str, AdoptionRule] = {}
 
     @property
     def code(self) -> Path:
@@ -109,7 +113,10 @@ def read_project(folder: Path) -> Project:
             check_model_name(model)
         except InvalidNameError as error:
             raise ProjectError(f"{path}: {error}") from error
-    return Project(folder, project.name, project.version, models, _source(folder, tool.source))
+    if unknown := next((model for model in tool.adopt if model not in models), None):
+        raise ProjectError(f"{path}: tool.watchkeeper.adopt: it declares no model {unknown!r}")
+    source = _source(folder, tool.source)
+    return Project(folder, project.name, project.version, models, source, tool.adopt)
 
 
 def write_metadata(project: Project, folder: Path) -> None:
@@ -141,6 +148,7 @@ class _Tool(msgspec.Struct, forbid_unknown_fields=True):
     """The table ``tool.watchkeeper`` of a ``pyproject.toml``."""
 
     source: str = ""
+    adopt: dict[str, AdoptionRule] = {}
 
 
 def _source(folder: Path, given: str) -> str:

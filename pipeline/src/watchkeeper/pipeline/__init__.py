@@ -83,5 +83,5 @@ def load(folder: Path) -> OfflineModel:
             if head.onnx is None:
                 raise
             log.info("%s: its ONNX form is used: %s", head.score, error)
-            scorers[head.score] = OnnxForm(folder / head.onnx, head)
+            scorers[head.score] = OnnxForm(folder / head.onnx, str(folder / head.onnx))
     return OfflineModel(manifest, scorers)

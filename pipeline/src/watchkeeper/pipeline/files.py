@@ -13,6 +13,7 @@ from watchkeeper.pipeline.frameworks import framework, framework_of
 from watchkeeper.pipeline.frameworks.sklearn import load_skops, save_skops
 
 SKLEARN = "sklearn"
+NO_STEPS = ("columns", "passthrough")  # saved for a pipeline of one step, which gets the columns
 
 
 def framework_name(pipeline: Any) -> str:
@@ -34,7 +35,7 @@ def save_pipeline(pipeline: Any, folder: Path, head: Head) -> None:
         save_skops(pipeline, folder / head.pipeline)
         return
     *before, (_, estimator) = pipeline.steps
-    save_skops(Pipeline(before or [("features", "passthrough")]), folder / head.pipeline)
+    save_skops(Pipeline(before or [NO_STEPS]), folder / head.pipeline)
     framework(head.framework).save(estimator, _own_files(folder, head))
 
 
@@ -48,7 +49,7 @@ def load_pipeline(folder: Path, head: Head) -> Any:
     if head.framework == SKLEARN:
         return load_skops(folder / head.pipeline)
     estimator = framework(head.framework).load(_own_files(folder, head))
-    steps = load_skops(folder / head.pipeline).steps
+    steps = [x for x in load_skops(folder / head.pipeline).steps if tuple(x) != NO_STEPS]
     return Pipeline([*steps, ("estimator", estimator)])
 
 

@@ -35,11 +35,17 @@ def features(pipeline: Any, frame: pd.DataFrame) -> Any:
 def score_features(estimator: Any, head: Head, values: Any) -> NDArray[np.float64]:
     """Apply the last step of a pipeline to features; returns the values of the head.
 
-    Of two probabilities the second one is that of the positive class.
+    Of two probabilities the second one is that of the positive class. An estimator that was fitted
+    with named features gets them by these names.
     """
+    names = getattr(estimator, "feature_names_in_", None)
+    if names is not None and isinstance(values, np.ndarray):
+        values = pd.DataFrame(values, columns=names)
     result = np.asarray(getattr(estimator, head.method)(values), dtype=np.float64)
     if result.ndim == 1 or len(task_of(head).scores) > 1:
         return result
+    if result.shape[1] > 2:
+        raise ValueError(f"{head.method} returns {result.shape[1]} values for each row, not one")
     return result[:, min(1, result.shape[1] - 1)]
 
 

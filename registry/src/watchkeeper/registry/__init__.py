@@ -6,6 +6,7 @@ Only this package and the training run import MLflow.
 from watchkeeper.registry.client import RegisteredVersion, Registry
 from watchkeeper.registry.errors import RegistryError
 from watchkeeper.registry.tags import (
+    ADOPT_TAG,
     AGAIN_TAG,
     CODE_TAG,
     DIGEST_TAG,
@@ -18,6 +19,7 @@ from watchkeeper.registry.tags import (
 )
 
 __all__ = [
+    "ADOPT_TAG",
     "AGAIN_TAG",
     "CODE_TAG",
     "DIGEST_TAG",

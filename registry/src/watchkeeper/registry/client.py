@@ -226,7 +226,7 @@ class Registry:
                 token = page.token
                 if not token:
                     break
-        return sorted((_registered(v) for v in found), key=lambda v: v.version)
+        return sorted((registered(v) for v in found), key=lambda v: v.version)
 
     def set_alias(self, model: str, alias: Alias, version: int) -> None:
         """Point an alias at a version.
@@ -266,7 +266,8 @@ class Registry:
         download(self.client, uri, folder)
 
 
-def _registered(found: "ModelVersion") -> RegisteredVersion:
+def registered(found: "ModelVersion") -> RegisteredVersion:
+    """Return a version from what MLflow says of it."""
     return RegisteredVersion(
         version=int(found.version),
         run_id=found.run_id or "",

@@ -14,4 +14,5 @@ ABOVE_TAG: Final = "watchkeeper.number_above"
 # number.
 AGAIN_TAG: Final = "watchkeeper.again"
 REUSED_TAG: Final = "watchkeeper.reused_number"
+ADOPT_TAG: Final = "watchkeeper.adopt"  # by people: the model that is to adopt the version
 FILES: Final = "model"  # the folder of the version's files in the artifacts of its MLflow run

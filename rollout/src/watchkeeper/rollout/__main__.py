@@ -90,6 +90,7 @@ def _controllers(
                 metrics,
                 code_version=settings.code_versions.get(model, settings.code_version),
                 starts=model in settings.trained_models,
+                adopts=settings.adopt.get(model),
             ),
             Announcements(
                 model, open_platform(settings.platform), Ledger(settings.ledger_url), metrics

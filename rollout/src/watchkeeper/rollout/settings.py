@@ -1,9 +1,11 @@
 """The settings of the controller."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
+from watchkeeper.core.adoption import AdoptionRule
 from watchkeeper.core.names import check_model_name
 from watchkeeper.core.policies import RolloutPolicy, override
 from watchkeeper.ledger import Ledger
@@ -28,6 +30,8 @@ class RolloutSettings(msgspec.Struct, frozen=True):
         code_version: the version of the code that trains; empty where new code is no reason to
             train.
         code_versions: the same for single models, by name. They take precedence.
+        adopt: which versions of MLflow models adopt without a person, by model, as JSON, such as
+            ``{"churn-risk": {"model": "churn", "when": "each"}}``.
         cache: a folder for the files of versions. With it, a canary can be judged after a restart
             while the registry is down. Without it, the files are temporary.
     """
@@ -45,6 +49,7 @@ class RolloutSettings(msgspec.Struct, frozen=True):
     trained_models: tuple[str, ...] = ()
     code_version: str = ""
     code_versions: dict[str, str] = {}
+    adopt: dict[str, AdoptionRule] = {}
 
     def policy_overrides(self, model: str) -> dict[str, Any]:
         """Return the values that replace those of the policy of a model's versions."""
@@ -58,21 +63,16 @@ class RolloutSettings(msgspec.Struct, frozen=True):
         """
         for model in self.models:
             check_model_name(model)
-        for model in self.rollout_policies:
-            if model not in self.models:
-                raise ValueError(
-                    f"WATCHKEEPER_ROLLOUT_POLICIES: {model!r} is not in WATCHKEEPER_MODELS"
-                )
-        for model in self.code_versions:
-            if model not in self.models:
-                raise ValueError(
-                    f"WATCHKEEPER_CODE_VERSIONS: {model!r} is not in WATCHKEEPER_MODELS"
-                )
-        for model in self.trained_models:
-            if model not in self.models:
-                raise ValueError(
-                    f"WATCHKEEPER_TRAINED_MODELS: {model!r} is not in WATCHKEEPER_MODELS"
-                )
+        about: dict[str, Iterable[str]] = {
+            "ROLLOUT_POLICIES": self.rollout_policies,
+            "CODE_VERSIONS": self.code_versions,
+            "TRAINED_MODELS": self.trained_models,
+            "ADOPT": self.adopt,
+        }
+        for name, models in about.items():
+            for model in models:
+                if model not in self.models:
+                    raise ValueError(f"WATCHKEEPER_{name}: {model!r} is not in WATCHKEEPER_MODELS")
         for model in self.models:
             override(RolloutPolicy(), self.policy_overrides(model))
         Ledger(self.ledger_url).close()  # checks the URL only: it does not connect

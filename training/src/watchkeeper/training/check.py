@@ -1,9 +1,10 @@
 """Check a model before it runs anywhere: ``python -m watchkeeper.training.check MODEL``.
 
 The stages of a training run on a sample of the rows, without a registry and without a ledger: read,
-split, search, fit, export, judge, seal, reload. Exit code 0: a training run would register a
-version, and the gate says what it thinks of it. 2: the declaration or the data must change, and
-the message names the field. 1: the database did not answer.
+split, search, fit, export, judge, seal, reload. A model that adopts a version of MLflow needs
+MLflow. Exit code 0: a training run would register a version, and the gate says what it thinks of
+it. 2: the declaration or the data must change, and the message names the field. 1: the database or
+MLflow did not answer.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from watchkeeper.core.exit_codes import EXIT_FATAL, EXIT_RETRY, EXIT_SUCCESS, ex
 from watchkeeper.core.gate_report import GateReport
 from watchkeeper.core.settings import SettingsError, read_settings
 from watchkeeper.core.version import Manifest
+from watchkeeper.registry import Registry, RegistryError
 from watchkeeper.training import CannotTrainError, SourceUnavailableError
 from watchkeeper.training.declaration import Model, Parameters
 from watchkeeper.training.history import read_history
@@ -28,7 +30,12 @@ from watchkeeper.training.read import TrainingInput
 from watchkeeper.training.recent import Recent
 from watchkeeper.training.refresh import RefreshSettings, refresh
 from watchkeeper.training.refusal import fail
-from watchkeeper.training.run import StageTimer, TrainingRequest, make_version
+from watchkeeper.training.run import (
+    StageTimer,
+    TrainingRequest,
+    make_version,
+    with_estimators,
+)
 
 log = logging.getLogger("watchkeeper.training.check")
 
@@ -54,14 +61,16 @@ def check(model: Model, url: str, folder: Path, parameters: Parameters | None = 
 
     Raises:
         CannotTrainError: the declaration or the data must change; the message names the field.
-        SourceUnavailableError: the database did not answer.
+        SourceUnavailableError, RegistryError: the database or MLflow did not answer.
+        SettingsError: the model adopts a version, and MLFLOW_TRACKING_URI names no MLflow.
     """
     timer = StageTimer()
+    request = TrainingRequest(model, "check", "check", parameters or model.parameters())
+    request = with_estimators(request, Registry, folder.with_name("adopted"))
     refresh(url, model)
     history = read_history(url, model)
     timer.log(f"read: {len(history)} rows of history")
     no_rows = history.where(np.zeros(len(history), dtype=bool))
-    request = TrainingRequest(model, "check", "check", parameters or model.parameters())
     inputs = TrainingInput(history, Recent(no_rows, None), None)
     made = make_version(request, inputs, folder, most_rows=MOST_ROWS)
     return Check(model.name, made.manifest, made.report)
@@ -92,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
             found = check(model, url, Path(workspace) / "version", parameters)
     except (CannotTrainError, SettingsError) as error:
         return fail(str(error), EXIT_FATAL, as_json=options.json)
-    except SourceUnavailableError as error:
+    except (SourceUnavailableError, RegistryError) as error:
         return fail(str(error), EXIT_RETRY, as_json=options.json)
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(_summary(found)), indent=2).decode())

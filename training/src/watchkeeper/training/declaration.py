@@ -38,6 +38,7 @@ from watchkeeper.core.signature import Column, Signature, missing_name
 from watchkeeper.core.tasks import UnknownTaskError, task_of
 from watchkeeper.core.tasks.base import Better, Task
 from watchkeeper.core.truths import MAX_NAME_LENGTH, Truth, truths_of
+from watchkeeper.training.training_data import TrainingData
 
 
 class DeclarationError(ValueError):
@@ -48,12 +49,14 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Parameters of a training run, which ``--set name=value`` changes; a model adds its own.
 
     ``onnx`` "off" leaves the ONNX form out. ``search`` "off" skips the search. ``seed`` starts
-    every random choice of the run.
+    every random choice of the run. ``adopt`` is MLflow's URI of the version that an adopting head
+    takes, such as "models:/churn/12"; empty lets :class:`Adopt` choose.
     """
 
     onnx: Literal["on", "off"] = "on"
     search: Literal["on", "off"] = "on"
     seed: int = 0
+    adopt: str = ""
 
 
 class Refresh(msgspec.Struct, frozen=True):
@@ -219,6 +222,24 @@ class Gate(msgspec.Struct, frozen=True):
         return self.margin if is_main else task.margin
 
 
+class Adopt(msgspec.Struct, frozen=True):
+    """A head whose estimator is a version that somebody else registers in MLflow.
+
+    ``model`` is the name of the registered model there. ``when`` says which version a run takes
+    that names none: the newest ("each"), or the newest one with the tag ``watchkeeper.adopt`` and
+    the name of this model as its value ("tag"). With "hand" every run must name one, as
+    ``watchkeeper adopt`` does.
+
+    ``trust`` "pickle" lets a training run open a version that is saved as a pickle. A pickle
+    executes what is in it, with the rights of the training run: so whoever may register a version
+    of ``model`` can then run code there. Servers never open one.
+    """
+
+    model: str
+    when: Literal["hand", "tag", "each"] = "hand"
+    trust: Literal["", "pickle"] = ""
+
+
 class Head(msgspec.Struct, frozen=True):
     """One estimator of a model: its features, its task, and the column that holds its truth.
 
@@ -226,6 +247,12 @@ class Head(msgspec.Struct, frozen=True):
     features are transformers of scikit-learn. The estimator is of scikit-learn, XGBoost, LightGBM
     or CatBoost. ``method`` is the estimator's method that gives the values of a row; empty for the
     usual one of the task.
+
+    ``train`` takes their place: a function of the model's package that fits and returns an
+    estimator, see :mod:`watchkeeper.training.training_data`. It returns a pipeline of scikit-learn
+    from the request columns on, or an estimator that is fitted with request columns. The rows come
+    as they are, without ``outliers`` and ``balance``. ``adopt`` takes their place, too: the
+    estimator is a version that somebody else has registered in MLflow.
 
     ``label`` names the source's column with the truth of this head. A head with a label is
     supervised: it is fitted on the rows whose truth is known, and the gate and the rollout judge
@@ -247,14 +274,16 @@ class Head(msgspec.Struct, frozen=True):
     """
 
     score: str
-    features: Callable[[Any], BaseEstimator]
-    estimator: Callable[[Any], BaseEstimator]
+    features: Callable[[Any], BaseEstimator] | None = None
+    estimator: Callable[[Any], BaseEstimator] | None = None
     method: manifest_head.Method | Literal[""] = ""
     label: str = ""
     tolerance: float = 1e-6
     task: str = ""
     classes: tuple[str, ...] = ()
     interval: float | None = None
+    train: Callable[[TrainingData], Any] | None = None
+    adopt: Adopt | None = None
 
     def describe(self, threshold: float = 0.5) -> manifest_head.Head:
         """Return the head as a manifest describes it before it is fitted.
@@ -299,7 +328,13 @@ class Head(msgspec.Struct, frozen=True):
         return bool(self.label)
 
     def build(self, parameters: Parameters) -> Pipeline:
-        """Return the unfitted pipeline from request columns to the score."""
+        """Return the unfitted pipeline from request columns to the score.
+
+        Raises:
+            DeclarationError: the head has no declared estimator.
+        """
+        if self.features is None or self.estimator is None:
+            raise DeclarationError(f"head {self.score!r} has no declared estimator")
         return Pipeline(
             [("features", self.features(parameters)), ("estimator", self.estimator(parameters))]
         )
@@ -336,6 +371,7 @@ class Model(msgspec.Struct, frozen=True):
         problems = [*_label_problems(self)]
         if not problems:
             problems = [
+                *_estimator_problems(self),
                 *_metric_problems(self),
                 *_name_problems(self),
                 *_parameter_problems(self),
@@ -421,6 +457,20 @@ def _label_problems(model: Model) -> Iterator[str]:
                 f"head {head.score!r}: its label {head.label!r} has more than {MAX_NAME_LENGTH} "
                 "characters; name it shorter in the source's query"
             )
+
+
+def _estimator_problems(model: Model) -> Iterator[str]:
+    for head in model.heads:
+        is_given = head.train is not None or head.adopt is not None
+        if [head.features is None, head.estimator is None] != [is_given] * 2:
+            yield f"head {head.score!r} needs features and estimator, or else train, or else adopt"
+        if not is_given or not head.supervised:
+            continue
+        rules = {"outliers": model.outliers, "balance": model.balance}
+        for name in (name for name, rule in rules.items() if rule is not None):
+            yield f"{name} prepares rows for a declared estimator, and {head.score!r} has none"
+        if head.adopt is not None and model.search.candidates:
+            yield f"search tries parameters, and the adopted estimator of {head.score!r} has none"
 
 
 def _metric_problems(model: Model) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 The order within every training set, a fold or all rows: SMOTE on the raw rows, features, clipping
 to the quartiles of the real rows, fit. Held-out rows take no part. An unsupervised head, which may
-look for outliers, gets features and fit only.
+look for outliers, gets features and fit only. A head with a function of its own gets the raw rows.
 """
 
 import tempfile
@@ -27,7 +27,9 @@ from watchkeeper.training import CannotTrainError
 from watchkeeper.training.balance import balanced
 from watchkeeper.training.capabilities import accepts_weights, method_of
 from watchkeeper.training.declaration import Head, Model, Outliers, Parameters
+from watchkeeper.training.given_estimator import as_pipeline
 from watchkeeper.training.missing import advice, check_missing, first_line
+from watchkeeper.training.own_function import call_train, weights
 from watchkeeper.training.rows import Rows, ScoredRows, joined
 from watchkeeper.training.split import Parts
 
@@ -54,7 +56,9 @@ class Fitted(msgspec.Struct, frozen=True):
 def fit(model: Model, parameters: Parameters, parts: Parts) -> Fitted:
     """Fit all heads on the training rows, and score all rows."""
     pipelines = {
-        head.score: fit_head(head, model, parameters, parts.train, parts.recent_train)
+        head.score: fit_head(
+            head, model, parameters, parts.train, parts.recent_train, blocks=parts.blocks
+        )
         for head in model.heads
     }
     for head in model.heads:
@@ -96,7 +100,7 @@ def _calibrated(head: manifest_head.Head, held: ScoredRows) -> manifest_head.Hea
 
 
 def _consequences(head: Head, pipeline: Pipeline, parts: Parts) -> Iterator[str]:
-    estimator = pipeline.named_steps["estimator"]
+    estimator = pipeline.steps[-1][1]
     kind, declared = type(estimator).__name__, head.describe()
     method = method_of(declared, estimator)
     if len(parts.recent_train) and not accepts_weights(estimator):
@@ -111,23 +115,44 @@ def _consequences(head: Head, pipeline: Pipeline, parts: Parts) -> Iterator[str]
         )
 
 
-def fit_head(head: Head, model: Model, parameters: Parameters, old: Rows, recent: Rows) -> Pipeline:
+def fit_head(
+    head: Head,
+    model: Model,
+    parameters: Parameters,
+    old: Rows,
+    recent: Rows,
+    *,
+    blocks: NDArray[np.int64],
+) -> Pipeline:
     """Fit the pipeline of one head on rows of the history and on recent rows.
 
     The recent rows together weigh ``recent_weight`` times the history, however few they are: the
     version must fit what happens now and keep what it knew.
 
+    Args:
+        head: the head.
+        model: the declaration.
+        parameters: of the run.
+        old: rows of the history.
+        recent: labelled rows of the present regime.
+        blocks: the numbers of the blocks of ``old``, as :class:`.Parts` has them.
+
     Raises:
-        CannotTrainError: features or estimator of the head refuse the rows.
+        CannotTrainError: features or estimator of the head refuse the rows, or its function does
+            not return an estimator that can be used.
     """
+    if head.supervised:
+        blocks = blocks[old.knows(head.label)]
+        old, recent = old.about(head.label), recent.about(head.label)
+    if head.train is not None:
+        given = call_train(head, model, parameters, old, recent, blocks=blocks)
+        return as_pipeline(given, head, model, old)
     what = f"head {head.score!r} of {model.name}: cannot fit {len(old)} rows of history"
     with _explained(what, advice(model.columns, old, recent)):
         return _fit(head, model, parameters, old, recent)
 
 
 def _fit(head: Head, model: Model, parameters: Parameters, old: Rows, recent: Rows) -> Pipeline:
-    if head.supervised:
-        old, recent = old.about(head.label), recent.about(head.label)
     columns, target, weight = _training_set(head, model, parameters, old, recent)
     pipeline = head.build(parameters)
     framework_name(pipeline)  # an estimator of no known framework is refused before it is fitted
@@ -136,12 +161,12 @@ def _fit(head: Head, model: Model, parameters: Parameters, old: Rows, recent: Ro
     if model.outliers is not None and head.supervised:
         real = dense(features.transform(joined(old, recent).columns))
         values = clipped(values, real, model.outliers)
-    weights = {"sample_weight": weight} if accepts_weights(estimator) else {}
+    more = {"sample_weight": weight} if accepts_weights(estimator) else {}
     if head.supervised:
         truth = target.astype(np.int64) if task_of(head.describe()).outcomes else target
-        estimator.fit(values, truth, **weights)
+        estimator.fit(values, truth, **more)
     else:
-        estimator.fit(values, **weights)
+        estimator.fit(values, **more)
     return pipeline
 
 
@@ -224,9 +249,8 @@ def _training_set(
     if not len(new_target):
         return old_columns, old_target, np.ones(len(old_target))
     # Synthetic rows count, so that the two regimes have the declared weights in the fit.
-    weight = model.recent_weight * len(old_target) / len(new_target)
     return (
         pd.concat([old_columns, new_columns], ignore_index=True),
         np.concatenate([old_target, new_target]),
-        np.concatenate([np.ones(len(old_target)), np.full(len(new_target), weight)]),
+        weights(model, len(old_target), len(new_target)),
     )

@@ -19,7 +19,7 @@ def metrics_report(manifest: Manifest, report: GateReport, parameters: dict[str,
         f"Data       {lineage.rows} rows of history, {lineage.labelled_rows} labelled predictions,"
         f" SHA-256 {lineage.data_hash[:16]}",
         f"Reference  {lineage.reference}{_reference(report)}",
-        f"Parameters {', '.join(f'{name}={value}' for name, value in parameters.items())}",
+        f"Parameters {', '.join(f'{name}={x}' for name, x in parameters.items() if x != '')}",
         *(f"Duplicates {_duplicates(where, x)}" for where, x in report.duplicates.items()),
         *(f"ONNX       {head.score}: {_onnx(head.onnx_difference)}" for head in manifest.heads),
         "",

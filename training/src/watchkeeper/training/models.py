@@ -10,7 +10,12 @@ from importlib.metadata import EntryPoint, entry_points
 
 import msgspec
 
-from watchkeeper.core.names import MODELS_GROUP, declared_models
+from watchkeeper.core.names import (
+    MODELS_GROUP,
+    InvalidNameError,
+    declared_models,
+    parse_registered,
+)
 from watchkeeper.training import CannotTrainError
 from watchkeeper.training.declaration import Model, Parameters
 
@@ -66,6 +71,14 @@ def parameters_of(model: Model, given: list[str]) -> tuple[Parameters, set[str]]
             f"--set: {model.name} has no parameter {unknown[0]!r}; it has: {', '.join(known)}"
         )
     try:
-        return msgspec.convert(values, model.parameters, strict=False), set(values)
-    except msgspec.ValidationError as error:
+        found = msgspec.convert(values, model.parameters, strict=False)
+        if found.adopt:
+            parse_registered(found.adopt)
+    except (msgspec.ValidationError, InvalidNameError) as error:
         raise CannotTrainError(f"--set: {error}") from error
+    if found.adopt and not any(head.adopt for head in model.heads):
+        raise CannotTrainError(
+            f"--set adopt: no head of {model.name} adopts a version of MLflow; declare "
+            'Head(..., adopt=Adopt("<its name there>"))'
+        )
+    return found, set(values)

@@ -79,6 +79,10 @@ def to_onnx(pipeline: Pipeline, head: Head, columns: tuple[Column, ...]) -> byte
         NoOnnxFormError: nothing converts the estimator.
         Exception: those of skl2onnx, for steps that it cannot convert.
     """
+    estimator = pipeline.steps[-1][1]
+    form = framework_of(estimator).form(estimator)
+    if form is not None:
+        return form
     trees = trees_of(pipeline, head)
     model = (
         _converted(pipeline, head, columns)
@@ -89,7 +93,7 @@ def to_onnx(pipeline: Pipeline, head: Head, columns: tuple[Column, ...]) -> byte
 
 
 def trees_of(pipeline: Pipeline, head: Head) -> Trees | None:
-    """Return the trees of a pipeline's last step, or None if skl2onnx converts it.
+    """Return the trees of a pipeline's last step, or None if its form is made without them.
 
     Raises:
         NoOnnxFormError: neither is possible.
@@ -98,6 +102,8 @@ def trees_of(pipeline: Pipeline, head: Head) -> Trees | None:
     try:
         return framework_of(estimator).trees(estimator, head.method)
     except UnsupportedTreesError as error:
+        if framework_of(estimator).form(estimator) is not None:
+            return None
         others = [x for x in nested(estimator) if type(x).__name__ not in CONVERTED_BY_SKL2ONNX]
         if not others:
             return None

@@ -114,7 +114,7 @@ def _log_run(
     client.log_batch(
         run.info.run_id,
         metrics=[Metric(name, value, now, 0) for name, value in _metrics(manifest, report)],
-        params=[Param(name, str(value)) for name, value in parameters.items()],
+        params=[Param(name, str(value)) for name, value in parameters.items() if value != ""],
         tags=[RunTag(GATE_TAG, _gate_tag(report))],
     )
     client.log_artifacts(run.info.run_id, str(folder), FILES)

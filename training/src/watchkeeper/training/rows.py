@@ -54,15 +54,18 @@ class Rows(msgspec.Struct, frozen=True):
         unknown = np.isnan([self.target, *self.others.values()])
         return np.asarray(~unknown.all(axis=0))
 
+    def knows(self, truth: str) -> NDArray[np.bool_]:
+        """Return of which rows (rows,) this truth is known, see :meth:`about`."""
+        return ~np.isnan(self.others.get(truth, self.target))
+
     def about(self, truth: str) -> "Rows":
         """Return the rows of which this truth is known, as ``target``.
 
         Args:
             truth: the name of a truth; any name that is not in ``others`` is that of ``target``.
         """
-        target = self.others.get(truth, self.target)
-        rows = self.where(~np.isnan(target))
-        return msgspec.structs.replace(rows, target=target[~np.isnan(target)], others={})
+        rows = self.where(self.knows(truth))
+        return msgspec.structs.replace(rows, target=rows.others.get(truth, rows.target), others={})
 
     def as_columns(self) -> Columns:
         """Return the request columns as arrays of shape (rows,)."""
@@ -93,8 +96,8 @@ class ScoredRows(msgspec.Struct, frozen=True):
 
     def about(self, truth: str) -> "ScoredRows":
         """Return the rows of which this truth is known, see :meth:`Rows.about`."""
-        known = ~np.isnan(self.rows.others.get(truth, self.rows.target))
-        return ScoredRows(self.rows.about(truth), self.where(known).scores)
+        known = self.where(self.rows.knows(truth))
+        return ScoredRows(known.rows.about(truth), known.scores)
 
     def truth(self) -> Labelled:
         """Return target and scores; the target of all rows must be known."""

@@ -1,6 +1,7 @@
 """The training run: its stages, from top to bottom.
 
 ==========  =========================================================================
+adopt       the estimators that somebody else has registered, if the model has some
 read        history, recent rows and the version in production
 split       which rows are fitted and which are held out
 search      the parameters, by cross-validation
@@ -16,6 +17,7 @@ register    the version in MLflow, its event, and the alias of a candidate
 import logging
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -26,6 +28,7 @@ from watchkeeper.core.version import Lineage, Manifest
 from watchkeeper.ledger import Ledger
 from watchkeeper.registry import RegisteredVersion, Registry
 from watchkeeper.training import CannotTrainError, lineage
+from watchkeeper.training.adoption import adopt
 from watchkeeper.training.declaration import Model, Parameters
 from watchkeeper.training.export import export
 from watchkeeper.training.fit import Fitted, fit
@@ -48,7 +51,8 @@ class TrainingRequest(msgspec.Struct, frozen=True):
     ``run`` names the run, and a run registers one version only. ``trigger`` is the reason in
     words. ``chosen`` are the names of the parameters that the user has set. ``episode`` is the
     episode of drift that the run answers, ``replaces`` the version that it is to replace.
-    ``code_version`` is empty where the run has to find it out.
+    ``code_version`` is empty where the run has to find it out. ``consequences`` are sentences for
+    the gate's report.
     """
 
     model: Model
@@ -59,6 +63,7 @@ class TrainingRequest(msgspec.Struct, frozen=True):
     episode: str | None = None
     replaces: int | None = None
     code_version: str = ""
+    consequences: tuple[str, ...] = ()
 
 
 def train(
@@ -81,6 +86,7 @@ def train(
         folder = Path(workspace) / "version"
         version = find_version(registry, request.model.name, request.run)
         if version is None:
+            request = with_estimators(request, lambda: registry, Path(workspace) / "adopted")
             made = _make_version(request, source_url, registry, ledger, folder)
             version = register(registry, ledger, folder, msgspec.to_builtins(made.parameters))
         else:
@@ -88,6 +94,19 @@ def train(
             registry.download(model_uri(request.model.name, version.version), folder)
         finish(registry, ledger, version, folder)
     return version
+
+
+def with_estimators(
+    request: TrainingRequest, registry: Callable[[], Registry], folder: Path
+) -> TrainingRequest:
+    """Return the request with the estimators that its model adopts; see :func:`.adoption.adopt`."""
+    found = adopt(request.model, request.parameters, registry, folder)
+    return msgspec.structs.replace(
+        request,
+        model=found.model,
+        parameters=found.parameters,
+        consequences=found.consequences,
+    )
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -141,7 +160,7 @@ def make_version(
 
     fitted = fit(model, parameters, parts)
     timer.log(f"fit: {len(parts.train)} rows of history and {len(parts.recent_train)} recent rows")
-    for consequence in fitted.consequences:
+    for consequence in (*request.consequences, *fitted.consequences):
         log.warning("%s", consequence)
 
     exported = export(model, parameters, fitted)
@@ -162,7 +181,7 @@ def make_version(
         report,
         left_out=inputs.recent.left_out,
         reference_refused=reference.refused,
-        consequences=[*fitted.consequences, *exported.consequences],
+        consequences=[*request.consequences, *fitted.consequences, *exported.consequences],
     )
     timer.log(f"judge: gate {'passed' if report.passed else 'rejected'}: {report.reason}")
 

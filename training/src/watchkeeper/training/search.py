@@ -78,7 +78,9 @@ def _cross_validate(
     scores = {name: np.zeros(len(rows)) for name in model.task.scores}
     no_rows = rows.where(np.zeros(len(rows), dtype=bool))
     for test in folds:
-        pipeline = fit_head(head, model, parameters, rows.where(~test), no_rows)
+        fitted = rows.where(~test)
+        blocks = parts.blocks[~test]
+        pipeline = fit_head(head, model, parameters, fitted, no_rows, blocks=blocks)
         for name, values in score_head(head, pipeline, rows.where(test)).items():
             scores[name][test] = values
     return model.task.search_value(Labelled(rows.target, scores))

@@ -10,6 +10,8 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from watchkeeper.core.head import Head
+from watchkeeper.core.signature import Column
 from watchkeeper.core.version import BrokenVersionError
 from watchkeeper.pipeline.trees import Trees
 
@@ -18,6 +20,18 @@ GROUP: Final = "watchkeeper.frameworks"
 
 class UnsupportedEstimatorError(ValueError):
     """No framework can save this estimator; the message says why."""
+
+
+class PickledError(UnsupportedEstimatorError):
+    """A version holds its estimator as a pickle, and loading it would execute what is in it.
+
+    Attributes:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"its file {path.name} is a pickle, which executes code when it is loaded")
+        self.path = path
 
 
 class MissingLibraryError(BrokenVersionError):
@@ -30,10 +44,12 @@ class Framework(Protocol):
     Attributes:
         name: The name in manifests.
         library: The name under which Python imports the library.
+        takes_columns: Its estimators get the frame of request columns, and not features.
     """
 
     name: str
     library: str
+    takes_columns: bool = False
 
     def recognises(self, estimator: Any) -> bool:
         """Whether the estimator is one that this framework can save; imports no library."""
@@ -63,6 +79,38 @@ class Framework(Protocol):
         Raises:
             UnsupportedTreesError: It has no trees, or they cannot be expressed.
         """
+
+    def prepared(self, given: Any, head: Head, columns: tuple[Column, ...]) -> Any:  # noqa: ARG002
+        """Return the estimator of a head from what somebody has given for it.
+
+        Raises:
+            UnsupportedEstimatorError: It does not fit the head or the request columns.
+        """
+        return given
+
+    def opened(self, folder: Path, flavour: dict[str, Any], head: Head) -> Any:  # noqa: ARG002
+        """Return the estimator that MLflow has saved in a folder, without opening a pickle.
+
+        Args:
+            folder: The files of a version that somebody has logged with MLflow.
+            flavour: What its MLmodel says under the name of this framework.
+            head: The head that the estimator is for.
+
+        Raises:
+            PickledError: The estimator is saved as a pickle.
+            UnsupportedEstimatorError: It is of another kind than those that can be served.
+            BrokenVersionError: The files cannot be read, or hold a type that is not trusted.
+        """
+        raise UnsupportedEstimatorError(f"{self.name} cannot open what MLflow has saved")
+
+    def feature_names(self, estimator: Any) -> list[str] | None:
+        """Return the names of the features that an estimator was fitted with, if it knows them."""
+        names = getattr(estimator, "feature_names_in_", None)
+        return None if names is None else [str(name) for name in names]
+
+    def form(self, estimator: Any) -> bytes | None:  # noqa: ARG002
+        """Return the ONNX form that an estimator already is; None if one must be made."""
+        return None
 
 
 @cache
@@ -119,6 +167,18 @@ def library(name: str) -> Any:
             f"the library {name!r} is not installed here, and the version needs it; use an image "
             f"that has it (watchkeeper-pipeline[{name}])"
         ) from None
+
+
+def file_of(folder: Path, flavour: dict[str, Any], key: str) -> Path:
+    """Return a file that MLmodel names in a flavour.
+
+    Raises:
+        BrokenVersionError: It names none, or one outside of the folder.
+    """
+    path = (folder / str(flavour.get(key) or ".")).resolve()
+    if not path.is_file() or not path.is_relative_to(folder.resolve()):
+        raise BrokenVersionError(f"MLmodel names {flavour.get(key)!r} as {key}, which is no file")
+    return path
 
 
 def is_a(estimator: Any, library_name: str, names: frozenset[str]) -> bool:

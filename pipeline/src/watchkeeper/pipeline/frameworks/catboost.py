@@ -10,8 +10,16 @@ from typing import Any, Final
 
 import numpy as np
 
+from watchkeeper.core.head import Head
+from watchkeeper.core.tasks import task_of
 from watchkeeper.core.version import BrokenVersionError
-from watchkeeper.pipeline.frameworks import UnsupportedEstimatorError, is_a, library
+from watchkeeper.pipeline.frameworks import (
+    Framework,
+    UnsupportedEstimatorError,
+    file_of,
+    is_a,
+    library,
+)
 from watchkeeper.pipeline.frameworks.side_file import read_side_file, write_side_file
 from watchkeeper.pipeline.trees import LEAF, Link, Tree, Trees, UnsupportedTreesError
 
@@ -35,7 +43,7 @@ _LINKS: Final[dict[str, Link]] = {
 }
 
 
-class Catboost:
+class Catboost(Framework):
     """CatBoostClassifier and CatBoostRegressor."""
 
     name = "catboost"
@@ -60,6 +68,24 @@ class Catboost:
             return getattr(catboost, side["class"])(thread_count=1).load_model(f"{path}.cbm")
         except catboost.CatBoostError as error:
             raise BrokenVersionError(f"{path}.cbm: CatBoost cannot load it: {error}") from error
+
+    def opened(self, folder: Path, flavour: dict[str, Any], head: Head) -> Any:
+        """Read ``model.cb``."""
+        kind = str(flavour.get("model_type", ""))
+        if kind not in CLASSES:
+            kind = "CatBoostClassifier" if task_of(head).outcomes else "CatBoostRegressor"
+        path = file_of(folder, flavour, "data")
+        catboost = library(self.library)
+        try:
+            return getattr(catboost, kind)(thread_count=1).load_model(
+                str(path), flavour.get("save_format", "cbm")
+            )
+        except catboost.CatBoostError as error:
+            raise BrokenVersionError(f"{path.name}: CatBoost cannot load it: {error}") from error
+
+    def feature_names(self, estimator: Any) -> list[str]:
+        """Return its own names."""
+        return [str(name) for name in estimator.feature_names_]
 
     def trees(self, estimator: Any, method: str) -> Trees:
         """Return the trees, if they are symmetric and all features are numbers."""

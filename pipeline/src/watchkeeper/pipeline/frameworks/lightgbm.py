@@ -8,9 +8,19 @@ from typing import Any, Final
 
 import numpy as np
 
+from watchkeeper.core.head import Head
+from watchkeeper.core.tasks import task_of
 from watchkeeper.core.version import BrokenVersionError
-from watchkeeper.pipeline.frameworks import UnsupportedEstimatorError, is_a, library
+from watchkeeper.pipeline.frameworks import (
+    Framework,
+    PickledError,
+    UnsupportedEstimatorError,
+    file_of,
+    is_a,
+    library,
+)
 from watchkeeper.pipeline.frameworks.side_file import read_side_file, write_side_file
+from watchkeeper.pipeline.frameworks.sklearn import SKOPS, load_skops
 from watchkeeper.pipeline.trees import (
     LEAF,
     Link,
@@ -23,6 +33,13 @@ from watchkeeper.pipeline.trees import (
 )
 
 CLASSES: Final = frozenset({"LGBMClassifier", "LGBMRegressor"})
+# What skops holds of these classes. They read the text of the trees, and call nothing by its name.
+TRUSTED_TYPES: Final = (
+    "collections.OrderedDict",
+    "lightgbm.basic.Booster",
+    "lightgbm.sklearn.LGBMClassifier",
+    "lightgbm.sklearn.LGBMRegressor",
+)
 NEARLY_ZERO: Final = float(np.float32(1e-35))  # LightGBM takes smaller numbers as 0
 
 _LINKS: Final[dict[str, Link]] = {
@@ -59,22 +76,22 @@ class LoadedBooster:
         return np.stack([1.0 - found, found], axis=1) if found.ndim == 1 else found
 
 
-class Lightgbm:
+class Lightgbm(Framework):
     """LGBMClassifier and LGBMRegressor."""
 
     name = "lightgbm"
     library = "lightgbm"
 
     def recognises(self, estimator: Any) -> bool:
-        """Whether the class is one of LightGBM's own."""
-        return is_a(estimator, self.library, CLASSES)
+        """Whether the class is one of LightGBM's own, or read from a file of LightGBM."""
+        return isinstance(estimator, LoadedBooster) or is_a(estimator, self.library, CLASSES)
 
     def save(self, estimator: Any, path: Path) -> None:
         """Write ``path.txt``, with the trees up to the best iteration."""
-        if callable(estimator.objective_):
+        if callable(getattr(estimator, "objective_", None)):
             raise UnsupportedEstimatorError("its objective is a function, which no file can hold")
         estimator.booster_.save_model(f"{path}.txt")
-        write_side_file(path, {"class": type(estimator).__name__})
+        write_side_file(path, {"class": _kind(estimator)})
 
     def load(self, path: Path) -> Any:
         """Read ``path.txt``."""
@@ -86,9 +103,29 @@ class Lightgbm:
             raise BrokenVersionError(f"{path}.txt: LightGBM cannot load it: {error}") from error
         return LoadedBooster(booster, side["class"])
 
+    def opened(self, folder: Path, flavour: dict[str, Any], head: Head) -> Any:
+        """Read ``model.lgb`` of a Booster, or ``model.skops`` of the other classes."""
+        path = file_of(folder, flavour, "data")
+        lightgbm = library(self.library)
+        if str(flavour.get("model_class", "")).rpartition(".")[2] == "Booster":
+            kind = "LGBMClassifier" if task_of(head).outcomes else "LGBMRegressor"
+            try:
+                return LoadedBooster(lightgbm.Booster(model_file=str(path)), kind)
+            except lightgbm.basic.LightGBMError as error:
+                raise BrokenVersionError(
+                    f"{path.name}: LightGBM cannot load it: {error}"
+                ) from error
+        if flavour.get("serialization_format") != SKOPS:
+            raise PickledError(path)
+        return load_skops(path, TRUSTED_TYPES)
+
+    def feature_names(self, estimator: Any) -> list[str]:
+        """Return the names in the file."""
+        return [str(name) for name in estimator.booster_.feature_name()]
+
     def trees(self, estimator: Any, method: str) -> Trees:
         """Return the trees up to the best iteration."""
-        kind = getattr(estimator, "kind", type(estimator).__name__)
+        kind = _kind(estimator)
         if method != ("predict_proba" if kind == "LGBMClassifier" else "predict"):
             raise UnsupportedTreesError(f"{kind}.{method} is no sum of trees")
         model = estimator.booster_.dump_model()
@@ -165,6 +202,11 @@ class _TreeReader:
         if kind == "None":  # then a missing value counts as 0
             return bool(_threshold(node["threshold"]) >= 0.0)
         return bool(node["default_left"])
+
+
+def _kind(estimator: Any) -> str:
+    """Return the class of an estimator, also of one that was read from a file."""
+    return str(getattr(estimator, "kind", type(estimator).__name__))
 
 
 def _categories(node: Any) -> Numbers | None:

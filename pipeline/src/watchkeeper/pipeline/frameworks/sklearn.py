@@ -5,9 +5,17 @@ from typing import Any, Final
 
 import skops.io
 
+from watchkeeper.core.head import Head
 from watchkeeper.core.version import BrokenVersionError
-from watchkeeper.pipeline.frameworks import UnsupportedEstimatorError
+from watchkeeper.pipeline.frameworks import (
+    Framework,
+    PickledError,
+    UnsupportedEstimatorError,
+    file_of,
+)
 from watchkeeper.pipeline.trees import Trees
+
+SKOPS: Final = "skops"  # MLflow's name of the format
 
 # What estimators of scikit-learn need beyond the types that skops trusts by default. A type in
 # neither list is never constructed, whatever a version's files contain. `functools.partial` is not
@@ -34,7 +42,7 @@ TRUSTED_TYPES: Final = (
 )
 
 
-class Sklearn:
+class Sklearn(Framework):
     """The classes of scikit-learn itself, and pipelines of them."""
 
     name = "sklearn"
@@ -51,6 +59,13 @@ class Sklearn:
     def load(self, path: Path) -> Any:
         """Read ``path.skops``."""
         return load_skops(path.with_name(f"{path.name}.skops"))
+
+    def opened(self, folder: Path, flavour: dict[str, Any], head: Head) -> Any:  # noqa: ARG002
+        """Read ``model.skops``."""
+        path = file_of(folder, flavour, "pickled_model")
+        if flavour.get("serialization_format") != SKOPS:
+            raise PickledError(path)
+        return load_skops(path)
 
     def trees(self, estimator: Any, method: str) -> Trees:
         """Return the trees of forests, of gradient boosting, of a tree."""
@@ -74,21 +89,24 @@ def save_skops(fitted: Any, path: Path) -> None:
         )
 
 
-def load_skops(path: Path) -> Any:
+def load_skops(path: Path, more: tuple[str, ...] = ()) -> Any:
     """Read one file.
 
+    Args:
+        path: the file.
+        more: types that are trusted in addition to :data:`TRUSTED_TYPES`.
+
     Raises:
-        BrokenVersionError: It has types that are not in :data:`TRUSTED_TYPES`. None of them is
-            constructed.
+        BrokenVersionError: It has types that are not trusted. None of them is constructed.
     """
     try:
-        untrusted = _untrusted(path)
+        untrusted = sorted({*_untrusted(path)} - {*more})
     except Exception as error:  # a broken file can raise anything
         raise BrokenVersionError(f"{path}: skops cannot load it: {error}") from error
     if untrusted:
         raise BrokenVersionError(f"{path}: holds types that are not trusted: {untrusted}")
     try:
-        return skops.io.load(path, trusted=list(TRUSTED_TYPES))
+        return skops.io.load(path, trusted=[*TRUSTED_TYPES, *more])
     except Exception as error:
         raise BrokenVersionError(f"{path}: skops cannot load it: {error}") from error
 

@@ -9,8 +9,16 @@ from typing import Any, Final
 
 import numpy as np
 
+from watchkeeper.core.head import Head
+from watchkeeper.core.tasks import task_of
 from watchkeeper.core.version import BrokenVersionError
-from watchkeeper.pipeline.frameworks import UnsupportedEstimatorError, is_a, library
+from watchkeeper.pipeline.frameworks import (
+    Framework,
+    UnsupportedEstimatorError,
+    file_of,
+    is_a,
+    library,
+)
 from watchkeeper.pipeline.frameworks.side_file import read_side_file, write_side_file
 from watchkeeper.pipeline.trees import (
     LEAF,
@@ -42,7 +50,7 @@ _LINKS: Final[dict[str, Link]] = {
 }
 
 
-class Xgboost:
+class Xgboost(Framework):
     """XGBClassifier, XGBRegressor, XGBRFClassifier and XGBRFRegressor."""
 
     name = "xgboost"
@@ -71,6 +79,20 @@ class Xgboost:
             estimator.load_model(f"{path}.ubj")
         except xgboost.core.XGBoostError as error:
             raise BrokenVersionError(f"{path}.ubj: XGBoost cannot load it: {error}") from error
+        return estimator
+
+    def opened(self, folder: Path, flavour: dict[str, Any], head: Head) -> Any:
+        """Read ``model.ubj`` or ``model.json``; a file has no ``missing`` other than NaN."""
+        kind = str(flavour.get("model_class", "")).rpartition(".")[2]
+        if kind not in CLASSES:
+            kind = "XGBClassifier" if task_of(head).outcomes else "XGBRegressor"
+        path = file_of(folder, flavour, "data")
+        xgboost = library(self.library)
+        estimator = getattr(xgboost, kind)(n_jobs=1)
+        try:
+            estimator.load_model(path)
+        except (xgboost.core.XGBoostError, TypeError) as error:
+            raise BrokenVersionError(f"{path.name}: XGBoost cannot load it: {error}") from error
         return estimator
 
     def trees(self, estimator: Any, method: str) -> Trees:
