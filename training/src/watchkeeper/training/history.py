@@ -1,6 +1,8 @@
 """The history: the labelled rows that one query on the operational database returns."""
 
 import logging
+import sys
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,7 @@ from watchkeeper.training.usable import Table, usable
 log = logging.getLogger(__name__)
 
 _INT64 = np.iinfo(np.int64)
+PART_ROWS: Final = 20_000
 
 
 def read_history(url: str, model: Model) -> Rows:
@@ -67,10 +70,37 @@ def read_history(url: str, model: Model) -> Rows:
 
 
 def _query(url: str, model: Model) -> pd.DataFrame:
+    """Return the result of the source's query; its cells are read in parts, to need less memory."""
     with transaction(url, f"read the history of {model.name}") as connection:
-        result = connection.execute(text(model.source.query))
+        streamed = connection.execution_options(yield_per=PART_ROWS)
+        result = streamed.execute(text(model.source.query))
+        names = list(result.keys())
         # Without a type pandas would turn integers beside empty values into rounded floats.
-        return pd.DataFrame(result.fetchall(), columns=list(result.keys()), dtype=object)
+        parts = [
+            _compact(pd.DataFrame(part, columns=names, dtype=object), model.source.id)
+            for part in result.partitions()
+        ]
+        return pd.concat(parts or [pd.DataFrame(columns=names, dtype=object)], ignore_index=True)
+
+
+def _compact(part: pd.DataFrame, exact: str) -> pd.DataFrame:
+    """Return a part of the rows with arrays of numbers, and with each text once in memory.
+
+    A column of numbers, integers or empty cells becomes FP64, which names the same values as long
+    as they are below 2^53; larger ones are refused later. The ``exact`` column stays as it is.
+    """
+
+    def compact(values: "pd.Series[Any]") -> "pd.Series[Any]":
+        kinds = set(map(type, values))
+        if values.name != exact and kinds <= {int, float, type(None)}:
+            return values.astype(np.float64)
+        if str in kinds:
+            return values.map(lambda value: sys.intern(value) if type(value) is str else value)
+        return values
+
+    return pd.DataFrame({place: compact(x) for place, (_, x) in enumerate(part.items())}).set_axis(
+        part.columns, axis=1
+    )
 
 
 def _ids(frame: pd.DataFrame, name: str, where: str) -> NDArray[np.int64]:
