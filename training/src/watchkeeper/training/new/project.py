@@ -130,13 +130,14 @@ _UNNAMED: Final = (
     '# source = "postgresql+psycopg://reader@db.example.com/plant"\n'
     "# Without it, the variable WATCHKEEPER_SOURCE_URL names the database, with its password."
 )
+_CHECKED: Final = 'MODEL, URL, tmp_path_factory.mktemp("version") / MODEL.name'
 _ENCODER_IMPORT: Final = "from sklearn.preprocessing import OneHotEncoder\n"
 
 
 def _adoption(name: str, adopted: AdoptedVersion | None) -> dict[str, str]:
     """Return the parts about a version that the model adopts."""
     if adopted is None:
-        return {"adopt": "", "adopt_values": "", "parameters": "", "option": ""}
+        return {"adopt": "", "adopt_values": "", "parameters": _CHECKED, "option": ""}
     note = (
         "CHECK: the version is a pickle, which executes what is in it when a training run opens it "
         'with trust="pickle". Do you trust whoever registers versions?'
@@ -147,7 +148,11 @@ def _adoption(name: str, adopted: AdoptedVersion | None) -> dict[str, str]:
         "adopt": f'adopt.{name} = {{model = {_text(adopted.name)}, when = "hand"}}\n',
         "adopt_values": f"\n    adopt:\n      model: {_text(adopted.name)}\n      when: hand",
         "adopt_note": "\n".join(_comment(note, "# ", "# ")) + "\n" if adopted.is_pickle else "",
-        "parameters": f", MODEL.parameters(adopt={_text(adopted.uri)})",
+        "parameters": "".join(
+            f"\n        {word},"
+            for word in (*_CHECKED.split(", "), f"MODEL.parameters(adopt={_text(adopted.uri)})")
+        )
+        + "\n    ",
         "option": f" --set adopt={adopted.uri}",
     }
 
