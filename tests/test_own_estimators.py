@@ -5,7 +5,6 @@ All run in the local system, from their folders, as a user has them.
 
 import contextlib
 import json
-import textwrap
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +28,8 @@ from waiting import wait_for
 
 from watchkeeper.demo.fast_policies import QUEUE_SECONDS, ROLLOUT_POLICY
 
-OWN, ADOPTING, NAMES = "churn-own", "churn", ("age", "calls")
+OWN, ADOPTING, EACH = "churn-own", "churn", "churn-each"
+NAMES = ("age", "calls")
 SETTINGS = {
     "WATCHKEEPER_ROLLOUT_POLICY": json.dumps(ROLLOUT_POLICY),
     "WATCHKEEPER_TURN_SECONDS": "0.5",
@@ -87,9 +87,7 @@ def project(folder: Path, name: str, origin: str, more: str = "") -> str:
     place.mkdir()
     customers(900, 1).to_csv(place / "customers.csv", index=False)
     (place / f"{module}.py").write_text(DECLARATION.format(name=name, origin=origin))
-    (place / "pyproject.toml").write_text(
-        PROJECT.format(name=name, module=module, more=textwrap.dedent(more))
-    )
+    (place / "pyproject.toml").write_text(PROJECT.format(name=name, module=module, more=more))
     return str(place)
 
 
@@ -121,7 +119,18 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
     home = folder / "home"
     projects = [
         project(folder, OWN, "train=fit"),
-        project(folder, ADOPTING, 'adopt=Adopt("churn", trust="pickle")'),
+        project(
+            folder,
+            ADOPTING,
+            'adopt=Adopt("churn", trust="pickle")',
+            f'adopt.{ADOPTING} = {{model = "churn", when = "hand"}}',
+        ),
+        project(
+            folder,
+            EACH,
+            f'adopt=Adopt("{EACH}", when="each")',
+            f'adopt.{EACH} = {{model = "{EACH}", when = "each"}}',
+        ),
     ]
     try:
         found = watchkeeper(home, "up", *projects, **SETTINGS)
@@ -141,7 +150,7 @@ def test_a_model_with_its_own_function_is_checked_trained_and_served(local: Loca
     assert answered == pytest.approx(near.predict_proba(rows[[*NAMES]])[:, 1], abs=0.1)
 
 
-def logged(module: Any, model: Any, **how: Any) -> str:
+def logged(module: Any, model: Any, name: str = "churn", **how: Any) -> str:
     """Register a version as a stranger does, who knows nothing of Watchkeeper."""
     with (
         warnings.catch_warnings(),
@@ -152,11 +161,11 @@ def logged(module: Any, model: Any, **how: Any) -> str:
         info = module.log_model(
             model,
             name="model",
-            registered_model_name="churn",
+            registered_model_name=name,
             pip_requirements=["scikit-learn"],
             **how,
         )
-    return f"models:/churn/{info.registered_model_version}"
+    return f"models:/{name}/{info.registered_model_version}"
 
 
 def test_versions_of_mlflow_become_versions_that_serve(local: Local) -> None:
@@ -201,3 +210,22 @@ def test_a_version_that_is_not_there_starts_no_run(local: Local) -> None:
     with pytest.raises(AssertionError, match="no head of churn-own adopts a version"):
         watchkeeper(local.home, "adopt", "models:/churn/1", "--model", OWN)
     assert models(local.home)[ADOPTING]["runs"] == before
+
+
+def test_every_new_version_is_adopted_where_the_project_says_so(local: Local) -> None:
+    assert not models(local.home)[EACH]["runs"], "there is nothing to adopt yet"
+    table, rows = customers(900, 1), customers(50, 2)
+    x, y = table[[*NAMES]], table["gone"]
+    line = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y)
+    uri = logged(mlflow.sklearn, line, EACH)
+    wait_for(lambda: models(local.home)[EACH]["production"], 300.0)
+    probabilities = line.predict_proba(rows[[*NAMES]])[:, 1]
+    assert local.ask(EACH, rows) == pytest.approx(probabilities, abs=1e-6)
+    (run,) = models(local.home)[EACH]["runs"]
+    assert run.startswith(f"{EACH}-adopt-")
+    (decided,) = [
+        each
+        for each in watchkeeper(local.home, "history", "--model", EACH)
+        if each["kind"] == "gate-passed"
+    ]
+    assert decided["details"]["trigger"] == f"adopts {uri}"

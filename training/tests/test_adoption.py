@@ -1,6 +1,9 @@
 """Versions that somebody else has registered in MLflow become versions of a model."""
 
 import contextlib
+import importlib.util
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,8 +31,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from watchkeeper.core.adoption import AdoptionRule
+from watchkeeper.core.exit_codes import EXIT_FATAL, EXIT_SUCCESS
 from watchkeeper.core.gate_report import read_report
 from watchkeeper.core.names import model_uri
+from watchkeeper.core.projects import read_project
 from watchkeeper.ledger import Ledger
 from watchkeeper.pipeline import load
 from watchkeeper.registry import ADOPT_TAG, GATE_TAG, Registry
@@ -38,11 +44,13 @@ from watchkeeper.training.adoption import adopt
 from watchkeeper.training.check import check
 from watchkeeper.training.declaration import Adopt, DeclarationError, Model, Search
 from watchkeeper.training.models import parameters_of
+from watchkeeper.training.new import __main__ as new
 from watchkeeper.training.run import TrainingRequest, train
 
 TABLE = bearings.readings(1500)
 X, Y = TABLE[bearings.NAMES], TABLE["state"].map({"ok": 0, "worn": 1, "broken": 2}).to_numpy()
 REQUIREMENTS = ["scikit-learn"]
+RUFF = Path(__file__).parents[2] / ".venv/bin/ruff"
 TREE = ["sklearn.tree._tree.Tree", "numpy.dtype"]
 
 
@@ -281,3 +289,73 @@ def test_an_adopting_model_declares_no_search() -> None:
         msgspec.structs.replace(
             adopting("several"), search=Search(candidates=({"seed": 1}, {"seed": 2}))
         )
+
+
+@pytest.mark.parametrize("form", ["skops", "cloudpickle"])
+def test_a_project_is_written_for_a_version(
+    form: str,
+    registry: Registry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name = f"written-{form}"
+    table = TABLE.rename(columns={"hours": "Hours run"}).assign(note=7.0)
+    table[["id", "vibration", "temperature", "Hours run", "note", "state"]].to_csv(
+        tmp_path / "bearings.csv", index=False
+    )
+    used = table[["Hours run", "vibration"]]
+    made = RandomForestClassifier(20, min_samples_leaf=5, random_state=0)
+    made.fit(used, table["state"])
+    how = {"skops_trusted_types": TREE} if form == "skops" else {"serialization_format": form}
+    uri = logged(
+        registry, name, mlflow.sklearn, made, input_example=used.head().astype(float), **how
+    )
+    monkeypatch.chdir(tmp_path)
+    arguments = ["bearing-of-others", "--from", "bearings.csv", "--target", "state"]
+    assert new.main([*arguments, "--mlflow", uri]) == EXIT_SUCCESS
+    assert f"watchkeeper adopt {uri} --model bearing-of-others" in capsys.readouterr().out
+    project = read_project(tmp_path / "bearing-of-others")
+    assert project.adopt == {"bearing-of-others": AdoptionRule(name, "hand")}
+    assert f'model: "{name}"' in (project.folder / "values.yaml").read_text()
+    declaration = (project.folder / "src/bearing_of_others/model.py").read_text()
+    assert ('trust="pickle"' in declaration) == (form == "cloudpickle")
+    for tool in (["check", "-q"], ["format", "--check", "-q"]):
+        subprocess.run([RUFF, *tool, str(project.folder)], check=True, timeout=60)
+    spec = importlib.util.spec_from_file_location(
+        "written", project.folder / "src/bearing_of_others/model.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    model: Model = module.MODEL
+    assert [(c.name, c.datatype) for c in model.columns] == [
+        ("Hours run", "FP64"),
+        ("vibration", "FP64"),
+    ]
+    if form == "skops":
+        parameters, _ = parameters_of(model, [f"adopt={uri}"])
+        found = check(model, project.source, tmp_path / "version", parameters)
+        assert found.report.passed
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+            cwd=project.folder, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        assert "3 passed" in done.stdout, done.stdout
+
+
+def test_a_table_without_a_column_of_the_version_is_refused(
+    registry: Registry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    uri = logged(registry, "wide", mlflow.sklearn, scaled(), input_example=X.astype(float).head())
+    TABLE[["id", "vibration", "hours", "state"]].to_csv(tmp_path / "rows.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    arguments = ["narrow", "--from", "rows.csv", "--target", "state", "--mlflow"]
+    assert new.main([*arguments, uri]) == EXIT_FATAL
+    assert "takes the column 'temperature', which the table does not" in capsys.readouterr().err
+    assert new.main([*arguments, "models:/wide/99"]) == EXIT_FATAL
+    assert "models:/wide/99" in capsys.readouterr().err

@@ -259,3 +259,13 @@ def test_a_name_that_cannot_be_used_is_refused(
     assert main([name, "--from", "readings.csv", "--target", "failed"]) == 2
     assert message in capsys.readouterr().err
     assert list(workspace.iterdir()) == [workspace / "readings.csv"]
+
+
+def test_a_column_may_have_the_name_of_a_word_of_sql(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clean(80).rename(columns={"starts": "order"}).to_csv("rows.csv", index=False)
+    assert main(["ordered-pump", "--from", "rows.csv", "--target", "failed"]) == 0
+    capsys.readouterr()
+    declaration = (workspace / "ordered-pump/src/ordered_pump/model.py").read_text()
+    assert '\n    "order",\n' in declaration

@@ -103,10 +103,18 @@ def new(
         str, typer.Option(metavar="URL", help="The SQLAlchemy URL of a database with the rows.")
     ] = "",
     table: Annotated[str, typer.Option(help="The table or view in that database.")] = "",
+    mlflow: Annotated[
+        str,
+        typer.Option(
+            metavar="models:/NAME/VERSION",
+            help="A version in MLflow; the model adopts it and later ones, and fits nothing.",
+        ),
+    ] = "",
     json: Json = False,
 ) -> None:
     """Write the project of a model from a table: declaration, tests, Dockerfile, values."""
     given = {"--target": target, "--from": file, "--source": source, "--table": table}
+    given["--mlflow"] = mlflow
     words = [word for option, value in given.items() if value for word in (option, value)]
     with report_errors(json):
         code = training_commands.new(local_home(), [name, *words, *_json_option(json)])

@@ -22,7 +22,7 @@ def new(home: Path, arguments: Sequence[str]) -> int:
     Raises:
         SettingsError: the environment of training is missing.
     """
-    return _run(training_python(home, os.environ), "new", arguments, {})
+    return _run(training_python(home, os.environ), "new", arguments, _registry(home))
 
 
 def check(home: Path, given: str, arguments: Sequence[str]) -> int:

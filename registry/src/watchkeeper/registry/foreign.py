@@ -84,6 +84,19 @@ def read_flavours(folder: Path) -> dict[str, dict[str, Any]]:
     return dict(_read(folder).flavors)
 
 
+def read_inputs(folder: Path) -> dict[str, str]:
+    """Return the type of each input column by its name, in MLflow's words such as "double".
+
+    Empty if the version has no signature, or one of a tensor without names.
+    """
+    signature = _read(folder).signature
+    schema = None if signature is None else signature.inputs
+    if schema is None or schema.is_tensor_spec() or not schema.has_input_names():
+        return {}
+    kinds = (str(getattr(kind, "name", kind)) for kind in schema.input_types())
+    return dict(zip(schema.input_names(), kinds, strict=True))
+
+
 def _read(folder: Path) -> "Model":
     from mlflow.models import Model  # noqa: PLC0415
 

@@ -119,8 +119,8 @@ def _version(head: Head, model: str, parameters: Parameters, registry: Registry)
             raise
     if rule.when == "hand":
         raise CannotTrainError(
-            f"{where}: its versions are adopted by hand: watchkeeper adopt "
-            f"models:/{rule.model}/<version> --model {model}"
+            f"{where}: its versions are adopted by hand; name one by --set adopt=models:/..., or: "
+            f"watchkeeper adopt models:/{rule.model}/<version> --model {model}"
         )
     is_tagged = rule.when == "tag"
     found = newest_foreign(registry, rule.model, model if is_tagged else "")

@@ -103,6 +103,10 @@ class Framework(Protocol):
         """
         raise UnsupportedEstimatorError(f"{self.name} cannot open what MLflow has saved")
 
+    def is_pickle(self, flavour: dict[str, Any]) -> bool:  # noqa: ARG002
+        """Whether :meth:`opened` would raise :class:`PickledError`."""
+        return False
+
     def feature_names(self, estimator: Any) -> list[str] | None:
         """Return the names of the features that an estimator was fitted with, if it knows them."""
         names = getattr(estimator, "feature_names_in_", None)

@@ -107,7 +107,7 @@ class Lightgbm(Framework):
         """Read ``model.lgb`` of a Booster, or ``model.skops`` of the other classes."""
         path = file_of(folder, flavour, "data")
         lightgbm = library(self.library)
-        if str(flavour.get("model_class", "")).rpartition(".")[2] == "Booster":
+        if _is_booster(flavour):
             kind = "LGBMClassifier" if task_of(head).outcomes else "LGBMRegressor"
             try:
                 return LoadedBooster(lightgbm.Booster(model_file=str(path)), kind)
@@ -115,9 +115,13 @@ class Lightgbm(Framework):
                 raise BrokenVersionError(
                     f"{path.name}: LightGBM cannot load it: {error}"
                 ) from error
-        if flavour.get("serialization_format") != SKOPS:
+        if self.is_pickle(flavour):
             raise PickledError(path)
         return load_skops(path, TRUSTED_TYPES)
+
+    def is_pickle(self, flavour: dict[str, Any]) -> bool:
+        """Whether it is no text of a Booster, and the format is another one than skops."""
+        return not _is_booster(flavour) and flavour.get("serialization_format") != SKOPS
 
     def feature_names(self, estimator: Any) -> list[str]:
         """Return the names in the file."""
@@ -202,6 +206,10 @@ class _TreeReader:
         if kind == "None":  # then a missing value counts as 0
             return bool(_threshold(node["threshold"]) >= 0.0)
         return bool(node["default_left"])
+
+
+def _is_booster(flavour: dict[str, Any]) -> bool:
+    return str(flavour.get("model_class", "lightgbm.basic.Booster")).endswith(".Booster")
 
 
 def _kind(estimator: Any) -> str:

@@ -63,9 +63,13 @@ class Sklearn(Framework):
     def opened(self, folder: Path, flavour: dict[str, Any], head: Head) -> Any:  # noqa: ARG002
         """Read ``model.skops``."""
         path = file_of(folder, flavour, "pickled_model")
-        if flavour.get("serialization_format") != SKOPS:
+        if self.is_pickle(flavour):
             raise PickledError(path)
         return load_skops(path)
+
+    def is_pickle(self, flavour: dict[str, Any]) -> bool:
+        """Whether the format is another one than skops."""
+        return flavour.get("serialization_format") != SKOPS
 
     def trees(self, estimator: Any, method: str) -> Trees:
         """Return the trees of forests, of gradient boosting, of a tree."""

@@ -1,7 +1,7 @@
 """``python -m watchkeeper.training.new NAME --from TABLE.csv --target COLUMN``.
 
 Exit code 0: the folder NAME is a project. 2: the table or an argument must change first, and the
-message says how. 1: the database did not answer.
+message says how. 1: the database or MLflow did not answer.
 """
 
 import argparse
@@ -14,8 +14,10 @@ import msgspec
 
 from watchkeeper.core.exit_codes import EXIT_FATAL, EXIT_RETRY, EXIT_SUCCESS, exit_on_sigterm
 from watchkeeper.core.names import InvalidNameError, check_model_name
+from watchkeeper.registry import RegistryError
 from watchkeeper.training import CannotTrainError, SourceUnavailableError
 from watchkeeper.training.new import project, tables
+from watchkeeper.training.new.adopted import read_adopted
 from watchkeeper.training.new.decisions import Decisions, decide
 from watchkeeper.training.new.findings import describe
 from watchkeeper.training.new.tables import Table
@@ -25,7 +27,7 @@ from watchkeeper.training.table_file import ROW
 NEXT: Final = """
 Next:
   read {declaration}; lines with CHECK are guesses
-  watchkeeper check {folder}
+  watchkeeper check {folder}{option}
   watchkeeper up {folder}"""
 
 
@@ -44,24 +46,26 @@ def new(name: str, options: argparse.Namespace) -> Written:
 
     Raises:
         CannotTrainError, InvalidNameError: the table or an argument must change.
-        SourceUnavailableError: the database does not answer.
+        SourceUnavailableError, RegistryError: the database or MLflow does not answer.
     """
     check_model_name(name)
     project.module_of(name)
     folder = Path(name)
     if folder.exists():
         raise CannotTrainError(f"{folder}: it exists already; remove it, or choose another name")
+    adopted = read_adopted(options.mlflow) if options.mlflow else None
+    inputs = None if adopted is None else adopted.inputs
     if options.file is not None:
         with tables.open_file(options.file) as table:
-            rows, decisions = _decide(table, options.target, is_file=True)
+            rows, decisions = _decide(table, options.target, is_file=True, inputs=inputs)
         stem = re.sub(r"[^a-z0-9]+", "_", options.file.stem.lower()).strip("_") or "rows"
         data = project.Data(stem, f"{stem}.csv", options.file, options.file.name)
     else:
         with tables.open_database(options.source, options.table) as table:
-            rows, decisions = _decide(table, options.target, is_file=False)
+            rows, decisions = _decide(table, options.target, is_file=False, inputs=inputs)
         url = tables.without_password(options.source) or ""
         data = project.Data(options.table, url, None, f"the table {options.table}")
-    project.write(folder, name, decisions, data)
+    project.write(folder, name, decisions, data, adopted)
     return Written(
         folder=f"./{folder}",
         rows=rows,
@@ -71,13 +75,15 @@ def new(name: str, options: argparse.Namespace) -> Written:
     )
 
 
-def _decide(table: Table, target: str, *, is_file: bool) -> tuple[int, Decisions]:
+def _decide(
+    table: Table, target: str, *, is_file: bool, inputs: dict[str, str] | None
+) -> tuple[int, Decisions]:
     columns = describe(table.columns, table.rows)
     numbered = is_file and ROW not in (name.lower() for name in table.columns)
-    return columns[0].rows, decide(columns, target, has_row_numbers=numbered)
+    return columns[0].rows, decide(columns, target, has_row_numbers=numbered, inputs=inputs)
 
 
-def _print(written: Written) -> None:
+def _print(written: Written, adopted: str | None) -> None:
     for finding in written.findings:
         print(f"  {finding}")
     print(
@@ -85,7 +91,10 @@ def _print(written: Written) -> None:
     )
     module = project.module_of(Path(written.folder).name)
     declaration = f"{written.folder}/src/{module}/model.py"
-    print(NEXT.format(declaration=declaration, folder=written.folder))
+    option = f" --set adopt={adopted}" if adopted else ""
+    print(NEXT.format(declaration=declaration, folder=written.folder, option=option))
+    if adopted:
+        print(f"  watchkeeper adopt {adopted} --model {Path(written.folder).name}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -99,6 +108,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--source", help="the SQLAlchemy URL of a database")
     parser.add_argument("--table", help="a table or view of that database")
     parser.add_argument("--target", required=True, help="the column with the truth")
+    parser.add_argument(
+        "--mlflow",
+        metavar="models:/NAME/VERSION",
+        help="a version in MLflow whose successors the model adopts",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
     options = parser.parse_args(arguments)
     given = [options.file is not None, options.source is not None, options.table is not None]
@@ -108,12 +122,12 @@ def main(arguments: list[str] | None = None) -> int:
         written = new(options.name, options)
     except (CannotTrainError, InvalidNameError) as error:
         return fail(str(error), EXIT_FATAL, as_json=options.json)
-    except SourceUnavailableError as error:
+    except (SourceUnavailableError, RegistryError) as error:
         return fail(str(error), EXIT_RETRY, as_json=options.json)
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(written), indent=2).decode())
     else:
-        _print(written)
+        _print(written, options.mlflow)
     return EXIT_SUCCESS
 
 

@@ -7,6 +7,7 @@ with ``CHECK``.
 import keyword
 import math
 import re
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -23,6 +24,13 @@ FEWEST_ROWS: Final = 60
 IDENTIFIER: Final = frozenset(
     {"id", "ids", "uid", "udi", "uuid", "guid", "key", "nr", "no", "number", "index", "serial"}
 )
+MLFLOW_TYPES: Final[dict[str, Datatype]] = {
+    "double": "FP64",
+    "float": "FP64",
+    "long": "INT64",
+    "integer": "INT64",
+    "string": "BYTES",
+}
 UNIT: Final = re.compile(r"^(.*\S)\s*[\[(]([^\])]{1,20})[\])]$")
 
 
@@ -56,19 +64,31 @@ class Decisions(msgspec.Struct, frozen=True):
     findings: tuple[str, ...]
 
 
-def decide(columns: list[ColumnFindings], target: str, *, has_row_numbers: bool) -> Decisions:
+def decide(
+    columns: list[ColumnFindings],
+    target: str,
+    *,
+    has_row_numbers: bool,
+    inputs: Mapping[str, str] | None = None,
+) -> Decisions:
     """Decide about every column of a table.
 
     Args:
         columns: the findings.
         target: the column with the truth, as in the table or as a name of this declaration.
         has_row_numbers: the rows are numbered in the column :data:`ROW`, as those of a file are.
+        inputs: the columns that a version of MLflow takes, by name with MLflow's type; empty for
+            all of the table, and None if the model is fitted here.
 
     Raises:
         CannotTrainError: the target is missing or not of two kinds, the table is too small, no
             column orders the rows, or no column is left.
     """
     names = _names([column.name for column in columns])
+    if inputs is not None:  # requests have the columns by the names that the version knows
+        names |= {
+            c.name: c.name for c in columns if c.name in inputs or (not inputs and c.name != target)
+        }
     truth = next((c for c in columns if target in (c.name, names[c.name])), None)
     if truth is None:
         raise CannotTrainError(
@@ -82,15 +102,8 @@ def decide(columns: list[ColumnFindings], target: str, *, has_row_numbers: bool)
         )
     chosen = choose(truth)
     row_id = _row_id(columns, has_row_numbers=has_row_numbers)
-    kept: list[Kept] = []
-    dropped: list[Dropped] = []
-    for column in columns:
-        if column in (truth, row_id):
-            continue
-        if reason := _useless(column):
-            dropped.append(Dropped(column.name, reason))
-        else:
-            kept.append(_keep(column, names[column.name]))
+    others = [column for column in columns if column not in (truth, row_id)]
+    kept, dropped = _inputs(others, inputs) if inputs else _useful(others, names)
     if not kept:
         reasons = "; ".join(f"{each.source}: {each.reason}" for each in dropped)
         raise CannotTrainError(f"no column is left for a request: {reasons or 'there is none'}")
@@ -169,6 +182,48 @@ def _useless_text(column: ColumnFindings) -> str:
         f"{what}; if it names what a row is about, such as a machine, add it to the query and "
         f"declare split=Split(group={column.name!r})"
     )
+
+
+def _useful(
+    columns: list[ColumnFindings], names: dict[str, str]
+) -> tuple[list[Kept], list[Dropped]]:
+    """Return which columns a model can use, and which it cannot."""
+    reasons = {column.name: _useless(column) for column in columns}
+    return (
+        [_keep(each, names[each.name]) for each in columns if not reasons[each.name]],
+        [Dropped(name, reason) for name, reason in reasons.items() if reason],
+    )
+
+
+def _inputs(
+    columns: list[ColumnFindings], inputs: Mapping[str, str]
+) -> tuple[list[Kept], list[Dropped]]:
+    """Return the columns that a version takes, in its order, and all others."""
+    known = {column.name: column for column in columns}
+    return (
+        [_input(name, kind, known.get(name)) for name, kind in inputs.items()],
+        [Dropped(x, "the version of MLflow does not take it") for x in known if x not in inputs],
+    )
+
+
+def _input(name: str, kind: str, column: ColumnFindings | None) -> Kept:
+    """Return the request column for an input of a version, from the table's column of its name."""
+    if column is None:
+        raise CannotTrainError(
+            f"the version takes the column {name!r}, which the table does not have; name its "
+            "columns as the version does"
+        )
+    if kind not in MLFLOW_TYPES:
+        raise CannotTrainError(f"the version takes the column {name!r} as {kind}, not as a number")
+    found, datatype = _keep(column, name), MLFLOW_TYPES[kind]
+    if (datatype == "BYTES") == column.is_numeric:
+        has = "numbers" if column.is_numeric else "text"
+        raise CannotTrainError(f"the version takes {name!r} as {kind}, and the table has {has}")
+    if datatype == "FP64" and found.column.datatype == "INT64":
+        return msgspec.structs.replace(
+            found, column=msgspec.structs.replace(found.column, datatype="FP64")
+        )
+    return found
 
 
 def _keep(column: ColumnFindings, name: str) -> Kept:

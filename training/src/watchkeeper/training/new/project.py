@@ -14,8 +14,10 @@ import msgspec
 
 from watchkeeper.core.signature import Column
 from watchkeeper.training import CannotTrainError
+from watchkeeper.training.new.adopted import AdoptedVersion
 from watchkeeper.training.new.decisions import Decisions, Kept
 from watchkeeper.training.new.sql import without
+from watchkeeper.training.new.tables import is_plain
 from watchkeeper.training.table_file import quoted
 
 WIDTH: Final = 100
@@ -31,6 +33,8 @@ FILES: Final = {
     "values.yaml": "values.yaml",
     "README.md": "README.md",
 }
+
+ADOPTING: Final = {"model.py": "adopting.py"}  # instead, if the model adopts versions of MLflow
 
 
 class Data(msgspec.Struct, frozen=True):
@@ -65,8 +69,21 @@ def module_of(name: str) -> str:
     return module
 
 
-def write(folder: Path, name: str, decisions: Decisions, data: Data) -> None:
+def write(
+    folder: Path,
+    name: str,
+    decisions: Decisions,
+    data: Data,
+    adopted: AdoptedVersion | None = None,
+) -> None:
     """Write a project into a new folder.
+
+    Args:
+        folder: must be missing.
+        name: of the model.
+        decisions: columns, truth and policies.
+        data: where the rows are.
+        adopted: a version of MLflow whose successors the model adopts; None if it is fitted.
 
     Raises:
         CannotTrainError: the folder exists, or its parent does not.
@@ -77,7 +94,8 @@ def write(folder: Path, name: str, decisions: Decisions, data: Data) -> None:
         "version": version("watchkeeper-training"),
         "shown": data.shown,
         "source": f'source = "{data.source}"' if data.source else _UNNAMED,
-        **_test(data),
+        **_test(data, adopted),
+        **_adoption(name, adopted),
         "query": _query(decisions, data.table),
         "dropped": _dropped(decisions),
         "columns": "\n".join(_column(kept) for kept in decisions.kept),
@@ -85,7 +103,7 @@ def write(folder: Path, name: str, decisions: Decisions, data: Data) -> None:
         "steps": _steps(decisions),
         "estimator": decisions.target.estimator,
         "answer_import": decisions.target.answer_import,
-        "head": _head(decisions),
+        "head": _head(decisions, adopted),
         "gate": decisions.target.gate,
         "answer": decisions.target.answer(decisions.target_name),
         "row_id": decisions.row_id,
@@ -94,7 +112,8 @@ def write(folder: Path, name: str, decisions: Decisions, data: Data) -> None:
     templates = files(__package__) / "templates"
     try:
         folder.mkdir()
-        for path, template in FILES.items():
+        for path, usual in FILES.items():
+            template = ADOPTING.get(usual, usual) if adopted else usual
             file = folder / path.format(module=values["module"])
             file.parent.mkdir(parents=True, exist_ok=True)
             text = (templates / f"{template}.tmpl").read_text() if template else ""
@@ -111,11 +130,49 @@ _UNNAMED: Final = (
     '# source = "postgresql+psycopg://reader@db.example.com/plant"\n'
     "# Without it, the variable WATCHKEEPER_SOURCE_URL names the database, with its password."
 )
+_CHECKED: Final = 'MODEL, URL, tmp_path_factory.mktemp("version") / MODEL.name'
 _ENCODER_IMPORT: Final = "from sklearn.preprocessing import OneHotEncoder\n"
 
 
-def _test(data: Data) -> dict[str, str]:
-    """Return the parts of the tests that depend on where the rows are."""
+def _adoption(name: str, adopted: AdoptedVersion | None) -> dict[str, str]:
+    """Return the parts about a version that the model adopts."""
+    if adopted is None:
+        return {"adopt": "", "adopt_values": "", "parameters": _CHECKED, "option": ""}
+    note = (
+        "CHECK: the version is a pickle, which executes what is in it when a training run opens it "
+        'with trust="pickle". Do you trust whoever registers versions?'
+    )
+    return {
+        "adopted": adopted.uri,
+        "registered": repr(adopted.name),
+        "adopt": f'adopt.{name} = {{model = {_text(adopted.name)}, when = "hand"}}\n',
+        "adopt_values": f"\n    adopt:\n      model: {_text(adopted.name)}\n      when: hand",
+        "adopt_note": "\n".join(_comment(note, "# ", "# ")) + "\n" if adopted.is_pickle else "",
+        "parameters": "".join(
+            f"\n        {word},"
+            for word in (*_CHECKED.split(", "), f"MODEL.parameters(adopt={_text(adopted.uri)})")
+        )
+        + "\n    ",
+        "option": f" --set adopt={adopted.uri}",
+    }
+
+
+def _test(data: Data, adopted: AdoptedVersion | None) -> dict[str, str]:
+    """Return the parts of the tests that depend on where the rows and the estimator are."""
+    found = _test_of_rows(data)
+    if adopted is None:
+        return found
+    skip = (
+        '    if not os.environ.get("MLFLOW_TRACKING_URI"):\n'
+        '        pytest.skip("MLFLOW_TRACKING_URI names no MLflow")\n'
+    )
+    imports = (
+        found["imports"] if "import os" in found["imports"] else "import os\n" + found["imports"]
+    )
+    return {**found, "imports": imports, "skip": found["skip"] + skip}
+
+
+def _test_of_rows(data: Data) -> dict[str, str]:
     if data.file is not None:
         path = f"Path(__file__).resolve().parents[1] / '{data.source}'"
         return {
@@ -149,12 +206,13 @@ def _query(decisions: Decisions, table: str) -> str:
 
 
 def _aliased(expression: str, name: str) -> str:
-    return name if expression == quoted(name) else f"{expression} AS {name}"
+    plain = _plain(quoted(name))
+    return plain if expression == quoted(name) else f"{expression} AS {plain}"
 
 
 def _plain(identifier: str) -> str:
     name = identifier.strip('"')
-    return name if name.isidentifier() else identifier
+    return name if is_plain(name) else identifier
 
 
 def _dropped(decisions: Decisions) -> str:
@@ -227,10 +285,12 @@ def _steps(decisions: Decisions) -> str:
     return "\n".join(steps)
 
 
-def _head(decisions: Decisions) -> str:
+def _head(decisions: Decisions, adopted: AdoptedVersion | None) -> str:
     """Return the heads, as ruff formats them."""
     score, more = decisions.target.head(decisions.target_name)
     words = [_text(score), "features=features", "estimator=forest"]
+    if adopted is not None:
+        words = [_text(score), f"adopt=Adopt({_text(adopted.name)})"]
     words += [f"label={_text(decisions.target_name)}", *([more] if more else [])]
     head = f"Head({', '.join(words)})"
     if len(line := f"    heads=({head},),") <= WIDTH:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import inspect, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.sql.compiler import RESERVED_WORDS
 
 from watchkeeper.training import CannotTrainError, table_file
 from watchkeeper.training.database import transaction
@@ -54,6 +55,11 @@ def open_database(url: str, table: str) -> Iterator[Table]:
         result = connection.execution_options(stream_results=True, yield_per=CHUNK).execute(query)
         rows = (tuple(_cell(value) for value in row) for row in result)
         yield Table(table, tuple(result.keys()), rows)
+
+
+def is_plain(name: str) -> bool:
+    """Return whether a name needs no quotation marks in SQL."""
+    return name.isidentifier() and name.lower() not in RESERVED_WORDS
 
 
 def without_password(url: str) -> str | None:
