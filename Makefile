@@ -159,6 +159,10 @@ bench: environments ## measure the request path and its peers; ROUNDS=20 for nar
 	dev/bench/install-tools
 	serving/.venv/bin/python -m watchkeeper.bench $(if $(ROUNDS),--rounds $(ROUNDS))
 
+.PHONY: bench-training
+bench-training: environments ## measure time and memory of training runs by the rows of their tables; ROWS="100000 1000000"
+	.venv/bin/python training/benchmarks/large_tables.py $(ROWS)
+
 .PHONY: bench-docs
 bench-docs: environments ## measure, and write the benchmark page of the documentation
 	dev/bench/install-tools
