@@ -13,7 +13,7 @@ import msgspec
 from watchkeeper.cli.commands import CommandError
 from watchkeeper.cli.system import System
 from watchkeeper.core.names import PRODUCTION, model_uri
-from watchkeeper.core.signature import Column
+from watchkeeper.core.signature import MISSING_TEXT, Column
 from watchkeeper.core.version import Example, read_example, read_manifest
 
 Form = Literal["curl", "python", "grpc"]
@@ -87,9 +87,14 @@ def read_sample(system: System, model: str, *, needs_key: bool) -> Sample:
 
 
 def _typical(example: Example) -> int:
-    """Return the place of the second row: the first one has the lowest score of all."""
+    """Return the place of the first row without a missing value, or else of the second row.
+
+    The very first row has the lowest score of all.
+    """
     rows = len(next(iter(example.inputs.values())))
-    return min(1, rows - 1)
+    places = [*range(1, rows), 0]
+    whole = (at for at in places if all(x[at] is not None for x in example.inputs.values()))
+    return next(whole, places[0])
 
 
 def render(sample: Sample, form: Form) -> str:
@@ -119,7 +124,7 @@ def _python(sample: Sample) -> str:
     headers = f'"Host": "{sample.host}"'
     if sample.needs_key:
         headers += f', "x-api-key": os.environ["{KEY}"]'
-    inputs = "".join(f"    {json.dumps(each)},\n" for each in sample.inputs)
+    inputs = "".join(f"    {each!r},\n" for each in sample.inputs)
     return "\n".join(
         [
             *_head(sample),
@@ -140,10 +145,17 @@ def _python(sample: Sample) -> str:
     )
 
 
+def _value(column: Column, value: Any) -> str:
+    """Return a value as a literal of Python; gRPC has no null."""
+    if value is None:
+        return json.dumps(MISSING_TEXT) if column.datatype == "BYTES" else 'float("nan")'
+    return json.dumps(value)
+
+
 def _grpc(sample: Sample) -> str:
     columns = "".join(
         f"    {json.dumps(column.name)}: ({json.dumps(column.datatype)}, "
-        f"{json.dumps(sample.row[column.name])}),\n"
+        f"{_value(column, sample.row[column.name])}),\n"
         for column in sample.columns
     )
     key = f', headers={{"x-api-key": os.environ["{KEY}"]}}' if sample.needs_key else ""
