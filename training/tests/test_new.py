@@ -137,7 +137,7 @@ def test_what_is_unusual_is_reported_one_by_one_and_decided_in_the_declaration(
         """CASE WHEN "heat" IN ('err', 'inf') THEN NULL ELSE "heat" END AS heat""",
         """CASE "failed" WHEN 'yes' THEN 1 WHEN 'no' THEN 0 END AS failed""",
         "FROM my_readings",
-        "# CHECK: 3 of 600 rows have no value, so a request may lack it, too. Without nullable, such",
+        "# CHECK: 3 of 600 rows have no value, so a request may lack it, too. Without nullable,",
         "# CHECK: all are whole numbers, some written as 3.0; INT64 would refuse 3.5.",
         "# - plant: all its cells are 'Kiel'",
     ):
