@@ -21,6 +21,16 @@ KEY: Final = "WATCHKEEPER_API_KEY"
 KEY_HINT: Final = f"# Every request needs a key of a client: export {KEY}=..."
 
 
+_NUMPY: Final = {
+    "FP64": "np.float64",
+    "FP32": "np.float32",
+    "INT64": "np.int64",
+    "INT32": "np.int32",
+    "BOOL": "np.bool_",
+    "BYTES": "np.object_",
+}
+
+
 class Sample(msgspec.Struct, frozen=True):
     """One row for a version, its answer, and where requests go.
 
@@ -43,7 +53,7 @@ class Sample(msgspec.Struct, frozen=True):
             {
                 "name": column.name,
                 "shape": [1],
-                "datatype": column.datatype,
+                "datatype": column.wire,
                 "data": [self.row[column.name]],
             }
             for column in self.columns
@@ -94,7 +104,8 @@ def _typical(example: Example) -> int:
     rows = len(next(iter(example.inputs.values())))
     places = [*range(1, rows), 0]
     whole = (at for at in places if all(x[at] is not None for x in example.inputs.values()))
-    return next(whole, places[0])
+    place: int = next(whole, places[0])
+    return place
 
 
 def render(sample: Sample, form: Form) -> str:
@@ -148,18 +159,19 @@ def _python(sample: Sample) -> str:
 def _value(column: Column, value: Any) -> str:
     """Return a value as a literal of Python; gRPC has no null."""
     if value is None:
-        return json.dumps(MISSING_TEXT) if column.datatype == "BYTES" else 'float("nan")'
-    return json.dumps(value)
+        return json.dumps(MISSING_TEXT) if column.wire == "BYTES" else 'float("nan")'
+    return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
 def _grpc(sample: Sample) -> str:
     columns = "".join(
-        f"    {json.dumps(column.name)}: ({json.dumps(column.datatype)}, "
+        f"    {json.dumps(column.name)}: ({json.dumps(column.wire)}, "
         f"{_value(column, sample.row[column.name])}),\n"
         for column in sample.columns
     )
     key = f', headers={{"x-api-key": os.environ["{KEY}"]}}' if sample.needs_key else ""
     address = sample.url.removeprefix("http://")
+    used = dict.fromkeys(column.wire for column in sample.columns)
     return "\n".join(
         [
             '# It needs: pip install numpy "tritonclient[grpc]"',
@@ -168,7 +180,7 @@ def _grpc(sample: Sample) -> str:
             "import numpy as np",
             "import tritonclient.grpc as triton",
             "",
-            'TYPES = {"FP64": np.float64, "INT64": np.int64, "BYTES": np.object_}',
+            f"TYPES = {{{', '.join(f'{json.dumps(name)}: {_NUMPY[name]}' for name in used)}}}",
             f"row = {{\n{columns}}}",
             "inputs = []",
             "for name, (datatype, value) in row.items():",
