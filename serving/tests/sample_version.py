@@ -21,6 +21,7 @@ from watchkeeper.core.answer import AnswerPolicy, Label, Risk, outputs_of
 from watchkeeper.core.head import Head
 from watchkeeper.core.policies import DriftPolicy, RolloutPolicy
 from watchkeeper.core.signature import Column, Signature
+from watchkeeper.core.timestamps import text
 from watchkeeper.core.version import EXAMPLE, Example, Lineage, Manifest, seal
 from watchkeeper.pipeline import load
 from watchkeeper.pipeline.files import framework_name, save_pipeline
@@ -64,9 +65,13 @@ def _values(column: Column, number: int, random: np.random.Generator) -> list:
 def _present(column: Column, number: int, random: np.random.Generator) -> list:
     if column.datatype == "BYTES":
         return [column.categories[i] for i in random.integers(len(column.categories), size=number)]
+    if column.datatype == "BOOL":
+        return random.integers(0, 1, number, endpoint=True).astype(bool).tolist()
+    if column.datatype == "TIMESTAMP":
+        return [text(float(value)) for value in random.integers(0, 2**31, number)]
     low = -1000 if column.minimum is None else column.minimum
     high = low + 2000 if column.maximum is None else column.maximum
-    if column.datatype == "INT64":
+    if column.is_integer:
         low, high = int(np.ceil(low)), int(np.floor(high))
         return random.integers(low, high, number, endpoint=True).tolist()
     return random.uniform(low, high, number).tolist()
@@ -98,6 +103,7 @@ def create_version(
     texts = [c.name for c in columns if c.datatype == "BYTES"]
     numbers = [c.name for c in columns if c.datatype != "BYTES"]
     known = [[*c.categories, *([""] * c.nullable)] for c in columns if c.name in texts]
+    unknown = "ignore" if any(c.unseen == "accept" for c in columns) else unknown
     encoder = OneHotEncoder(categories=known, handle_unknown=unknown)
     encoders = [("texts", encoder, texts), ("numbers", "passthrough", numbers)]
     pipeline = Pipeline(

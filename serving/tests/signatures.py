@@ -13,7 +13,18 @@ CATEGORIES = (
     'say "hi"', "back\\slash", "new\nline", "x" * 200, "\u2028", "\x7f",
 )  # fmt: skip
 NULLABLE = 0.4
+DATATYPES = ("FP64", "FP64", "FP32", "INT64", "INT32", "BOOL", "BYTES", "BYTES", "TIMESTAMP")
 BOUNDS = (None, -(10.0**6), -1.0, -0.5, 0.0)
+EVERY_DATATYPE = (
+    Column("fp64", "FP64", "K", -0.5, 1e6, nullable=True),
+    Column("fp32", "FP32", "K", -0.1, 0.7, nullable=True),
+    Column("int64", "INT64"),
+    Column("int32", "INT32", "", -5),
+    Column("bool", "BOOL"),
+    Column("time", "TIMESTAMP", nullable=True),
+    Column("open", "BYTES", categories=("L", "M"), nullable=True, unseen="accept"),
+    Column("closed", "BYTES", categories=("L", "M"), nullable=True),
+)
 
 
 def signature(seed: int) -> tuple[Column, ...]:
@@ -24,15 +35,21 @@ def signature(seed: int) -> tuple[Column, ...]:
 
 
 def _column(name: str, chance: random.Random) -> Column:
-    datatype = chance.choice(("FP64", "FP64", "INT64", "BYTES"))
+    datatype = chance.choice(DATATYPES)
+    if datatype in ("BOOL", "TIMESTAMP"):
+        nullable = datatype == "TIMESTAMP" and chance.random() < NULLABLE
+        return Column(name, datatype, nullable=nullable)
     if datatype == "BYTES":
         number = chance.randint(1, 8)
         categories = tuple(chance.sample(CATEGORIES, number))
         nullable = "" not in categories and chance.random() < NULLABLE
-        return Column(name, "BYTES", categories=categories, nullable=nullable)
+        unseen = "accept" if chance.random() < NULLABLE else "refuse"
+        return Column(name, "BYTES", categories=categories, nullable=nullable, unseen=unseen)
     low = chance.choice(BOUNDS)
     high = chance.choice((None, (low or 0.0) + 1.5, (low or 0.0) + 10.0 ** chance.randint(2, 12)))
     unit = chance.choice(("", "K", "°C", "m/s²"))
-    if datatype == "FP64":
-        return Column(name, "FP64", unit, low, high, nullable=chance.random() < NULLABLE)
-    return Column(name, "INT64", unit, None if low is None else float(int(low)), high)
+    if datatype in ("FP64", "FP32"):
+        return Column(name, datatype, unit, low, high, nullable=chance.random() < NULLABLE)
+    if datatype == "INT32" and high is not None:
+        high = min(high, 2.0**31 - 1)
+    return Column(name, datatype, unit, None if low is None else float(int(low)), high)

@@ -7,6 +7,7 @@ is trained for each of them and served by a server of its own.
 
 import os
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ import sample_version
 from conftest import Server
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from signatures import signature
+from signatures import EVERY_DATATYPE, signature
 from test_valid_requests import offline
 from tritonclient.grpc import service_pb2 as pb
 from wire import (
@@ -38,6 +39,7 @@ from watchkeeper.core.answer import AnswerPolicy, Label, Risk
 from watchkeeper.core.head import Head
 from watchkeeper.core.record import Prediction
 from watchkeeper.core.signature import Column, Signature
+from watchkeeper.core.timestamps import seconds
 from watchkeeper.serving.contract import Contract
 from watchkeeper.serving.errors import RequestError
 from watchkeeper.serving.tensors import (
@@ -50,6 +52,9 @@ from watchkeeper.serving.tensors import (
 )
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "300"))
+MIN_TIME = datetime(1000, 1, 1)  # noqa: DTZ001 - the strategy adds the zone
+UNSEEN = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=20)
+NO_TIMES = ("yesterday", "2026-01-01", "2026-01-01T00:00:00", "2026-13-01T00:00:00Z", "1767225600")
 SIGNATURES = 3 if EXAMPLES < 10_000 else 40
 TOLERANCE = 1e-6  # of a score, between a version's ONNX form and its sklearn pipeline
 OUTPUTS = (sample_version.SCORE, "failure", "risk_level")
@@ -77,7 +82,8 @@ class Served(NamedTuple):
 def served(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
-    columns = signature(request.param) if request.param else sample_version.COLUMNS
+    fixed = {0: sample_version.COLUMNS, 1: EVERY_DATATYPE}
+    columns = fixed.get(request.param) or signature(request.param)
     home = tmp_path_factory.mktemp("served")
     version = sample_version.create_version(home / "version", columns=columns, trees=10)
     server = Server(version, home, body_seconds=60).start()  # the machine may be busy
@@ -91,19 +97,30 @@ def served(
 def integers(column: Column, datatype: str) -> tuple[int, int]:
     """The integers that the datatype and FP64 can represent, in the range of the column."""
     bounds = np.iinfo(WIRE_DTYPES[datatype])
-    low = -(2**53) if column.minimum is None else int(np.ceil(column.minimum))
-    high = 2**53 if column.maximum is None else int(np.floor(column.maximum))
+    exact = 2**24 if column.datatype == "FP32" else 2**53
+    low, high = column.limits
+    low = -exact if low is None else max(-exact, int(np.ceil(low)))
+    high = exact if high is None else min(exact, int(np.floor(high)))
     return max(int(bounds.min), low), min(int(bounds.max), high)
 
 
 def values(column: Column, datatype: str) -> st.SearchStrategy[Any]:
     """Values of a column, in range, that the datatype represents exactly."""
+    if column.datatype == "TIMESTAMP":
+        times = st.datetimes(
+            MIN_TIME, timezones=st.sampled_from([UTC, timezone(timedelta(hours=2))])
+        )
+        return times.map(datetime.isoformat)
     if datatype == "BYTES":
-        return st.sampled_from(column.categories)
+        known = st.sampled_from(column.categories)
+        return known | UNSEEN if column.unseen == "accept" else known
+    if datatype == "BOOL":
+        return st.booleans()
     if datatype in INTEGERS:
         return st.integers(*integers(column, datatype))
-    low = -(1024.0**8) if column.minimum is None else column.minimum
-    high = 1024.0**8 if column.maximum is None else column.maximum
+    low, high = column.limits
+    low = -(1024.0**8) if low is None else low
+    high = 1024.0**8 if high is None else high
     if datatype == "FP64":
         return st.floats(low, high, allow_nan=False)
     least, most = np.float32(low), np.float32(high)
@@ -114,10 +131,10 @@ def values(column: Column, datatype: str) -> st.SearchStrategy[Any]:
 
 def datatypes(column: Column) -> list[str]:
     """The datatypes that a column accepts and that can represent a value of its range."""
-    if column.datatype == "BYTES":
-        return ["BYTES"]
+    if column.wire in ("BYTES", "BOOL"):
+        return [column.wire]
     fitting = [name for name in INTEGERS if np.less_equal(*integers(column, name))]
-    return fitting if column.datatype == "INT64" else ["FP64", "FP32", *fitting]
+    return {"FP64": ["FP64", "FP32"], "FP32": ["FP32"]}.get(column.datatype, []) + fitting
 
 
 @st.composite
@@ -141,8 +158,12 @@ def as_recorded(columns: tuple[Column, ...], tensors: list[Given]) -> dict[str, 
     datatypes = {column.name: column.datatype for column in columns}
     read: dict[str, Callable[[Any], Any]] = {
         "FP64": lambda v: None if v is None else float(v),
+        "FP32": lambda v: None if v is None else float(np.float32(v)),
         "BYTES": lambda v: v or "",
         "INT64": int,
+        "INT32": int,
+        "BOOL": int,
+        "TIMESTAMP": lambda v: seconds(v) if v else None,
     }
     return {t.name: [read[datatypes[t.name]](v) for v in t.values] for t in tensors}
 
@@ -231,17 +252,19 @@ def wrong_requests(  # noqa: C901, PLR0915  (one short function a rule)
         names = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
         other = draw(st.sampled_from(["BOOL", "fp64", "STRING"]) | names)
         assume(other == "BOOL" or other not in {*FIELDS, "FP16", "BF16"})
+        assume(other != column.datatype)
         return with_one(tensor._replace(datatype=other), "its datatype is", "json")
 
     def fraction() -> Wrong:
-        assume(column.datatype == "INT64")
+        assume(column.datatype in ("INT64", "INT32"))
         return with_one(tensor._replace(datatype="FP64"), "its datatype is")
 
     def wrong_in_json() -> Wrong:
         text = ["7", "NaN", ""] if tensor.datatype != "BYTES" else [7, 1.5]
         if tensor.datatype in INTEGERS:
             text += [1.0, 1.5]
-        value = draw(st.sampled_from([True, False, [], [1], {}, {"a": 1}, *text]))
+        others = [1, 0, 0.5] if tensor.datatype == "BOOL" else [True, False]
+        value = draw(st.sampled_from([*others, [], [1], {}, {"a": 1}, *text]))
         # This is a nested list that is right.
         assume(
             value != [1] or tensor.nested or tensor.shape != [1, 1] or tensor.datatype == "BYTES"
@@ -249,7 +272,7 @@ def wrong_requests(  # noqa: C901, PLR0915  (one short function a rule)
         return with_one(one_value(tensor, row, value), "data is not a", "json")
 
     def no_value() -> Wrong:
-        is_integer = tensor.datatype in INTEGERS
+        is_integer = tensor.datatype in (*INTEGERS, "BOOL")
         assume(is_integer or not column.nullable)
         said = "has no missing value" if column.nullable else "not nullable"
         wrong = with_one(one_value(tensor, row, None), f"row {row} is missing", "json")
@@ -282,18 +305,28 @@ def wrong_requests(  # noqa: C901, PLR0915  (one short function a rule)
 
     def out_of_range() -> Wrong:
         if column.datatype == "BYTES":
-            value: Any = draw(st.text(st.characters(exclude_categories=["Cs"]), max_size=9))
+            texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=9)
+            if column.unseen == "accept":
+                texts = st.sampled_from(["", "\n", "a\0b", "x" * 256])
+            value: Any = draw(texts)
             assume(value not in column.categories and (value or not column.nullable))
             return with_one(one_value(tensor, row, value), f"row {row} is")
+        if column.datatype == "TIMESTAMP":
+            value = draw(st.sampled_from(NO_TIMES))
+            return with_one(one_value(tensor, row, value), f"row {row}: {value!r} is no time")
+        assume(column.datatype != "FP32")
         outside = [
             bound + sign * draw(st.integers(1, 1000))
-            for bound, sign in ((column.minimum, -1), (column.maximum, 1))
+            for bound, sign in zip(column.limits, (-1, 1), strict=True)
             if bound is not None
         ]
-        assume(outside)
+        assume(outside and column.datatype != "BOOL")
         value = draw(st.sampled_from(outside))
         value = float(value) if column.datatype == "FP64" else int(np.floor(value))
         whole = [v if v is None else type(value)(v) for v in tensor.values]
+        if column.datatype == "INT32":
+            wide = tensor._replace(datatype="INT64", values=whole)
+            return with_one(one_value(wide, row, value), "")
         wide = tensor._replace(datatype=column.datatype, values=whole)
         return with_one(one_value(wide, row, value), f"row {row} is")
 

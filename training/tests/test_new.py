@@ -116,12 +116,9 @@ def test_what_is_unusual_is_reported_one_by_one_and_decided_in_the_declaration(
     assert found["columns"] == ["flow", "heat", "starts", "site"]
     assert found["findings"] == [
         "2 columns are renamed for requests, such as 'Flow [l/min]' to 'flow'",
-        "column 'Flow [l/min]': empty: 1 cell, such as row 7; rows with them are left out of "
-        "training",
-        "column 'heat': not a number: 2 cells, such as 'err' in row 5; rows with them are left "
-        "out of training",
-        "column 'heat': infinite or too large: 1 cell, such as 'inf' in row 6; rows with them are "
-        "left out of training",
+        "column 'Flow [l/min]': empty: 1 cell, such as row 7; a missing value",
+        "column 'heat': not a number: 2 cells, such as 'err' in row 5; a missing value",
+        "column 'heat': infinite or too large: 1 cell, such as 'inf' in row 6; a missing value",
         f"column 'starts': integers written as floats: 600 cells, such as "
         f"{broken(600)['starts'][0]!r} in row 1",
         *(f"column {name!r} is dropped: {reason}" for name, reason in found["dropped"].items()),
@@ -140,7 +137,7 @@ def test_what_is_unusual_is_reported_one_by_one_and_decided_in_the_declaration(
         """CASE WHEN "heat" IN ('err', 'inf') THEN NULL ELSE "heat" END AS heat""",
         """CASE "failed" WHEN 'yes' THEN 1 WHEN 'no' THEN 0 END AS failed""",
         "FROM my_readings",
-        "# CHECK: 3 of 600 rows have no value; they are left out of training, and a request must",
+        "# CHECK: 3 of 600 rows have no value, so a request may lack it, too. Without nullable,",
         "# CHECK: all are whole numbers, some written as 3.0; INT64 would refuse 3.5.",
         "# - plant: all its cells are 'Kiel'",
     ):

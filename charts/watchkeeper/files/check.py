@@ -66,7 +66,7 @@ def _check(model, gateway, *, authenticated):
     inputs = [
         {
             "name": column.name,
-            "datatype": column.datatype,
+            "datatype": column.wire,
             "shape": [len(example.inputs[column.name])],
             "data": example.inputs[column.name],
         }
@@ -166,6 +166,9 @@ def _http(peer, path, headers, *, body=None, context=None):
 def _infer_grpc(peer, *, model, body, headers):
     typed = InferenceRequest.model_validate(body)
     for column in typed.inputs:
+        # gRPC has no null: a missing number is NaN, a missing text the empty one.
+        missing = "" if column.datatype == "BYTES" else float("nan")
+        column.data.root = [missing if value is None else value for value in column.data.root]
         if column.datatype == "BYTES":
             column.data.root = [value.encode() for value in column.data.root]
     request = converters.ModelInferRequestConverter.from_types(

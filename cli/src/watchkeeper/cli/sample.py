@@ -13,12 +13,22 @@ import msgspec
 from watchkeeper.cli.commands import CommandError
 from watchkeeper.cli.system import System
 from watchkeeper.core.names import PRODUCTION, model_uri
-from watchkeeper.core.signature import Column
+from watchkeeper.core.signature import MISSING_TEXT, Column
 from watchkeeper.core.version import Example, read_example, read_manifest
 
 Form = Literal["curl", "python", "grpc"]
 KEY: Final = "WATCHKEEPER_API_KEY"
 KEY_HINT: Final = f"# Every request needs a key of a client: export {KEY}=..."
+
+
+_NUMPY: Final = {
+    "FP64": "np.float64",
+    "FP32": "np.float32",
+    "INT64": "np.int64",
+    "INT32": "np.int32",
+    "BOOL": "np.bool_",
+    "BYTES": "np.object_",
+}
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -43,7 +53,7 @@ class Sample(msgspec.Struct, frozen=True):
             {
                 "name": column.name,
                 "shape": [1],
-                "datatype": column.datatype,
+                "datatype": column.wire,
                 "data": [self.row[column.name]],
             }
             for column in self.columns
@@ -87,9 +97,15 @@ def read_sample(system: System, model: str, *, needs_key: bool) -> Sample:
 
 
 def _typical(example: Example) -> int:
-    """Return the place of the second row: the first one has the lowest score of all."""
+    """Return the place of the first row without a missing value, or else of the second row.
+
+    The very first row has the lowest score of all.
+    """
     rows = len(next(iter(example.inputs.values())))
-    return min(1, rows - 1)
+    places = [*range(1, rows), 0]
+    whole = (at for at in places if all(x[at] is not None for x in example.inputs.values()))
+    place: int = next(whole, places[0])
+    return place
 
 
 def render(sample: Sample, form: Form) -> str:
@@ -119,7 +135,7 @@ def _python(sample: Sample) -> str:
     headers = f'"Host": "{sample.host}"'
     if sample.needs_key:
         headers += f', "x-api-key": os.environ["{KEY}"]'
-    inputs = "".join(f"    {json.dumps(each)},\n" for each in sample.inputs)
+    inputs = "".join(f"    {each!r},\n" for each in sample.inputs)
     return "\n".join(
         [
             *_head(sample),
@@ -140,14 +156,22 @@ def _python(sample: Sample) -> str:
     )
 
 
+def _value(column: Column, value: Any) -> str:
+    """Return a value as a literal of Python; gRPC has no null."""
+    if value is None:
+        return json.dumps(MISSING_TEXT) if column.wire == "BYTES" else 'float("nan")'
+    return json.dumps(value) if isinstance(value, str) else repr(value)
+
+
 def _grpc(sample: Sample) -> str:
     columns = "".join(
-        f"    {json.dumps(column.name)}: ({json.dumps(column.datatype)}, "
-        f"{json.dumps(sample.row[column.name])}),\n"
+        f"    {json.dumps(column.name)}: ({json.dumps(column.wire)}, "
+        f"{_value(column, sample.row[column.name])}),\n"
         for column in sample.columns
     )
     key = f', headers={{"x-api-key": os.environ["{KEY}"]}}' if sample.needs_key else ""
     address = sample.url.removeprefix("http://")
+    used = dict.fromkeys(column.wire for column in sample.columns)
     return "\n".join(
         [
             '# It needs: pip install numpy "tritonclient[grpc]"',
@@ -156,7 +180,7 @@ def _grpc(sample: Sample) -> str:
             "import numpy as np",
             "import tritonclient.grpc as triton",
             "",
-            'TYPES = {"FP64": np.float64, "INT64": np.int64, "BYTES": np.object_}',
+            f"TYPES = {{{', '.join(f'{json.dumps(name)}: {_NUMPY[name]}' for name in used)}}}",
             f"row = {{\n{columns}}}",
             "inputs = []",
             "for name, (datatype, value) in row.items():",

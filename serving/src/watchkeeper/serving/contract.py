@@ -9,6 +9,7 @@ can be answered anyway, if the version's policy says so.
 import math
 from collections.abc import Container, Mapping, Sequence
 from itertools import chain
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from watchkeeper.core.answer import AnswerPolicy, outputs_of
 from watchkeeper.core.head import Head
 from watchkeeper.core.signature import DTYPES, MISSING_TEXT, Column, Columns, Output, Signature
+from watchkeeper.core.timestamps import seconds
 from watchkeeper.serving.errors import RequestError
 from watchkeeper.serving.tensors import (
     DATATYPES,
@@ -30,12 +32,22 @@ from watchkeeper.serving.tensors import (
 
 MAX_SUBJECT_LENGTH = 255
 # The datatypes that a column accepts, by its own datatype.
-_ACCEPTED = {"FP64": (*FLOATS, *INTEGERS), "INT64": INTEGERS, "BYTES": ("BYTES",)}
+_ACCEPTED: dict[str, tuple[str, ...]] = {
+    "FP64": (*FLOATS, *INTEGERS),
+    "FP32": ("FP32", "FP16", "BF16", *INTEGERS),
+    "INT64": INTEGERS,
+    "INT32": INTEGERS,
+    "BOOL": ("BOOL",),
+    "BYTES": ("BYTES",),
+    "TIMESTAMP": ("BYTES",),
+}
 # Parameters of other servers that change the meaning of an answer.
 _UNSUPPORTED_PARAMETERS = ("shared_memory_region", "classification")
 # Trees of scikit-learn compute in FP32. An answer to a larger number could not be checked.
 _MAX_FLOAT = float(np.finfo(np.float32).max)
-_MAX_EXACT_INTEGER = 2**53  # FP64 cannot represent every larger integer
+_EXACT_BITS = {"FP64": 53, "FP32": 24}  # they cannot represent every larger integer
+_INTEGERS: dict[str, np.iinfo[Any]] = {"INT64": np.iinfo(np.int64), "INT32": np.iinfo(np.int32)}
+_MAX_TEXT = 255  # characters of an unseen category
 
 
 class CheckedColumns(msgspec.Struct, frozen=True, gc=False):
@@ -173,12 +185,16 @@ class _ColumnRule:
         self._datatype = column.datatype
         self._dtype = DTYPES[column.datatype]
         self._accepted = _ACCEPTED[column.datatype]
+        # Requests and the model have the same values of these.
+        self._is_plain = column.datatype in ("FP64", "INT64", "BYTES")
+        self._open = column.unseen == "accept"
         self._nullable = column.nullable
         missing = (MISSING_TEXT,) if column.nullable and column.categories else ()
         self._categories = frozenset((*column.categories, *missing))
         # NaN and infinity are outside of every range, so one comparison finds all of them.
-        self._low = -_MAX_FLOAT if column.minimum is None else max(-_MAX_FLOAT, column.minimum)
-        self._high = _MAX_FLOAT if column.maximum is None else min(_MAX_FLOAT, column.maximum)
+        low, high = column.limits
+        self._low = -_MAX_FLOAT if low is None else max(-_MAX_FLOAT, low)
+        self._high = _MAX_FLOAT if high is None else min(_MAX_FLOAT, high)
 
     def read(self, tensor: Tensor) -> Values:
         """Check datatype and shape, then read the values in the datatype of the column.
@@ -198,8 +214,10 @@ class _ColumnRule:
                 f"shape {list(shape)[:9]} must be [rows] or [rows, 1] with at least one row"
             )
         values = tensor.contents.read(datatype, shape, nullable=self._nullable)
-        if datatype == self._datatype:
+        if datatype == self._datatype and self._is_plain:
             return values
+        if self.column.datatype == "TIMESTAMP":
+            return self._times(values)
         return self._convert(np.asarray(values), datatype)
 
     def concatenate(self, parts: Sequence[Values]) -> Array:
@@ -212,24 +230,40 @@ class _ColumnRule:
 
     def _convert(self, values: Array, datatype: str) -> Array:
         """Convert numbers to the datatype of the column, or refuse what it cannot represent."""
-        if self.column.datatype == "INT64":
-            if datatype == "UINT64" and values.max() > np.iinfo(np.int64).max:
-                raise ContentsError(f"{values.max()} does not fit into INT64")
+        if self.column.is_integer:
+            if bounds := _INTEGERS.get(self._datatype):
+                for value in (values.max(), values.min()):
+                    if not bounds.min <= int(value) <= bounds.max:
+                        raise ContentsError(f"{value} does not fit into {self._datatype}")
             return values.astype(np.int64, copy=False)
-        if datatype in ("INT64", "UINT64") and (
-            values.max() > _MAX_EXACT_INTEGER or values.min() < -_MAX_EXACT_INTEGER
-        ):
+        bits = _EXACT_BITS[self._datatype]
+        if datatype in INTEGERS and (int(values.max()) > 2**bits or int(values.min()) < -(2**bits)):
             raise ContentsError(
-                "contains an integer beyond ±2^53, which FP64 cannot represent exactly"
+                f"contains an integer beyond ±2^{bits}, which {self._datatype} cannot represent "
+                "exactly"
             )
         with np.errstate(invalid="ignore"):  # a signalling NaN; the next check refuses it
             return values.astype(np.float64, copy=False)
 
+    def _times(self, values: Values) -> Array:
+        """Convert texts to seconds since 1970."""
+        found = np.empty(len(values))
+        for row, value in enumerate(values):
+            if self._nullable and value == MISSING_TEXT:
+                found[row] = np.nan
+                continue
+            try:
+                found[row] = seconds(value)
+            except ValueError as error:
+                raise ContentsError(f"row {row}: {error}") from error
+        return found
+
     def accepts(self, values: Values) -> bool:
         """Return whether all values are in range, are categories, or are missing if they may be."""
         if self._categories:
-            return self._categories.issuperset(
-                values if isinstance(values, list) else values.tolist()
+            texts = values if isinstance(values, list) else values.tolist()
+            return self._categories.issuperset(texts) or (
+                self._open and all(map(self._is_category, texts))
             )
         if isinstance(values, list):
             low, high = self._low, self._high
@@ -243,6 +277,12 @@ class _ColumnRule:
             return bool(self._low <= values.item() <= self._high)
         return bool(self._low <= values.min() and values.max() <= self._high)
 
+    def _is_category(self, text: str) -> bool:
+        """Whether a text is a category, or an unseen one that every ledger can store."""
+        return text in self._categories or (
+            self._open and 1 <= len(text) <= _MAX_TEXT and text.isprintable()
+        )
+
     def violation(self, given: Values) -> tuple[str, bool]:
         """Describe the first value that is not accepted.
 
@@ -251,10 +291,11 @@ class _ColumnRule:
         """
         values = np.asarray(given, dtype=self._dtype)
         if self._categories:
-            wrong = np.array([value not in self._categories for value in values.tolist()])
+            wrong = np.array([not self._is_category(value) for value in values.tolist()])
             rule = f"must be one of {', '.join(self.column.categories)}"
             rule += ", or missing" * self._nullable
-            return _violation_message(values, wrong, rule), True
+            rule += f", or other text of 1 to {_MAX_TEXT} printable characters" * self._open
+            return _violation_message(values, wrong, rule), not self._open
         finite = np.abs(values) <= _MAX_FLOAT
         if self._nullable:
             finite |= np.isnan(values)
@@ -266,7 +307,7 @@ class _ColumnRule:
         return _violation_message(values, wrong, rule), True
 
     def _range(self) -> str:
-        low, high = self.column.minimum, self.column.maximum
+        low, high = self.column.limits
         if low is not None and high is not None:
             return f"from {low:.15g} to {high:.15g}"
         return f"at most {high:.15g}" if low is None else f"at least {low:.15g}"

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto
 
 from watchkeeper.core.head import Head
-from watchkeeper.core.signature import MISSING_TEXT, Column, Columns, Signature
+from watchkeeper.core.signature import DTYPES, MISSING_TEXT, Column, Columns, Signature
 from watchkeeper.core.version import BrokenVersionError, Manifest
 from watchkeeper.serving.forest import ForestGraph, split_at_forest
 from watchkeeper.serving.forest_nodes import UnsupportedGraphError
@@ -186,12 +186,12 @@ def _random_rows(signature: Signature, rows: int = 1000) -> Columns:
     def draw(column: Column) -> Array:
         if column.categories:
             return random.choice(np.array(column.categories, dtype=object), rows)
-        low, high = column.minimum, column.maximum
+        low, high = column.limits
         if low is None or high is None:
             values = np.clip(100 * random.standard_cauchy(rows), low, high)
         else:
             values = random.uniform(low, high, rows)
-        return values.astype(np.int64) if column.datatype == "INT64" else values
+        return values.astype(DTYPES[column.datatype])
 
     def drawn(column: Column) -> Array:
         values = draw(column)

@@ -72,13 +72,15 @@ def _tensor_metadata(column: Column | Output) -> MetadataTensor:
             "minimum": column.minimum,
             "maximum": column.maximum,
             "nullable": column.nullable or None,
+            "unseen": None if column.unseen == "refuse" else column.unseen,
+            "format": "RFC 3339" if column.datatype == "TIMESTAMP" else None,
         }
     parameters = {name: value for name, value in parameters.items() if value is not None}
     if column.categories:
         parameters["categories"] = list(column.categories)
     return MetadataTensor(
         name=column.name,
-        datatype=column.datatype,
+        datatype=column.wire if isinstance(column, Column) else column.datatype,
         shape=[-1],
         parameters=Parameters(**parameters) if parameters else None,
     )

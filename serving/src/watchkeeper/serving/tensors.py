@@ -30,8 +30,9 @@ WIRE_DTYPES: dict[str, np.dtype[Any]] = {
     "FP16": np.dtype("<f2"),
     "BF16": np.dtype(ml_dtypes.bfloat16),
     **{name: np.dtype(name.lower()).newbyteorder("<") for name in INTEGERS},
+    "BOOL": np.dtype(np.uint8),
 }
-DATATYPES = {*WIRE_DTYPES, "BYTES", "BOOL"}  # of the protocol
+DATATYPES = {*WIRE_DTYPES, "BYTES"}  # of the protocol
 
 _LENGTH = struct.Struct("<I")
 _Decoders = dict[str, msgspec.json.Decoder[Any]]
@@ -39,21 +40,25 @@ _FLAT: _Decoders = {
     **dict.fromkeys(FLOATS, msgspec.json.Decoder(list[float])),
     **dict.fromkeys(INTEGERS, msgspec.json.Decoder(list[int])),
     "BYTES": msgspec.json.Decoder(list[str]),
+    "BOOL": msgspec.json.Decoder(list[bool]),
 }
 _NESTED: _Decoders = {
     **dict.fromkeys(FLOATS, msgspec.json.Decoder(list[tuple[float]])),
     **dict.fromkeys(INTEGERS, msgspec.json.Decoder(list[tuple[int]])),
     "BYTES": msgspec.json.Decoder(list[tuple[str]]),
+    "BOOL": msgspec.json.Decoder(list[tuple[bool]]),
 }
 _FLAT_OR_NULL: _Decoders = {
     **dict.fromkeys(FLOATS, msgspec.json.Decoder(list[float | None])),
     **dict.fromkeys(INTEGERS, msgspec.json.Decoder(list[int | None])),
     "BYTES": msgspec.json.Decoder(list[str | None]),
+    "BOOL": msgspec.json.Decoder(list[bool | None]),
 }
 _NESTED_OR_NULL: _Decoders = {
     **dict.fromkeys(FLOATS, msgspec.json.Decoder(list[tuple[float | None]])),
     **dict.fromkeys(INTEGERS, msgspec.json.Decoder(list[tuple[int | None]])),
     "BYTES": msgspec.json.Decoder(list[tuple[str | None]]),
+    "BOOL": msgspec.json.Decoder(list[tuple[bool | None]]),
 }
 _MISSING: dict[str, float | str] = {**dict.fromkeys(FLOATS, float("nan")), "BYTES": MISSING_TEXT}
 _NESTED_START = re.compile(rb"\[\s*\[")
@@ -63,6 +68,7 @@ _FIELDS = {
     "INT64": "int64_contents",
     "UINT64": "uint64_contents",
     "BYTES": "bytes_contents",
+    "BOOL": "bool_contents",
     **dict.fromkeys(("INT32", "INT16", "INT8"), "int_contents"),
     **dict.fromkeys(("UINT32", "UINT16", "UINT8"), "uint_contents"),
 }
@@ -131,7 +137,7 @@ class JsonContents(msgspec.Struct, frozen=True, gc=False):
             row = _first_null((_NESTED_OR_NULL if nested else _FLAT_OR_NULL)[datatype], self.raw)
             if row is not None:
                 rule = (
-                    f"{datatype} has no missing value, send FP64"
+                    f"{datatype} has no missing value, send a floating-point datatype"
                     if nullable
                     else "it must have a value, because the column is not nullable"
                 )
@@ -161,7 +167,11 @@ class RawContents(msgspec.Struct, frozen=True, gc=False):
                 f"binary data has {len(self.raw)} bytes, but {rows} values of {datatype} have "
                 f"{rows * dtype.itemsize}"
             )
-        return np.frombuffer(self.raw, dtype)
+        values = np.frombuffer(self.raw, dtype)
+        if datatype == "BOOL" and values.max(initial=0) > 1:
+            row = int(np.flatnonzero(values > 1)[0])
+            raise ContentsError(f"row {row} is the byte {values[row]}; BOOL is 0 or 1")
+        return values
 
 
 class TypedContents(msgspec.Struct, frozen=True, gc=False):
@@ -213,7 +223,7 @@ def _to_values(values: list[Any], datatype: str, rows: int) -> Values:
     try:
         if datatype == "FP64":
             return np.array(values, dtype=np.float64)
-        if datatype in INTEGERS:
+        if datatype in INTEGERS or datatype == "BOOL":
             return np.array(values, dtype=WIRE_DTYPES[datatype])
         with np.errstate(over="ignore"):  # becomes infinite; the contract refuses it
             return np.array(values, dtype=WIRE_DTYPES[datatype])

@@ -116,7 +116,7 @@ def _check_example(version: Version, folder: Path) -> None:
 
 
 def _tensors(version: Version, example: Example) -> list[Tensor]:
-    datatypes = {column.name: column.datatype for column in version.manifest.signature.inputs}
+    datatypes = {column.name: column.wire for column in version.manifest.signature.inputs}
     return [
         Tensor(
             name,

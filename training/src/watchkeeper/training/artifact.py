@@ -11,13 +11,14 @@ from mlflow.types import ColSpec, DataType, Schema
 from sklearn.pipeline import Pipeline
 
 from watchkeeper.core.answer import answer
+from watchkeeper.core.signature import DTYPES
 from watchkeeper.core.version import BASELINE, EXAMPLE, Example, Manifest, Statistics
 from watchkeeper.pipeline.files import SKLEARN, save_pipeline
 from watchkeeper.pipeline.frameworks import framework
 from watchkeeper.pipeline.frameworks.sklearn import TRUSTED_TYPES
 from watchkeeper.training.rows import Rows, ScoredRows
 
-_MLFLOW_TYPES = {"FP64": DataType.double, "INT64": DataType.long, "BYTES": DataType.string}
+_MLFLOW_TYPES = {"f": DataType.double, "i": DataType.long, "O": DataType.string}  # by NumPy's kind
 EXAMPLE_QUANTILES = (0.0, 0.5, 0.95, 1.0)
 
 
@@ -89,7 +90,10 @@ def _mlflow_signature(manifest: Manifest) -> ModelSignature:
     columns = manifest.signature.inputs
     return ModelSignature(
         inputs=Schema(
-            [ColSpec(_MLFLOW_TYPES[c.datatype], c.name, required=not c.nullable) for c in columns]
+            [
+                ColSpec(_MLFLOW_TYPES[DTYPES[c.datatype].kind], c.name, required=not c.nullable)
+                for c in columns
+            ]
         )
     )
 

@@ -28,7 +28,7 @@ from watchkeeper.training.balance import balanced
 from watchkeeper.training.capabilities import accepts_weights, method_of
 from watchkeeper.training.declaration import Head, Model, Outliers, Parameters
 from watchkeeper.training.given_estimator import as_pipeline
-from watchkeeper.training.missing import advice, check_missing, first_line
+from watchkeeper.training.missing import advice, check_answers, first_line
 from watchkeeper.training.own_function import call_train, weights
 from watchkeeper.training.rows import Rows, ScoredRows, joined
 from watchkeeper.training.split import Parts
@@ -63,7 +63,7 @@ def fit(model: Model, parameters: Parameters, parts: Parts) -> Fitted:
     }
     for head in model.heads:
         _check_files(head, pipelines[head.score])
-        check_missing(described(head, pipelines[head.score]), pipelines[head.score], model, parts)
+        check_answers(described(head, pipelines[head.score]), pipelines[head.score], model, parts)
 
     def scored(rows: Rows) -> ScoredRows:
         scores: Columns = {}

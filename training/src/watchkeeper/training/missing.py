@@ -1,4 +1,4 @@
-"""Missing values: a head must have a score for every row that the signature allows.
+"""Missing values and unseen categories: a head must have a score for every row that is allowed.
 
 A nullable column may lack a value in any request, also if none is missing in the history. So the
 fitted pipeline is asked before a version is made.
@@ -19,32 +19,40 @@ from watchkeeper.training.declaration import Model
 from watchkeeper.training.rows import Rows
 from watchkeeper.training.split import Parts
 
-ASKED: Final = 50  # rows
+ASKED: Final = 20  # rows
+UNSEEN: Final = "a text that no column has as a category"
 
 
-def check_missing(head: Head, pipeline: Pipeline, model: Model, parts: Parts) -> None:
-    """Ask a fitted pipeline for scores of rows without the values of nullable columns.
+def check_answers(head: Head, pipeline: Pipeline, model: Model, parts: Parts) -> None:
+    """Ask a fitted pipeline for scores of rows that the declaration allows, and rows may not show.
+
+    These are rows without the values of nullable columns, and with an unseen category.
 
     Raises:
         CannotTrainError: it has none; the message says which head, and what to change.
     """
     nullable = [column for column in model.columns if column.nullable]
-    rows = parts.train.columns.iloc[: -(-ASKED // max(len(nullable), 1))]
+    rows = parts.train.columns.iloc[:ASKED]
     for columns in (*([column] for column in nullable), nullable):
-        if not columns:
-            continue
-        what = (
-            f"head {head.score!r}: cannot score a row without {_listed(columns)}, which the "
-            "declaration calls nullable"
-        )
-        try:
-            scores = score(pipeline, head, without(rows, columns))
-        except (OSError, MemoryError):
-            raise  # of the machine
-        except Exception as error:
-            raise CannotTrainError(f"{what}: {first_line(error)}{_cure(columns)}") from error
-        if not np.isfinite(scores).all():
-            raise CannotTrainError(f"{what}: the score is not finite{_cure(columns)}")
+        if columns:
+            what = f"a row without {_listed(columns)}, which the declaration calls nullable"
+            _ask(head, pipeline, without(rows, columns), what, _cure(columns))
+    for column in (column for column in model.columns if column.unseen == "accept"):
+        what = f"a row with an unseen category in {column.name!r}, which the declaration accepts"
+        cure = '; let its encoder ignore them (OneHotEncoder with handle_unknown="ignore")'
+        _ask(head, pipeline, rows.assign(**{column.name: UNSEEN}), what, cure)
+
+
+def _ask(head: Head, pipeline: Pipeline, rows: pd.DataFrame, what: str, cure: str) -> None:
+    what = f"head {head.score!r}: cannot score {what}"
+    try:
+        scores = score(pipeline, head, rows)
+    except (OSError, MemoryError):
+        raise  # of the machine
+    except Exception as error:
+        raise CannotTrainError(f"{what}: {first_line(error)}{cure}") from error
+    if not np.isfinite(scores).all():
+        raise CannotTrainError(f"{what}: the score is not finite{cure}")
 
 
 def without(rows: pd.DataFrame, columns: Iterable[Column]) -> pd.DataFrame:

@@ -23,13 +23,13 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from watchkeeper.core.head import Head
-from watchkeeper.core.signature import Column
+from watchkeeper.core.signature import DTYPES, Column
 from watchkeeper.core.tasks import task_of
 from watchkeeper.pipeline.frameworks import framework_of, nested
 from watchkeeper.pipeline.trees import Trees, UnsupportedTreesError
 from watchkeeper.training.onnx_trees import IR_VERSION, OPSETS, Fragment, add_trees
 
-_TENSORS = {"FP64": DoubleTensorType, "INT64": Int64TensorType, "BYTES": StringTensorType}
+_TENSORS = {"f": DoubleTensorType, "i": Int64TensorType, "O": StringTensorType}  # by NumPy's kind
 _SKL2ONNX_OPSETS = {"": 18, "ai.onnx.ml": 3}
 
 # What skl2onnx converts in double precision, and ONNX Runtime then computes faster than the
@@ -182,7 +182,7 @@ def _convert(
     """Convert steps by skl2onnx, with inputs in the order of the columns."""
     model: ModelProto = convert_sklearn(
         steps,
-        initial_types=[(c.name, _TENSORS[c.datatype]([None, 1])) for c in columns],
+        initial_types=[(c.name, _TENSORS[DTYPES[c.datatype].kind]([None, 1])) for c in columns],
         options=options or None,
         target_opset=_SKL2ONNX_OPSETS,
     )

@@ -109,7 +109,8 @@ def _valid(frame: pd.DataFrame, model: Model) -> pd.DataFrame:
         values = frame[column.name]
         if column.datatype == "BYTES":
             missing = values.isna() | (values == MISSING_TEXT)
-            good &= values.isin(column.categories) | (missing & column.nullable)
+            is_open = column.unseen == "accept"
+            good &= values.isin(column.categories) | (missing & column.nullable) | is_open
         elif column.datatype == "INT64":
             good &= values.map(lambda value: value is None or abs(value) < EXACT)
     if not good.all():

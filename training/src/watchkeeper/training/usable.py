@@ -7,6 +7,7 @@ nullable, or with a value out of range, is left out and counted.
 
 import logging
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from watchkeeper.core.signature import MISSING_TEXT, Column
 from watchkeeper.core.tasks.base import InvalidLabelError, Task
+from watchkeeper.core.timestamps import seconds
 from watchkeeper.training import CannotTrainError
 from watchkeeper.training.declaration import Model
 from watchkeeper.training.rows import Rows
@@ -82,7 +84,7 @@ def usable(frame: pd.DataFrame, model: Model, where: str, *, required: bool = Fa
         raise CannotTrainError(f"{where}: none of the {len(frame)} rows can be used: {reasons}")
     if left_out:
         log.warning("%s: %d of %d rows left out: %s", where, (~good).sum(), len(good), reasons)
-    types = {c.name: np.int64 for c in model.columns if c.datatype == "INT64"}
+    types = {c.name: np.int64 for c in model.columns if c.is_integer}
     kept = pd.DataFrame(columns).loc[good].reset_index(drop=True).astype(types)
     group = np.full(len(frame), "", dtype=object)
     if model.split.group:
@@ -129,12 +131,21 @@ def _read(table: Table, column: Column) -> tuple[NDArray[Any], dict[str, Mask]]:
         if column.nullable:
             return np.where(empty, MISSING_TEXT, values), {}
         return values, {"empty": empty}
-    numbers = _numbers(table, column.name, "the declaration says that it is a number")
-    low = -np.inf if column.minimum is None else column.minimum
-    high = np.inf if column.maximum is None else column.maximum
+    if column.datatype == "TIMESTAMP":
+        numbers = _times(table, column.name)
+    else:
+        numbers = _numbers(table, column.name, "the declaration says that it is a number")
+    numbers = column.rounded(numbers)
+    if column.datatype == "BOOL":
+        rule = "BOOL is true or false, or 1 or 0; convert it in the source's query"
+        table.refuse(column.name, ~np.isnan(numbers) & ~np.isin(numbers, (0.0, 1.0)), rule)
+    low, high = (
+        infinite if limit is None else limit
+        for limit, infinite in zip(column.limits, (-np.inf, np.inf), strict=True)
+    )
     empty, infinite = np.isnan(numbers), np.abs(numbers) > MAX_FLOAT
     outside = (numbers < low) | (numbers > high)
-    if column.datatype == "INT64":
+    if column.is_integer:
         in_range = ~(empty | infinite | outside)
         table.refuse(
             column.name,
@@ -145,7 +156,7 @@ def _read(table: Table, column: Column) -> tuple[NDArray[Any], dict[str, Mask]]:
         table.refuse(
             column.name,
             in_range & (numbers != np.floor(numbers)),
-            "INT64 has no fractions; declare FP64, or round in the source's query",
+            f"{column.datatype} has no fractions; declare FP64, or round in the source's query",
         )
     return numbers, {
         "empty": empty & (not column.nullable),
@@ -163,6 +174,8 @@ def _check_categories(table: Table, column: Column, empty: Mask) -> None:
         ~empty & ~text,
         f"a BYTES column holds text, and {listed}; convert it with CAST in the source's query",
     )
+    if column.unseen == "accept":
+        return
     table.refuse(
         column.name,
         ~empty & ~values.isin(column.categories).to_numpy(),
@@ -177,6 +190,31 @@ def _numbers(table: Table, name: str, rule: str) -> NDArray[np.float64]:
     empty = (values.isna() | (values == "")).to_numpy()
     table.refuse(name, np.isnan(numbers) & ~empty, f"{rule}; convert it in the source's query")
     return numbers
+
+
+def _times(table: Table, name: str) -> NDArray[np.float64]:
+    """Return times as seconds since 1970, NaN where they are empty; without a zone they are UTC."""
+    values = table.frame[name]
+    found = np.array([_time(value) for value in values], dtype=np.float64)
+    empty = (values.isna() | (values == "")).to_numpy()
+    table.refuse(
+        name,
+        np.isnan(found) & ~empty,
+        "a TIMESTAMP is a time of the database, text as in RFC 3339, or seconds since 1970; "
+        "convert it in the source's query",
+    )
+    return found
+
+
+def _time(value: object) -> float:
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=value.tzinfo or UTC).timestamp()
+    try:
+        if isinstance(value, str):
+            return seconds(value, zone_required=False)
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return float("nan")
 
 
 def _shown(value: object) -> str:

@@ -15,6 +15,7 @@ from watchkeeper.core.head import Head
 from watchkeeper.core.signature import DTYPES, MISSING_TEXT, Column
 from watchkeeper.pipeline.scoring import features, score, score_features
 from watchkeeper.pipeline.trees import Trees
+from watchkeeper.training.missing import UNSEEN
 from watchkeeper.training.onnx_form import difference, relative, session
 from watchkeeper.training.onnx_trees import trees_model
 
@@ -143,7 +144,8 @@ def _made_requests(
     features_of = {} if trees is None else _unchanged(features(pipeline, rows), rows, columns)
     for column in columns:
         if column.categories:
-            values: Any = random.choice(np.array(column.categories, dtype=object), MADE_ROWS)
+            known = [*column.categories, *([UNSEEN] if column.unseen == "accept" else [])]
+            values: Any = random.choice(np.array(known, dtype=object), MADE_ROWS)
         elif trees is not None and column.name in features_of:
             thresholds = trees.thresholds()[features_of[column.name]]
             values = random.choice(around(np.append(thresholds, 0.0)), MADE_ROWS)

@@ -58,11 +58,15 @@ class Feature(msgspec.Struct, frozen=True):
 
 
 def watched_features(manifest: Manifest) -> tuple[Feature, ...]:
-    """Return all request columns of a version, what may be missing, and all scores, in order."""
+    """Return all request columns of a version, what may be missing, and all scores, in order.
+
+    A time goes on without any drift, so timestamps are not compared.
+    """
     columns = manifest.signature.inputs
+    compared = (column for column in columns if column.datatype != "TIMESTAMP")
     missing = (missing_feature(column.name) for column in columns if column.nullable)
     scores = (Feature(score, "score") for score in manifest.scores)
-    return (*map(_feature, columns), *missing, *scores)
+    return (*map(_feature, compared), *missing, *scores)
 
 
 def missing_feature(column: str) -> Feature:

@@ -60,7 +60,7 @@ def measure_variation(
     """Measure the variation of a history.
 
     Args:
-        features: the features to measure; the first one is a request column.
+        features: the features to measure.
         history: their values in time order, shape (rows,) each, at least one row. Missing values,
             such as the scores of rows that the version was fitted on, are left out.
         window: the number of rows of a window. A history that is shorter than four windows has
@@ -81,7 +81,7 @@ def measure_variation(
         if feature.kind != "score"
     }
     # Broken columns have missing values: the numbers are those of the column with the fewest.
-    columns = [history[feature.name] for feature in features if feature.kind != "score"]
+    columns = [history[name] for name in shares] or list(history.values())
     fullest = max(columns, key=lambda values: len(_known(values[start:])))
     rows = len(_known(fullest[start:]))
     past = len(_measured(_known(fullest[:start]), _known(fullest[start:]))[0])

@@ -230,36 +230,55 @@ def _keep(column: ColumnFindings, name: str) -> Kept:
     unit = UNIT.match(column.name)
     if not column.is_numeric:
         return Kept(
-            Column(name, "BYTES", categories=tuple(sorted(column.values))),
+            Column(
+                name,
+                "BYTES",
+                categories=tuple(sorted(column.values)),
+                nullable=_without_value(column) > 0,
+            ),
             column.name,
             (*_nullability(column), "CHECK: a request with another category is refused."),
         )
-    datatype: Datatype = "INT64" if column.is_integer else "FP64"
+    nullable = _without_value(column) > 0
+    datatype: Datatype = "INT64" if column.is_integer and not nullable else "FP64"
     notes = []
     if column.whole.count and column.whole.count + column.integers == column.numbers:
         notes.append("CHECK: all are whole numbers, some written as 3.0; INT64 would refuse 3.5.")
-    if datatype == "INT64" and len(column.values) <= CATEGORIES:
+    if column.is_integer and len(column.values) <= CATEGORIES:
         notes.append(f"CHECK: only {len(column.values)} different values; are they categories?")
     if column.is_unique and column.is_integer:
         notes.append("CHECK: nearly every row has a value of its own; remove an identifier.")
     minimum, maximum = _limits(column)
     notes.insert(0, f"In the table: {column.minimum:g} to {column.maximum:g}.")
     return Kept(
-        Column(name, datatype, unit=unit[2] if unit else "", minimum=minimum, maximum=maximum),
+        Column(
+            name,
+            datatype,
+            unit=unit[2] if unit else "",
+            minimum=minimum,
+            maximum=maximum,
+            nullable=nullable,
+        ),
         column.name,
         (*notes, *_nullability(column)),
         missing=column.unreadable,
     )
 
 
+def _without_value(column: ColumnFindings) -> int:
+    """Return how many cells become missing values: empty ones, and those that are no numbers."""
+    return column.empty.count + (column.text.count + column.infinite.count) * column.is_numeric
+
+
 def _nullability(column: ColumnFindings) -> list[str]:
-    without = column.empty.count + (column.text.count + column.infinite.count) * column.is_numeric
-    if not without:
+    if not (without := _without_value(column)):
         return []
-    return [
-        f"CHECK: {without} of {column.rows} rows have no value; they are left out of training, and "
-        "a request must have one."
-    ]
+    note = (
+        f"CHECK: {without} of {column.rows} rows have no value, so a request may lack it, too. "
+        "Without nullable, such rows are left out of training, and such requests are refused."
+    )
+    whole = "They are integers; INT64 has no missing value."
+    return [note, whole] if column.is_integer else [note]
 
 
 def _limits(column: ColumnFindings) -> tuple[float, float]:
@@ -292,14 +311,14 @@ def _report(column: ColumnFindings, truth: ColumnFindings) -> list[str]:
     where, lines = f"column {column.name!r}", []
     if column is not truth and (reason := _useless(column)):
         return [f"{where} is dropped: {reason}"]
-    left_out = "rows with them are left out of training"
+    what = "rows without a truth are left out" if column is truth else "a missing value"
     if column.empty.count:
-        lines.append(f"{where}: empty: {column.empty}; {left_out}")
+        lines.append(f"{where}: empty: {column.empty}; {what}")
     if column.is_numeric:
         if column.text.count:
-            lines.append(f"{where}: not a number: {column.text}; {left_out}")
+            lines.append(f"{where}: not a number: {column.text}; {what}")
         if column.infinite.count:
-            lines.append(f"{where}: infinite or too large: {column.infinite}; {left_out}")
+            lines.append(f"{where}: infinite or too large: {column.infinite}; {what}")
         if column.whole.count and column.whole.count + column.integers == column.numbers:
             lines.append(f"{where}: integers written as floats: {column.whole}")
     return lines

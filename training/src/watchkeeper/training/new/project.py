@@ -239,6 +239,8 @@ def _call(column: Column) -> str:
         for name, value in (("minimum", column.minimum), ("maximum", column.maximum))
         if value is not None
     ]
+    if column.nullable:
+        words.append("nullable=True")
     if column.categories:
         cells = ", ".join(map(_text, column.categories))
         words.append(f"categories=({cells}{',' * (len(column.categories) == 1)})")
@@ -278,11 +280,23 @@ def _steps(decisions: Decisions) -> str:
         steps += [
             "    for column in COLUMNS:",
             "        if column.categories:",
-            "            encoder = OneHotEncoder("
-            "categories=[list(column.categories)], sparse_output=False)",
+            *_encoder(decisions),
             "            steps.append((column.name, encoder, [column.name]))",
         ]
     return "\n".join(steps)
+
+
+def _encoder(decisions: Decisions) -> list[str]:
+    known = "list(column.categories)"
+    lines = []
+    if any(kept.column.categories and kept.column.nullable for kept in decisions.kept):
+        known = "known"
+        lines = [
+            "            # A missing text is the empty text.",
+            '            known = [*column.categories, *([""] if column.nullable else [])]',
+        ]
+    encoder = f"OneHotEncoder(categories=[{known}], sparse_output=False)"
+    return [*lines, f"            encoder = {encoder}"]
 
 
 def _head(decisions: Decisions, adopted: AdoptedVersion | None) -> str:
