@@ -164,7 +164,7 @@ def test_more_missing_values_are_a_drift_that_leads_to_a_new_version(user: User)
             user.send(worn=True)
         return bool(models(user.home)[MODEL]["production"] >= 2)
 
-    wait_for(replaced, 900.0)
+    wait_for(replaced, 1500.0)
     events = watchkeeper(user.home, "history", "--model", MODEL)
     assert {"gate-passed", "episode", "promoted"} <= {event["kind"] for event in events}
     assert any("noise: missing" in json.dumps(e) for e in events if e["kind"] == "episode")

@@ -114,7 +114,7 @@ def test_infinity_is_no_missing_value(nullable: tuple[Path, Server], encoding: s
     [
         ("speed", "FP64", "row 1 is missing; it must have a value, because the column is not null"),
         ("strokes", "INT64", "row 1 is missing; it must have a value, because the column is not"),
-        ("flow", "INT64", "row 1 is missing; INT64 has no missing value, send FP64"),
+        ("flow", "INT64", "row 1 is missing; INT64 has no missing value, send a floating"),
     ],
 )
 def test_a_missing_value_where_none_may_be_is_refused_with_row_and_rule(
