@@ -204,11 +204,13 @@ def test_versions_of_mlflow_become_versions_that_serve(local: Local) -> None:
 
 
 def test_a_version_that_is_not_there_starts_no_run(local: Local) -> None:
+    table = customers(900, 1)
+    uri = logged(mlflow.sklearn, LogisticRegression().fit(table[[*NAMES]], table["gone"]))
     before = models(local.home)[ADOPTING]["runs"]
     with pytest.raises(AssertionError, match="models:/churn/999"):
         watchkeeper(local.home, "adopt", "models:/churn/999", "--model", ADOPTING)
     with pytest.raises(AssertionError, match="no head of churn-own adopts a version"):
-        watchkeeper(local.home, "adopt", "models:/churn/1", "--model", OWN)
+        watchkeeper(local.home, "adopt", uri, "--model", OWN)
     assert models(local.home)[ADOPTING]["runs"] == before
 
 
