@@ -14,15 +14,13 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, compose, helper, numpy_helper
 
 from watchkeeper.core.head import Head
-from watchkeeper.core.signature import Column, Datatype
+from watchkeeper.core.signature import DTYPES, Column, Datatype
 from watchkeeper.core.tasks import task_of
 from watchkeeper.pipeline.frameworks import UnsupportedEstimatorError
 
 PREFIX: Final = "given/"  # before the names of the model, which may be those of columns
 TENSORS: Final[dict[Datatype, int]] = {
-    "FP64": TensorProto.DOUBLE,
-    "INT64": TensorProto.INT64,
-    "BYTES": TensorProto.STRING,
+    datatype: helper.np_dtype_to_tensor_dtype(dtype) for datatype, dtype in DTYPES.items()
 }
 FLOATS: Final = (TensorProto.FLOAT, TensorProto.DOUBLE)
 INTEGERS: Final = (TensorProto.INT64, TensorProto.INT32)
