@@ -1,4 +1,4 @@
-"""Models of classes, of numbers and of both: served, labelled, drifted, replaced."""
+"""A model of a number, and one of a class and a number: served, labelled, drifted, replaced."""
 
 import json
 import os
@@ -15,11 +15,11 @@ from waiting import wait_for
 
 from watchkeeper.demo.fast_policies import DRIFT_POLICY, QUEUE_SECONDS, ROLLOUT_POLICY
 
-STATE, LIFE, HEALTH = "bearing-state", "bearing-life", "bearing-health"
+LIFE, HEALTH = "bearing-life", "bearing-health"
 SCORES = {"state": "state_class", "life": "predicted_life"}
 # A version that knows both halls is worse on the old rows than the usual margin allows.
 MARGINS = {"state": 0.1, "life": 0.5}
-TRUTHS = {STATE: ("state",), LIFE: ("life",), HEALTH: ("state", "life")}
+TRUTHS = {LIFE: ("life",), HEALTH: ("state", "life")}
 # What a user changes in a project of one truth, so that it has a second one.
 SECOND_TRUTH = {
     "from sklearn.ensemble import RandomForestClassifier\n": (
@@ -145,7 +145,7 @@ def outputs(answer: Any) -> dict[str, list[Any]]:
 
 def test_the_class_with_the_largest_score_is_the_answer(clients: Clients) -> None:
     rows = readings(200, 7)
-    answered = outputs(clients.ask(STATE, rows))
+    answered = outputs(clients.ask(HEALTH, rows))
     classes = ("broken", "ok", "worn")
     scores = np.array([answered[f"state_class_{name}"] for name in classes])
     assert scores.sum(axis=0) == pytest.approx(np.ones(200))
@@ -166,8 +166,8 @@ def test_the_interval_of_a_number_contains_most_of_the_truth(clients: Clients) -
 @pytest.mark.parametrize(
     ("model", "label", "rule"),
     [
-        (STATE, {"value": "lost"}, "a label must be one of the classes"),
-        (STATE, {"value": 7}, "a label must be one of the classes"),
+        (HEALTH, {"value": "lost"}, "a label must be one of the classes"),
+        (HEALTH, {"value": 7}, "a label must be one of the classes"),
         (LIFE, {"value": "long"}, "a label must be a finite number"),
         (HEALTH, {"labels": {"state": "ok", "life": "long"}}, "a label must be a finite number"),
         (HEALTH, {"labels": {"age": 3}}, "unknown label 'age'; this model has 'state', 'life'"),
