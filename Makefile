@@ -108,6 +108,9 @@ test: environments databases ## run every test that needs no cluster, two projec
 	$(MAKE) --jobs=2 --keep-going --output-sync=target $(TESTED:%=test-%) || status=$$?; \
 	$(MAKE) test-loop && exit $$status
 
+# Options of pytest for the tests of the running system.
+LOOP :=
+
 # For example: make test-rollout TESTS="tests/test_phases.py -k canary"
 TESTS :=
 PYTEST := $(CURDIR)/.venv/bin/python -m pytest -q
@@ -142,8 +145,8 @@ databases: ## install PostgreSQL and MariaDB for the tests, if they are missing
 	@tests/support/install-databases
 
 .PHONY: test-loop
-test-loop: environments ## test the running system across components
-	.venv/bin/python -m pytest -q tests
+test-loop: environments ## test the running system across components; LOOP="-m nightly" for the slow tests only
+	.venv/bin/python -m pytest -q $(LOOP) tests
 
 .PHONY: corpus
 corpus: environments ## send 100,000 generated requests to the server, as the nightly workflow does; EXAMPLES=...

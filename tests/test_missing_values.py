@@ -155,6 +155,7 @@ def test_a_sample_of_the_model_works(user: User, form: str) -> None:
     assert "failed_probability" in done.stdout
 
 
+@pytest.mark.nightly
 def test_more_missing_values_are_a_drift_that_leads_to_a_new_version(user: User) -> None:
     for _ in range(30):
         user.send(worn=False)
