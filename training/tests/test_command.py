@@ -47,7 +47,7 @@ def error_of(caplog: pytest.LogCaptureFixture, arguments: list[str]) -> str:
         (["valve-failure", *TRAIN[1:]], "no model 'valve-failure' is declared; declared models: "),
         (
             ["contradiction", *TRAIN[1:]],
-            "gate.floors name 'auc'; metrics of head 'failure_probability' of which higher",
+            "gate.floors name 'auc'; metrics of which higher is better are 'accuracy'",
         ),
         (
             [*TRAIN, "--set", "tree=9"],
