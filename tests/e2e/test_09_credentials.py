@@ -31,6 +31,8 @@ def credentials(request: pytest.FixtureRequest, installation: Installation) -> l
     wait_until(
         "a known client is answered", lambda: not is_rejected(installation, "http", headers[0])
     )
+    # The gateway checks credentials before its route lets the name of the client through.
+    wait_until("its name is recorded", lambda: client_of(installation, headers[0]) == CLIENT)
     return headers
 
 
@@ -77,6 +79,12 @@ def tokens(installation: Installation) -> tuple[Json, *tuple[Headers, ...]]:
     )
     values = {"issuer": ISSUER, "audiences": [AUDIENCE], "jwksConfigMap": "issuer"}
     return {"jwt": values}, *headers
+
+
+def client_of(installation: Installation, headers: Headers) -> str | None:
+    """Send a request, and return the name of its client in the ledger."""
+    prediction = infer(installation, "http", headers)
+    return wait_until("its record", lambda: recorded(installation, prediction))
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
