@@ -35,7 +35,7 @@ def readings(rows: int) -> pd.DataFrame:
 def test_the_declaration_of_the_manual_trains_a_version_from_500_rows(
     registry: Registry, ledger: Ledger, tmp_path: Path
 ) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    code, *_ = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     module = types.ModuleType("declaration")
     exec(compile(code, str(PAGE), "exec"), module.__dict__)  # noqa: S102 - a page of ours
     model = module.MODEL

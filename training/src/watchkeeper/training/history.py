@@ -86,13 +86,17 @@ def _query(url: str, model: Model) -> pd.DataFrame:
 def _compact(part: pd.DataFrame, exact: str) -> pd.DataFrame:
     """Return a part of the rows with arrays of numbers, and with each text once in memory.
 
-    A column of numbers, integers or empty cells becomes FP64, which names the same values as long
-    as they are below 2^53; larger ones are refused later. The ``exact`` column stays as it is.
+    Only integers, or only other numbers and empty cells, become an array. All else stays as it is,
+    because messages show the values; so does the ``exact`` column.
     """
 
     def compact(values: "pd.Series[Any]") -> "pd.Series[Any]":
         kinds = set(map(type, values))
-        if values.name != exact and kinds <= {int, float, type(None)}:
+        if values.name == exact:
+            return values
+        if kinds == {int} and _INT64.min <= values.min() and values.max() <= _INT64.max:
+            return values.astype(np.int64)
+        if kinds <= {float, type(None)}:
             return values.astype(np.float64)
         if str in kinds:
             return values.map(lambda value: sys.intern(value) if type(value) is str else value)
