@@ -10,20 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from fast_loop import FAST_LOOP
 from system import PYTHON, WATCHKEEPER, models, post, watchkeeper
 from waiting import wait_for
-
-from watchkeeper.demo.fast_policies import DRIFT_POLICY, QUEUE_SECONDS, ROLLOUT_POLICY
 
 MODEL, TRUTH = "valve-failure", "failed"
 COLUMNS = {"pressure": "FP64", "noise": "FP64", "cycles": "FP64", "maker": "BYTES"}
 ROWS_OF_A_REQUEST = 20
-SETTINGS = {
-    "WATCHKEEPER_DRIFT_POLICY": json.dumps({**DRIFT_POLICY, "minimum_positives": 20}),
-    "WATCHKEEPER_ROLLOUT_POLICY": json.dumps(ROLLOUT_POLICY),
-    "WATCHKEEPER_TURN_SECONDS": "0.5",
-    "WATCHKEEPER_QUEUE_SECONDS": QUEUE_SECONDS,
-}
 
 
 def readings(rows: int, seed: int, *, worn: bool = False) -> pd.DataFrame:
@@ -107,7 +100,7 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
     command = [WATCHKEEPER, "new", MODEL, "--from", "readings.csv", "--target", TRUTH]
     subprocess.run(command, cwd=folder, check=True, timeout=300)
     try:
-        endpoints = watchkeeper(home, "up", str(folder / MODEL), **SETTINGS)
+        endpoints = watchkeeper(home, "up", str(folder / MODEL), **FAST_LOOP)
         wait_for(lambda: models(home)[MODEL]["production"] == 1, 400.0)
         yield User(home, endpoints)
     finally:

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from fast_loop import FAST_LOOP
 from system import WATCHKEEPER, models, post, watchkeeper
 from waiting import wait_for
-
-from watchkeeper.demo.fast_policies import DRIFT_POLICY, QUEUE_SECONDS, ROLLOUT_POLICY
 
 LIFE, HEALTH = "bearing-life", "bearing-health"
 SCORES = {"state": "state_class", "life": "predicted_life"}
@@ -42,12 +41,6 @@ SECOND_TRUTH = {
 }
 NAMES = ("vibration", "temperature", "hours")
 ROWS_OF_A_REQUEST = 20
-SETTINGS = {
-    "WATCHKEEPER_DRIFT_POLICY": json.dumps({**DRIFT_POLICY, "minimum_positives": 20}),
-    "WATCHKEEPER_ROLLOUT_POLICY": json.dumps(ROLLOUT_POLICY),
-    "WATCHKEEPER_TURN_SECONDS": "0.5",
-    "WATCHKEEPER_QUEUE_SECONDS": QUEUE_SECONDS,
-}
 
 
 def readings(rows: int, seed: int, *, hot: bool = False) -> pd.DataFrame:
@@ -132,7 +125,7 @@ def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clients]:
         edit(folder / model, {"gate=Gate(": f"gate=Gate(margin={margins}, "})
     try:
         projects = [str(folder / model) for model in TRUTHS]
-        address = watchkeeper(home, "up", *projects, **SETTINGS)["v2"]
+        address = watchkeeper(home, "up", *projects, **FAST_LOOP)["v2"]
         wait_for(lambda: all(model["production"] == 1 for model in models(home).values()), 400.0)
         yield Clients(home, address)
     finally:

@@ -133,8 +133,9 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "few rows": (
         lambda t: t[:400],
-        "400 rows with 'failed' are too few: they are in 1 block(s) of 500 consecutive ids, none of which is "
-        "held out, and the gate needs some; load more, or declare a smaller split.block_rows",
+        "400 rows with 'failed' are too few: they are in 1 block(s) of 500 consecutive ids, none "
+        "of which is held out, and the gate needs some; load more, or declare a smaller "
+        "split.block_rows",
     ),
     "clustered positives": (
         clustered,

@@ -7,7 +7,6 @@ look for outliers, gets features and fit only. A head with a function of its own
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -27,8 +26,9 @@ from watchkeeper.training import CannotTrainError
 from watchkeeper.training.balance import balanced
 from watchkeeper.training.capabilities import accepts_weights, method_of
 from watchkeeper.training.declaration import Head, Model, Outliers, Parameters
+from watchkeeper.training.declared_code import explained
 from watchkeeper.training.given_estimator import as_pipeline
-from watchkeeper.training.missing import advice, check_answers, first_line
+from watchkeeper.training.missing import advice, check_answers
 from watchkeeper.training.own_function import call_train, weights
 from watchkeeper.training.rows import Rows, ScoredRows, joined
 from watchkeeper.training.split import Parts
@@ -148,7 +148,7 @@ def fit_head(
         given = call_train(head, model, parameters, old, recent, blocks=blocks)
         return as_pipeline(given, head, model, old)
     what = f"head {head.score!r} of {model.name}: cannot fit {len(old)} rows of history"
-    with _explained(what, advice(model.columns, old, recent)):
+    with explained(what, advice(model.columns, old, recent)):
         return _fit(head, model, parameters, old, recent)
 
 
@@ -192,21 +192,8 @@ def score_head(head: Head, pipeline: Pipeline, rows: Rows) -> Columns:
     task = task_of(described(head, pipeline))
     if not len(rows):
         return {name: np.empty(0) for name in task.scores}
-    with _explained(f"head {head.score!r}: cannot score {len(rows)} rows"):
+    with explained(f"head {head.score!r}: cannot score {len(rows)} rows"):
         return task.columns(score(pipeline, task.head, rows.columns))
-
-
-@contextmanager
-def _explained(what: str, hint: str = "") -> Iterator[None]:
-    """Turn an error of the declaration's own code, which comes again, into a refusal."""
-    try:
-        yield
-    except (OSError, MemoryError):
-        raise  # of the machine
-    except Exception as error:
-        if hint:
-            raise CannotTrainError(f"{what}: {first_line(error)}{hint}") from error
-        raise CannotTrainError(f"{what}: {type(error).__name__}: {error}") from error
 
 
 def described(head: Head, pipeline: Pipeline, threshold: float = 0.5) -> manifest_head.Head:

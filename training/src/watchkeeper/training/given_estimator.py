@@ -19,6 +19,7 @@ from watchkeeper.training import CannotTrainError
 from watchkeeper.training.capabilities import method_of
 from watchkeeper.training.declaration import Head as DeclaredHead
 from watchkeeper.training.declaration import Model
+from watchkeeper.training.declared_code import explained
 from watchkeeper.training.rows import Rows
 
 CHECKED_ROWS: Final = 200
@@ -124,15 +125,8 @@ def _plain(names: list[str]) -> list[str]:
 
 def _check_values(pipeline: Pipeline, head: Head, rows: Rows, where: str) -> None:
     some = rows.columns.iloc[:: -(-len(rows) // CHECKED_ROWS)]
-    try:
+    with explained(f"{where}: its estimator cannot predict from the request columns"):
         values = score(pipeline, head, some)
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:
-        raise CannotTrainError(
-            f"{where}: its estimator cannot predict from the request columns: "
-            f"{type(error).__name__}: {error}"
-        ) from error
     count = len(task_of(head).scores)
     expected = (len(some),) if count == 1 else (len(some), count)
     if values.shape != expected:

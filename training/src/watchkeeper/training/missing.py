@@ -16,6 +16,7 @@ from watchkeeper.core.signature import MISSING_TEXT, Column
 from watchkeeper.pipeline import score
 from watchkeeper.training import CannotTrainError
 from watchkeeper.training.declaration import Model
+from watchkeeper.training.declared_code import explained
 from watchkeeper.training.rows import Rows
 from watchkeeper.training.split import Parts
 
@@ -45,12 +46,8 @@ def check_answers(head: Head, pipeline: Pipeline, model: Model, parts: Parts) ->
 
 def _ask(head: Head, pipeline: Pipeline, rows: pd.DataFrame, what: str, cure: str) -> None:
     what = f"head {head.score!r}: cannot score {what}"
-    try:
+    with explained(what, cure):
         scores = score(pipeline, head, rows)
-    except (OSError, MemoryError):
-        raise  # of the machine
-    except Exception as error:
-        raise CannotTrainError(f"{what}: {first_line(error)}{cure}") from error
     if not np.isfinite(scores).all():
         raise CannotTrainError(f"{what}: the score is not finite{cure}")
 
@@ -70,11 +67,6 @@ def advice(columns: tuple[Column, ...], *rows: Rows) -> str:
         and any(column.missing(each.columns[column.name].to_numpy()).any() for each in rows)
     ]
     return _cure(lacking) if lacking else ""
-
-
-def first_line(error: Exception) -> str:
-    """Return an error as one sentence; those of scikit-learn continue with links."""
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0].rstrip('.')}"
 
 
 def _cure(columns: list[Column]) -> str:

@@ -27,7 +27,8 @@ class Quality:
 def _judge(task: Task, look: Look) -> Judgement:
     evidence, score = look.evidence, task.head.score
     # A version with one truth needs no name of it.
-    name = "quality" if len(evidence.tasks) == 1 else f"quality {task.head.label}"
+    about = "" if len(evidence.tasks) == 1 else f" {task.head.label}"
+    name = f"quality{about}"
     few = Judgement("pass", f"{name}: too few labels to tell")
     new, stable = evidence.new.labelled.get(score), evidence.stable.labelled.get(score)
     if new is None or stable is None:
@@ -38,8 +39,9 @@ def _judge(task: Task, look: Look) -> Judgement:
     level = look.level(len(new) + len(stable), bounds=len(evidence.tasks))
     certain = -found.value - NormalDist().inv_cdf(1 - level) * found.variance**0.5
     reason = f"{name}: {task.quality} {found.new:.3g}, stable {found.old:.3g}"
-    key = task.quality if len(evidence.tasks) == 1 else f"{task.quality} {task.head.label}"
-    numbers = {key: {"new": found.new, "stable": found.old, "labels": len(new)}}
+    numbers = {
+        f"{task.quality}{about}": {"new": found.new, "stable": found.old, "labels": len(new)}
+    }
     if not certain <= look.policy.quality_margin:  # NaN fails
         return Judgement("fail", f"{reason}: certainly worse by {certain:.3f}", numbers)
     return Judgement("pass", reason, numbers)
