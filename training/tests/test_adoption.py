@@ -204,6 +204,7 @@ def test_a_pickle_is_opened_only_if_the_declaration_trusts_it(
     assert made.file.exists(), "the pickle would have written it"
 
 
+@mlflow.pyfunc.utils.pyfunc
 def constant(rows: list[float]) -> list[float]:
     return [0.0 for _ in rows]
 

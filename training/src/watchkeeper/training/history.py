@@ -78,7 +78,7 @@ def _query(url: str, model: Model) -> pd.DataFrame:
         # Without a type pandas would turn integers beside empty values into rounded floats.
         parts = [
             _compact(pd.DataFrame(part, columns=names, dtype=object), model.source.id)
-            for part in result.partitions()
+            for part in result.partitions(PART_ROWS)
         ]
         return pd.concat(parts or [pd.DataFrame(columns=names, dtype=object)], ignore_index=True)
 

@@ -56,7 +56,7 @@ class Onnx(Framework):
 
     def prepared(self, given: Any, head: Head, columns: tuple[Column, ...]) -> OnnxEstimator:
         """Return the model with one input for each column and the scores as its output."""
-        # It imports onnx, which servers and training have.
+        # It imports onnx, which only training needs.
         from watchkeeper.pipeline.frameworks.onnx_graph import as_form  # noqa: PLC0415
 
         try:
