@@ -205,8 +205,8 @@ def test_a_pickle_is_opened_only_if_the_declaration_trusts_it(
 
 
 @mlflow.pyfunc.utils.pyfunc
-def constant(rows: list[float]) -> list[float]:
-    return [0.0 for _ in rows]
+def constant(model_input: list[float]) -> list[float]:
+    return [0.0 for _ in model_input]
 
 
 def test_code_of_others_is_not_executed(registry: Registry, tmp_path: Path) -> None:
