@@ -8,8 +8,7 @@ import sys
 
 import numpy as np
 import tritonclient.grpc as triton
-
-TYPES = {"BYTES": object, "FP64": np.float64, "INT64": np.int64}
+from tritonclient.utils import triton_to_np_dtype
 
 gateway, model, path = sys.argv[1:]
 with open(path, encoding="utf-8") as file:
@@ -17,7 +16,8 @@ with open(path, encoding="utf-8") as file:
 inputs = []
 for column in request["inputs"]:
     tensor = triton.InferInput(column["name"], column["shape"], column["datatype"])
-    tensor.set_data_from_numpy(np.array(column["data"], dtype=TYPES[column["datatype"]]))
+    values = np.array(column["data"], dtype=triton_to_np_dtype(column["datatype"]))
+    tensor.set_data_from_numpy(values)
     inputs.append(tensor)
 # All models share one port. The host selects the model.
 options = [("grpc.default_authority", model)]

@@ -217,7 +217,7 @@ def test_every_rollout_ends_in_a_consistent_state(
 
 
 @settings(
-    max_examples=int(os.environ.get("WATCHKEEPER_TEST_EXAMPLES", "300")),
+    max_examples=int(os.environ.get("WATCHKEEPER_TEST_EXAMPLES", "100")),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -127,7 +127,8 @@ def test_what_is_unusual_is_reported_one_by_one_and_decided_in_the_declaration(
         "unit": "it is text with 97 different values; if it names what a row is about, such as a "
         "machine, add it to the query and declare split=Split(group='unit')",
         "serial no": "it is text with 600 different values, one for nearly every row",
-        "seen": "it holds times; compute what matters of them, such as an age, in the query",
+        "seen": "it holds times; compute what matters of them, such as an age, in the query, or "
+        "declare a TIMESTAMP and compute it in the features",
         "plant": "all its cells are 'Kiel'",
         "note": "all its cells are empty",
     }
@@ -185,7 +186,7 @@ def of_task(rows: int, task: str) -> pd.DataFrame:
         ),
         (
             "numbers",
-            ('classes=("0", "1", "2"),', "# CHECK: the numbers of the truth are names of classes;"),
+            ('classes=("0", "1", "2"),', "# CHECK: the numbers of failed are names of classes;"),
         ),
         (
             "regression",
@@ -206,6 +207,42 @@ def test_the_truth_decides_the_task(
     written(capsys, "pump-trial", "--from", "readings.csv", "--target", "failed")
     declaration = (workspace / "pump-trial/src/pump_trial/model.py").read_text()
     for line in lines:
+        assert line in declaration, declaration
+    assert_sound(workspace / "pump-trial")
+
+
+def test_several_truths_make_heads_and_texts_may_be_true_false_or_rare(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = of_task(800, "regression").rename(columns={"failed": "life"})
+    table["failed"] = clean(800)["failed"]
+    table["state"] = of_task(800, "text")["failed"]
+    table["stopped"] = np.where(table["failed"] == 1, "no", "yes")
+    table["covered"] = np.where(table["starts"] % 3 == 0, "True", "False")
+    table["cleaned"] = np.where(table["starts"] % 2 == 0, "true", "false")
+    table.loc[3, "cleaned"] = ""
+    vendors = np.array([f"vendor {number % 3}" for number in range(800)], dtype=object)
+    vendors[::20] = [f"small vendor {number}" for number in range(40)]
+    table["vendor"] = vendors
+    table.to_csv("readings.csv", index=False)
+    truths = ("failed", "life", "state", "stopped")
+    options = [word for name in truths for word in ("--target", name)]
+    found = written(capsys, "pump-trial", "--from", "readings.csv", *options)
+    assert not {*truths} & {*found["columns"]}
+    declaration = (workspace / "pump-trial/src/pump_trial/model.py").read_text()
+    for line in (
+        'Head("failed_probability", features=features, estimator=classifier, label="failed"),',
+        '"predicted_life",',
+        '"state_class",',
+        '"state_class.balanced_accuracy": 0.43,',
+        'Label("stopped", "stopped_probability", threshold=0.499),',
+        'risk=Risk("failed_probability",',
+        "CASE \"covered\" WHEN 'False' THEN 0 WHEN 'True' THEN 1 END AS covered,",
+        'Column("covered", "BOOL"),',
+        'Column("cleaned", "FP64", minimum=0.0, maximum=1.0, nullable=True),',
+        "# CHECK: 40 more texts are rare.",
+        'categories=("vendor 0", "vendor 1", "vendor 2"), unseen="accept"',
+    ):
         assert line in declaration, declaration
     assert_sound(workspace / "pump-trial")
 

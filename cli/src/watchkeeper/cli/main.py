@@ -94,7 +94,13 @@ def _open(model: str) -> tuple[System, str]:
 @app.command(rich_help_panel=MAKE)
 def new(
     name: Annotated[str, typer.Argument(help="The name of the model, and of the new folder.")],
-    target: Annotated[str, typer.Option(help="The column with the truth.")],
+    target: Annotated[
+        list[str],
+        typer.Option(
+            metavar="COLUMN",
+            help="A column with a truth. Several of them make a model with several heads.",
+        ),
+    ],
     *,
     file: Annotated[
         str, typer.Option("--from", metavar="FILE", help="A CSV file with the rows.")
@@ -113,9 +119,9 @@ def new(
     json: Json = False,
 ) -> None:
     """Write the project of a model from a table: declaration, tests, Dockerfile, values."""
-    given = {"--target": target, "--from": file, "--source": source, "--table": table}
-    given["--mlflow"] = mlflow
+    given = {"--from": file, "--source": source, "--table": table, "--mlflow": mlflow}
     words = [word for option, value in given.items() if value for word in (option, value)]
+    words += [word for column in target for word in ("--target", column)]
     with report_errors(json):
         code = training_commands.new(local_home(), [name, *words, *_json_option(json)])
     raise typer.Exit(code)

@@ -57,12 +57,12 @@ def new(name: str, options: argparse.Namespace) -> Written:
     inputs = None if adopted is None else adopted.inputs
     if options.file is not None:
         with tables.open_file(options.file) as table:
-            rows, decisions = _decide(table, options.target, is_file=True, inputs=inputs)
+            rows, decisions = _decide(table, options.targets, is_file=True, inputs=inputs)
         stem = re.sub(r"[^a-z0-9]+", "_", options.file.stem.lower()).strip("_") or "rows"
         data = project.Data(stem, f"{stem}.csv", options.file, options.file.name)
     else:
         with tables.open_database(options.source, options.table) as table:
-            rows, decisions = _decide(table, options.target, is_file=False, inputs=inputs)
+            rows, decisions = _decide(table, options.targets, is_file=False, inputs=inputs)
         url = tables.without_password(options.source) or ""
         data = project.Data(options.table, url, None, f"the table {options.table}")
     project.write(folder, name, decisions, data, adopted)
@@ -76,11 +76,11 @@ def new(name: str, options: argparse.Namespace) -> Written:
 
 
 def _decide(
-    table: Table, target: str, *, is_file: bool, inputs: dict[str, str] | None
+    table: Table, targets: list[str], *, is_file: bool, inputs: dict[str, str] | None
 ) -> tuple[int, Decisions]:
     columns = describe(table.columns, table.rows)
     numbered = is_file and ROW not in (name.lower() for name in table.columns)
-    return columns[0].rows, decide(columns, target, has_row_numbers=numbered, inputs=inputs)
+    return columns[0].rows, decide(columns, targets, has_row_numbers=numbered, inputs=inputs)
 
 
 def _print(written: Written, adopted: str | None) -> None:
@@ -107,7 +107,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--from", dest="file", type=Path, help="a CSV file")
     parser.add_argument("--source", help="the SQLAlchemy URL of a database")
     parser.add_argument("--table", help="a table or view of that database")
-    parser.add_argument("--target", required=True, help="the column with the truth")
+    parser.add_argument(
+        "--target",
+        dest="targets",
+        action="append",
+        required=True,
+        help="a column with a truth; the first one has the main head",
+    )
     parser.add_argument(
         "--mlflow",
         metavar="models:/NAME/VERSION",
@@ -118,6 +124,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = [options.file is not None, options.source is not None, options.table is not None]
     if given not in ([True, False, False], [False, True, True]):
         parser.error("give either --from FILE, or --source URL with --table NAME")
+    if options.mlflow and len(options.targets) > 1:
+        parser.error("a version of MLflow predicts one truth; give one --target with --mlflow")
     try:
         written = new(options.name, options)
     except (CannotTrainError, InvalidNameError) as error:

@@ -7,7 +7,7 @@ with ``CHECK``.
 import keyword
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -15,8 +15,9 @@ import msgspec
 from watchkeeper.core.signature import Column, Datatype
 from watchkeeper.training import CannotTrainError
 from watchkeeper.training.new.findings import ColumnFindings
+from watchkeeper.training.new.sql import case_of, without
 from watchkeeper.training.new.target import Target, choose
-from watchkeeper.training.table_file import ROW
+from watchkeeper.training.table_file import ROW, quoted
 
 CATEGORIES: Final = 30  # a text column with more distinct values is not one of categories
 ROWS_PER_CATEGORY: Final = 10
@@ -29,21 +30,20 @@ MLFLOW_TYPES: Final[dict[str, Datatype]] = {
     "float": "FP64",
     "long": "INT64",
     "integer": "INT64",
+    "boolean": "BOOL",
     "string": "BYTES",
 }
+BOOLEAN: Final = {"true": "1", "false": "0"}
+COVERED: Final = 0.8  # share of the rows that the frequent texts of a column have
 UNIT: Final = re.compile(r"^(.*\S)\s*[\[(]([^\])]{1,20})[\])]$")
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """A request column, its column in the table, and notes for the reader.
-
-    ``missing`` are cells that the query turns into empty ones.
-    """
+    """A request column, the expression of the query that reads it, and notes for the reader."""
 
     column: Column
-    source: str
+    expression: str
     notes: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
 
 
 class Dropped(msgspec.Struct, frozen=True):
@@ -53,12 +53,18 @@ class Dropped(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Truth(msgspec.Struct, frozen=True):
+    """What a model predicts, and the name under which clients send it."""
+
+    name: str
+    target: Target
+
+
 class Decisions(msgspec.Struct, frozen=True):
-    """A declaration: ``row_id`` orders the rows, ``target_name`` is the name of the truth."""
+    """A declaration: ``row_id`` orders the rows, the first of the truths has the main head."""
 
     row_id: str
-    target: Target
-    target_name: str
+    truths: tuple[Truth, ...]
     kept: tuple[Kept, ...]
     dropped: tuple[Dropped, ...]
     findings: tuple[str, ...]
@@ -66,7 +72,7 @@ class Decisions(msgspec.Struct, frozen=True):
 
 def decide(
     columns: list[ColumnFindings],
-    target: str,
+    targets: Sequence[str],
     *,
     has_row_numbers: bool,
     inputs: Mapping[str, str] | None = None,
@@ -75,48 +81,63 @@ def decide(
 
     Args:
         columns: the findings.
-        target: the column with the truth, as in the table or as a name of this declaration.
+        targets: the columns with the truths, as in the table or as names of this declaration.
         has_row_numbers: the rows are numbered in the column :data:`ROW`, as those of a file are.
         inputs: the columns that a version of MLflow takes, by name with MLflow's type; empty for
             all of the table, and None if the model is fitted here.
 
     Raises:
-        CannotTrainError: the target is missing or not of two kinds, the table is too small, no
-            column orders the rows, or no column is left.
+        CannotTrainError: a target is missing or fits no task, the table is too small, no column
+            orders the rows, or no column is left.
     """
     names = _names([column.name for column in columns])
     if inputs is not None:  # requests have the columns by the names that the version knows
         names |= {
-            c.name: c.name for c in columns if c.name in inputs or (not inputs and c.name != target)
+            c.name: c.name
+            for c in columns
+            if c.name in inputs or (not inputs and c.name not in targets)
         }
-    truth = next((c for c in columns if target in (c.name, names[c.name])), None)
-    if truth is None:
+    truths = [_truth(target, columns, names) for target in targets]
+    for place, truth in enumerate(truths):
+        if truth in truths[:place]:
+            raise CannotTrainError(f"--target {targets[place]}: it is given twice")
+    rows = truths[0].rows
+    if rows < FEWEST_ROWS:
         raise CannotTrainError(
-            f"--target {target}: the table has no such column; its columns are "
-            f"{', '.join(column.name for column in columns)}"
+            f"the table has {rows} rows; {FEWEST_ROWS} are the least from which something can be "
+            "learned and checked"
         )
-    if truth.rows < FEWEST_ROWS:
-        raise CannotTrainError(
-            f"the table has {truth.rows} rows; {FEWEST_ROWS} are the least from which something "
-            "can be learned and checked"
-        )
-    chosen = choose(truth)
+    chosen = tuple(Truth(names[truth.name], choose(truth)) for truth in truths)
     row_id = _row_id(columns, has_row_numbers=has_row_numbers)
-    others = [column for column in columns if column not in (truth, row_id)]
+    others = [column for column in columns if column not in (*truths, row_id)]
     kept, dropped = _inputs(others, inputs) if inputs else _useful(others, names)
     if not kept:
         reasons = "; ".join(f"{each.source}: {each.reason}" for each in dropped)
         raise CannotTrainError(f"no column is left for a request: {reasons or 'there is none'}")
     return Decisions(
         row_id=row_id.name if row_id else ROW,
-        target=chosen,
-        target_name=names[truth.name],
+        truths=chosen,
         kept=tuple(kept),
         dropped=tuple(dropped),
         findings=(
             *_renamed(names),
-            *(line for c in columns if c is not row_id for line in _report(c, truth)),
+            *(
+                line
+                for column in columns
+                if column is not row_id
+                for line in _report(column, is_truth=column in truths)
+            ),
         ),
+    )
+
+
+def _truth(target: str, columns: list[ColumnFindings], names: Mapping[str, str]) -> ColumnFindings:
+    for column in columns:
+        if target in (column.name, names[column.name]):
+            return column
+    raise CannotTrainError(
+        f"--target {target}: the table has no such column; its columns are "
+        f"{', '.join(column.name for column in columns)}"
     )
 
 
@@ -171,10 +192,13 @@ def _useless_numbers(column: ColumnFindings) -> str:
 
 def _useless_text(column: ColumnFindings) -> str:
     if column.is_time:
-        return "it holds times; compute what matters of them, such as an age, in the query"
-    distinct = len(column.values)
-    if distinct <= CATEGORIES and ROWS_PER_CATEGORY * distinct <= column.filled:
+        return (
+            "it holds times; compute what matters of them, such as an age, in the query, or "
+            "declare a TIMESTAMP and compute it in the features"
+        )
+    if _is_boolean(column) or _categories(column):
         return ""
+    distinct = len(column.values)
     what = f"it is text with {'more than ' * column.more_values}{distinct} different values"
     if column.is_unique:
         return f"{what}, one for nearly every row"
@@ -182,6 +206,24 @@ def _useless_text(column: ColumnFindings) -> str:
         f"{what}; if it names what a row is about, such as a machine, add it to the query and "
         f"declare split=Split(group={column.name!r})"
     )
+
+
+def _is_boolean(column: ColumnFindings) -> bool:
+    return {cell.lower() for cell in column.values} == set(BOOLEAN)
+
+
+def _categories(column: ColumnFindings) -> list[str]:
+    """Return the texts that are categories: all, or those of most rows; none if there are few."""
+    distinct = len(column.values)
+    if distinct <= CATEGORIES and ROWS_PER_CATEGORY * distinct <= column.filled:
+        return sorted(column.values)
+    common = [
+        (cell, count)
+        for cell, count in column.values.most_common(CATEGORIES)
+        if count >= ROWS_PER_CATEGORY
+    ]
+    covered = sum(count for _, count in common)
+    return sorted(cell for cell, _ in common) if covered >= COVERED * column.filled else []
 
 
 def _useful(
@@ -216,9 +258,11 @@ def _input(name: str, kind: str, column: ColumnFindings | None) -> Kept:
     if kind not in MLFLOW_TYPES:
         raise CannotTrainError(f"the version takes the column {name!r} as {kind}, not as a number")
     found, datatype = _keep(column, name), MLFLOW_TYPES[kind]
-    if (datatype == "BYTES") == column.is_numeric:
+    if (datatype == "BYTES") != bool(found.column.categories):
         has = "numbers" if column.is_numeric else "text"
         raise CannotTrainError(f"the version takes {name!r} as {kind}, and the table has {has}")
+    if datatype == "BOOL" and column.values.keys() <= {"0", "1"} and not column.empty.count:
+        return msgspec.structs.replace(found, column=Column(name, "BOOL"))
     if datatype == "FP64" and found.column.datatype == "INT64":
         return msgspec.structs.replace(
             found, column=msgspec.structs.replace(found.column, datatype="FP64")
@@ -227,18 +271,48 @@ def _input(name: str, kind: str, column: ColumnFindings | None) -> Kept:
 
 
 def _keep(column: ColumnFindings, name: str) -> Kept:
-    unit = UNIT.match(column.name)
-    if not column.is_numeric:
-        return Kept(
-            Column(
-                name,
-                "BYTES",
-                categories=tuple(sorted(column.values)),
-                nullable=_without_value(column) > 0,
-            ),
-            column.name,
-            (*_nullability(column), "CHECK: a request with another category is refused."),
+    if column.is_numeric:
+        return _keep_number(column, name)
+    return (_keep_boolean if _is_boolean(column) else _keep_text)(column, name)
+
+
+def _keep_boolean(column: ColumnFindings, name: str) -> Kept:
+    expression = case_of(
+        column.name, {cell: BOOLEAN[cell.lower()] for cell in sorted(column.values)}
+    )
+    if not column.empty.count:
+        return Kept(Column(name, "BOOL"), expression)
+    return Kept(
+        Column(name, "FP64", minimum=0.0, maximum=1.0, nullable=True),
+        expression,
+        (*_nullability(column), "1 is true and 0 is false; BOOL has no missing value."),
+    )
+
+
+def _keep_text(column: ColumnFindings, name: str) -> Kept:
+    categories = _categories(column) or sorted(column.values)
+    others = len(column.values) - len(categories)
+    note = "CHECK: a request with another category is refused."
+    if others:
+        note = (
+            f"CHECK: {others} more texts are rare. A request with one of them, or with a new one, "
+            "is answered, and the features take it as none of the categories."
         )
+    return Kept(
+        Column(
+            name,
+            "BYTES",
+            categories=tuple(categories),
+            nullable=column.empty.count > 0,
+            unseen="accept" if others else "refuse",
+        ),
+        quoted(column.name),
+        (*_nullability(column), note),
+    )
+
+
+def _keep_number(column: ColumnFindings, name: str) -> Kept:
+    unit = UNIT.match(column.name)
     nullable = _without_value(column) > 0
     datatype: Datatype = "INT64" if column.is_integer and not nullable else "FP64"
     notes = []
@@ -259,9 +333,8 @@ def _keep(column: ColumnFindings, name: str) -> Kept:
             maximum=maximum,
             nullable=nullable,
         ),
-        column.name,
+        without(column.name, column.unreadable),
         (*notes, *_nullability(column)),
-        missing=column.unreadable,
     )
 
 
@@ -306,12 +379,12 @@ def _renamed(names: dict[str, str]) -> list[str]:
     return [f"{count} renamed for requests, such as {header!r} to {name!r}"]
 
 
-def _report(column: ColumnFindings, truth: ColumnFindings) -> list[str]:
+def _report(column: ColumnFindings, *, is_truth: bool) -> list[str]:
     """Return what people should know about a column, one sentence for each."""
     where, lines = f"column {column.name!r}", []
-    if column is not truth and (reason := _useless(column)):
+    if not is_truth and (reason := _useless(column)):
         return [f"{where} is dropped: {reason}"]
-    what = "rows without a truth are left out" if column is truth else "a missing value"
+    what = "rows without a truth are left out" if is_truth else "a missing value"
     if column.empty.count:
         lines.append(f"{where}: empty: {column.empty}; {what}")
     if column.is_numeric:

@@ -2,8 +2,6 @@
 
 import shutil
 import sys
-import textwrap
-from collections.abc import Iterable
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -14,13 +12,13 @@ import msgspec
 
 from watchkeeper.core.signature import Column
 from watchkeeper.training import CannotTrainError
+from watchkeeper.training.new import heads
 from watchkeeper.training.new.adopted import AdoptedVersion
+from watchkeeper.training.new.code import WIDTH, comment, literal
 from watchkeeper.training.new.decisions import Decisions, Kept
-from watchkeeper.training.new.sql import without
 from watchkeeper.training.new.tables import is_plain
 from watchkeeper.training.table_file import quoted
 
-WIDTH: Final = 100
 # The template of each file, by its path in the project.
 FILES: Final = {
     "pyproject.toml": "pyproject.toml",
@@ -101,13 +99,8 @@ def write(
         "columns": "\n".join(_column(kept) for kept in decisions.kept),
         "encoder_import": _ENCODER_IMPORT if _has_categories(decisions) else "",
         "steps": _steps(decisions),
-        "estimator": decisions.target.estimator,
-        "answer_import": decisions.target.answer_import,
-        "head": _head(decisions, adopted),
-        "gate": decisions.target.gate,
-        "answer": decisions.target.answer(decisions.target_name),
+        **heads.parts(decisions.truths, adopted),
         "row_id": decisions.row_id,
-        "target_note": _target_note(decisions),
     }
     templates = files(__package__) / "templates"
     try:
@@ -145,12 +138,12 @@ def _adoption(name: str, adopted: AdoptedVersion | None) -> dict[str, str]:
     return {
         "adopted": adopted.uri,
         "registered": repr(adopted.name),
-        "adopt": f'adopt.{name} = {{model = {_text(adopted.name)}, when = "hand"}}\n',
-        "adopt_values": f"\n    adopt:\n      model: {_text(adopted.name)}\n      when: hand",
-        "adopt_note": "\n".join(_comment(note, "# ", "# ")) + "\n" if adopted.is_pickle else "",
+        "adopt": f'adopt.{name} = {{model = {literal(adopted.name)}, when = "hand"}}\n',
+        "adopt_values": f"\n    adopt:\n      model: {literal(adopted.name)}\n      when: hand",
+        "adopt_note": "\n".join(comment(note, "# ", "# ")) + "\n" if adopted.is_pickle else "",
         "parameters": "".join(
             f"\n        {word},"
-            for word in (*_CHECKED.split(", "), f"MODEL.parameters(adopt={_text(adopted.uri)})")
+            for word in (*_CHECKED.split(", "), f"MODEL.parameters(adopt={literal(adopted.uri)})")
         )
         + "\n    ",
         "option": f" --set adopt={adopted.uri}",
@@ -196,11 +189,8 @@ def _query(decisions: Decisions, table: str) -> str:
     """Return the query, one column of the table on each line."""
     lines = [
         _aliased(quoted(decisions.row_id), decisions.row_id),
-        *(
-            _aliased(without(kept.source, kept.missing), kept.column.name)
-            for kept in decisions.kept
-        ),
-        _aliased(decisions.target.truth, decisions.target_name),
+        *(_aliased(kept.expression, kept.column.name) for kept in decisions.kept),
+        *(_aliased(truth.target.truth, truth.name) for truth in decisions.truths),
     ]
     return "SELECT\n    " + ",\n    ".join(lines) + f"\nFROM {_plain(quoted(table))}"
 
@@ -220,20 +210,20 @@ def _dropped(decisions: Decisions) -> str:
         return ""
     lines = ["", "# These columns of the table are not used:"]
     for dropped in decisions.dropped:
-        lines += _comment(f"{dropped.source}: {dropped.reason}", "# - ", "#   ")
+        lines += comment(f"{dropped.source}: {dropped.reason}", "# - ", "#   ")
     return "\n".join(lines) + "\n"
 
 
 def _column(kept: Kept) -> str:
-    lines = [line for note in kept.notes for line in _comment(note, "    # ", "    # ")]
+    lines = [line for note in kept.notes for line in comment(note, "    # ", "    # ")]
     return "\n".join([*lines, _call(kept.column)])
 
 
 def _call(column: Column) -> str:
     """Return the code of a column, as ruff formats it."""
-    words = [_text(column.name), _text(column.datatype)]
+    words = [literal(column.name), literal(column.datatype)]
     if column.unit:
-        words.append(f"unit={_text(column.unit)}")
+        words.append(f"unit={literal(column.unit)}")
     words += [
         f"{name}={value!r}"
         for name, value in (("minimum", column.minimum), ("maximum", column.maximum))
@@ -241,22 +231,16 @@ def _call(column: Column) -> str:
     ]
     if column.nullable:
         words.append("nullable=True")
-    if column.categories:
-        cells = ", ".join(map(_text, column.categories))
-        words.append(f"categories=({cells}{',' * (len(column.categories) == 1)})")
-    line = f"    Column({', '.join(words)}),"
+    unseen = ['unseen="accept"'] if column.unseen == "accept" else []
+    cells = [literal(cell) for cell in column.categories]
+    listed = f"categories=({', '.join(cells)}{',' * (len(cells) == 1)})"
+    line = f"    Column({', '.join([*words, *([listed] if cells else []), *unseen])}),"
     if len(line) <= WIDTH:
         return line
-    if column.categories:
-        cells = "".join(f"            {_text(cell)},\n" for cell in column.categories)
-        words[-1] = f"categories=(\n{cells}        )"
+    if cells:
+        words.append("categories=(\n" + "".join(f"            {c},\n" for c in cells) + "        )")
+    words += unseen
     return "    Column(\n" + "".join(f"        {word},\n" for word in words) + "    ),"
-
-
-def _text(value: str) -> str:
-    """Return a text as a literal of Python in double quotation marks, if it has none itself."""
-    shown = repr(value)
-    return f'"{shown[1:-1]}"' if '"' not in shown and shown[0] == "'" else shown
 
 
 def _has_categories(decisions: Decisions) -> bool:
@@ -295,39 +279,13 @@ def _encoder(decisions: Decisions) -> list[str]:
             "            # A missing text is the empty text.",
             '            known = [*column.categories, *([""] if column.nullable else [])]',
         ]
+    if any(kept.column.unseen == "accept" for kept in decisions.kept):
+        return [
+            *lines,
+            '            unknown = "ignore" if column.unseen == "accept" else "error"',
+            "            encoder = OneHotEncoder(",
+            f"                categories=[{known}], handle_unknown=unknown, sparse_output=False",
+            "            )",
+        ]
     encoder = f"OneHotEncoder(categories=[{known}], sparse_output=False)"
     return [*lines, f"            encoder = {encoder}"]
-
-
-def _head(decisions: Decisions, adopted: AdoptedVersion | None) -> str:
-    """Return the heads, as ruff formats them."""
-    score, more = decisions.target.head(decisions.target_name)
-    words = [_text(score), "features=features", "estimator=forest"]
-    if adopted is not None:
-        words = [_text(score), f"adopt=Adopt({_text(adopted.name)})"]
-    words += [f"label={_text(decisions.target_name)}", *([more] if more else [])]
-    head = f"Head({', '.join(words)})"
-    if len(line := f"    heads=({head},),") <= WIDTH:
-        return line
-    if len(line := f"        {head},") <= WIDTH:
-        return f"    heads=(\n{line}\n    ),"
-    inner = "".join(f"            {part},\n" for word in words for part in _parts(word))
-    return f"    heads=(\n        Head(\n{inner}        ),\n    ),"
-
-
-def _parts(word: str) -> list[str]:
-    """Split arguments that were given together, but not the items of a tuple."""
-    return [word] if "(" in word else word.split(", ")
-
-
-def _target_note(decisions: Decisions) -> str:
-    note = decisions.target.note
-    if not note:
-        return ""
-    return "\n".join(_comment(note, "# ", "# ")) + "\n"
-
-
-def _comment(note: str, first: str, others: str) -> Iterable[str]:
-    return textwrap.wrap(
-        " ".join(note.split()), WIDTH, initial_indent=first, subsequent_indent=others
-    )

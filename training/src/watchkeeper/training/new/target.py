@@ -37,22 +37,25 @@ class Target(Protocol):
         """The class of scikit-learn that fits it."""
 
     @property
-    def gate(self) -> str:
-        """The argument ``gate`` of the declaration."""
+    def floor(self) -> tuple[str, float]:
+        """A metric of the gate and its floor."""
 
-    @property
-    def note(self) -> str:
-        """What is not certain; "" if everything is."""
-
-    @property
-    def answer_import(self) -> str:
-        """The line that imports the parts of :meth:`answer`; "" without them."""
+    def note(self, name: str) -> str:
+        """Return what is not certain about a truth with this name; "" if everything is."""
 
     def head(self, name: str) -> tuple[str, str]:
         """Return the score of a truth with this name, and more arguments of its head."""
 
-    def answer(self, name: str) -> str:
-        """Return the argument ``answer`` of the declaration, with its line break; "" if none."""
+    def answer(self, name: str) -> "Answer | None":
+        """Return its part of the answer; None if the task makes all of it."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A label and a risk level of an answer, as code, and a note for the reader."""
+
+    note: str
+    label: str
+    risk: str
 
 
 class Binary(msgspec.Struct, frozen=True):
@@ -67,8 +70,7 @@ class Binary(msgspec.Struct, frozen=True):
     share: float
     is_certain: bool
     estimator: str = "RandomForestClassifier"
-    gate: str = 'Gate(floors={"roc_auc": 0.6})'
-    answer_import: str = "from watchkeeper.core.answer import AnswerPolicy, Label, Risk\n"
+    floor: tuple[str, float] = ("roc_auc", 0.6)
 
     @property
     def truth(self) -> str:
@@ -79,31 +81,29 @@ class Binary(msgspec.Struct, frozen=True):
         outcomes = dict.fromkeys(self.positive, "1") | dict.fromkeys(self.negative, "0")
         return case_of(self.column, outcomes)
 
-    @property
-    def note(self) -> str:
-        """Which cells mean 1, if it is a guess."""
+    def note(self, name: str) -> str:
+        """Return which cells mean 1, if it is a guess."""
         if self.is_certain:
             return ""
         positive, negative = (", ".join(map(repr, c)) for c in (self.positive, self.negative))
-        return f"CHECK: the truth is 1 for {positive} and 0 for {negative}."
+        return f"CHECK: {name} is 1 for {positive} and 0 for {negative}."
 
     def head(self, name: str) -> tuple[str, str]:
         """Return the name of the probability."""
         return f"{name}_probability", ""
 
-    def answer(self, name: str) -> str:
+    def answer(self, name: str) -> Answer:
         """Return a label, and a risk level: MEDIUM from the average on, HIGH in the upper half."""
         share = min(max(self.share, 0.011), 0.489)
         # Votes of 100 trees are often multiples of 0.01, where rounding could decide.
         medium = round(share, 2) - BELOW_VOTES
         high = round((1 + medium) / 2, 2) - BELOW_VOTES
-        return f"""\
-    # CHECK: in the table, {name} is 1 in {self.share:.1%} of the rows.
-    answer=AnswerPolicy(
-        labels=(Label("{name}", "{name}_probability", threshold=0.499),),
-        risk=Risk("{name}_probability", medium={medium:.3f}, high={high:.3f}),
-    ),
-"""
+        score, _ = self.head(name)
+        return Answer(
+            f"CHECK: in the table, {name} is 1 in {self.share:.1%} of the rows.",
+            f'Label("{name}", "{score}", threshold=0.499)',
+            f'Risk("{score}", medium={medium:.3f}, high={high:.3f})',
+        )
 
 
 class Multiclass(msgspec.Struct, frozen=True):
@@ -113,7 +113,6 @@ class Multiclass(msgspec.Struct, frozen=True):
     classes: dict[str, tuple[str, ...]]
     numbers: bool
     estimator: str = "RandomForestClassifier"
-    answer_import: str = ""
 
     @property
     def truth(self) -> str:
@@ -124,17 +123,16 @@ class Multiclass(msgspec.Struct, frozen=True):
         return case_of(self.column, names)
 
     @property
-    def gate(self) -> str:
+    def floor(self) -> tuple[str, float]:
         """A floor in the middle between chance and certainty, but closer to chance."""
-        return f'Gate(floors={{"balanced_accuracy": {1 / len(self.classes) + 0.1:.2f}}})'
+        return "balanced_accuracy", round(1 / len(self.classes) + 0.1, 2)
 
-    @property
-    def note(self) -> str:
-        """That numbers may be no classes."""
+    def note(self, name: str) -> str:
+        """Return that numbers may be no classes."""
         if not self.numbers:
             return ""
         return (
-            'CHECK: the numbers of the truth are names of classes; declare task="regression" if '
+            f'CHECK: the numbers of {name} are names of classes; declare task="regression" if '
             "their distances have a meaning."
         )
 
@@ -143,9 +141,8 @@ class Multiclass(msgspec.Struct, frozen=True):
         listed = ", ".join(f'"{each}"' for each in self.classes)
         return f"{name}_class", f"classes=({listed})"
 
-    def answer(self, name: str) -> str:  # noqa: ARG002 - the task makes the class
+    def answer(self, name: str) -> None:
         """Return nothing: the class is an output without a policy."""
-        return ""
 
 
 class Regression(msgspec.Struct, frozen=True):
@@ -154,22 +151,23 @@ class Regression(msgspec.Struct, frozen=True):
     column: str
     missing: tuple[str, ...]
     estimator: str = "RandomForestRegressor"
-    gate: str = 'Gate(floors={"r2": 0.2})'
-    answer_import: str = ""
-    note: str = ""
+    floor: tuple[str, float] = ("r2", 0.2)
 
     @property
     def truth(self) -> str:
         """The column, without cells that are no numbers."""
         return without(self.column, self.missing)
 
+    def note(self, name: str) -> str:  # noqa: ARG002 - a number is a number
+        """Return nothing."""
+        return ""
+
     def head(self, name: str) -> tuple[str, str]:
         """Return the name of the number, and the level of its interval."""
         return f"predicted_{name}", 'task="regression", interval=0.9'
 
-    def answer(self, name: str) -> str:  # noqa: ARG002 - the task makes the interval
+    def answer(self, name: str) -> None:
         """Return nothing: the interval is an output without a policy."""
-        return ""
 
 
 def choose(column: ColumnFindings) -> Target:

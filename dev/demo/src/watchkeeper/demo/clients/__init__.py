@@ -12,9 +12,10 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from tritonclient.utils import triton_to_np_dtype
 
 from watchkeeper.core.record import Protocol
-from watchkeeper.core.signature import DTYPES, Datatype
+from watchkeeper.core.signature import Datatype
 
 TIMEOUT: Final = 30.0  # seconds; the gateway gives up after the same time
 CLIENT_HEADER: Final = "x-watchkeeper-client"
@@ -77,7 +78,7 @@ def tensors(kind: Any, columns: Columns, row: Row) -> list[Any]:
         tensor = kind(name, [1], datatype)
         # The Triton clients take text as bytes, the KServe SDK takes either.
         value = row[name].encode() if datatype == "BYTES" else row[name]
-        tensor.set_data_from_numpy(np.array([value], dtype=DTYPES[datatype]))
+        tensor.set_data_from_numpy(np.array([value], dtype=triton_to_np_dtype(datatype)))
         converted.append(tensor)
     return converted
 
