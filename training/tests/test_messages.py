@@ -105,12 +105,13 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "number: empty column": (
         lambda t: t.assign(load=None),
-        "none of the 3000 rows can be used: column 'load' is empty (3000)",
+        "none of the 3000 rows can be used: column 'load' is empty (3000 rows, such as id 1)",
     ),
     "number: out of range": (
         lambda t: t.assign(load=-1.0, wear=np.inf),
-        "none of the 3000 rows can be used: column 'load' is out of range (3000), column 'wear' "
-        "is infinite or too large for FP32 (3000)",
+        "none of the 3000 rows can be used: column 'load' is out of range (3000 rows, such as "
+        "id 1: the number -1.0), column 'wear' is infinite or too large for FP32 (3000 rows, such "
+        "as id 1: the number inf)",
     ),
     "truth: words": (
         lambda t: t.assign(failed=np.where(t["failed"] == 1, "yes", "no")),
@@ -210,11 +211,20 @@ def test_integers_and_ids_are_exact_beside_empty_values(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: first(t, load=np.inf), "column 'load' is infinite or too large for FP32 (1)"),
-        (lambda t: first(t, load=1e39), "column 'load' is infinite or too large for FP32 (1)"),
-        (lambda t: first(t, load=-5.0), "column 'load' is out of range (1)"),
-        (lambda t: first(t, load=""), "column 'load' is empty (1)"),
-        (lambda t: first(t, grade=None), "column 'grade' is empty (1)"),
+        (
+            lambda t: first(t, load=np.inf),
+            "'load' is infinite or too large for FP32 (1 row, such as id 10: the number inf)",
+        ),
+        (
+            lambda t: first(t, load=1e39),
+            "'load' is infinite or too large for FP32 (1 row, such as id 10: the number 1e+39)",
+        ),
+        (
+            lambda t: first(t, load=-5.0),
+            "'load' is out of range (1 row, such as id 10: the number -5.0)",
+        ),
+        (lambda t: first(t, load=""), "'load' is empty (1 row, such as id 10)"),
+        (lambda t: first(t, grade=None), "'grade' is empty (1 row, such as id 10)"),
     ],
 )
 def test_a_row_that_no_request_can_have_is_left_out_and_counted(
@@ -224,7 +234,7 @@ def test_a_row_that_no_request_can_have_is_left_out_and_counted(
     assert len(rows) == 999
     assert 10 not in rows.key
     warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert warnings == [f"{HISTORY}1 of 1000 rows left out: {message}"]
+    assert warnings == [f"{HISTORY}1 of 1000 rows left out: column {message}"]
 
 
 @pytest.mark.parametrize(

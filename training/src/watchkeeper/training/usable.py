@@ -54,6 +54,13 @@ class Table(msgspec.Struct, frozen=True):
             f"{self.where}: column {name!r} holds {_shown(value)} (row with id {key}{more}); {rule}"
         )
 
+    def reason(self, name: str, problem: str, rows: Mask) -> str:
+        """Return why rows are left out: their number, and the first of them as an example."""
+        value, key = self.frame[name].to_numpy()[rows][0], self.frame.index[rows][0]
+        shown = "" if pd.isna(value) or value == "" else f": {_shown(value)}"
+        count = "1 row" if rows.sum() == 1 else f"{rows.sum()} rows"
+        return f"column {name!r} is {problem} ({count}, such as id {key}{shown})"
+
 
 def usable(frame: pd.DataFrame, model: Model, where: str, *, required: bool = False) -> Rows:
     """Turn a frame with the request columns, the truths and the declared group into rows.
@@ -78,7 +85,7 @@ def usable(frame: pd.DataFrame, model: Model, where: str, *, required: bool = Fa
         for problem, rows in problems.items():
             good &= ~rows
             if rows.any():
-                left_out.append(f"column {column.name!r} is {problem} ({rows.sum()})")
+                left_out.append(table.reason(column.name, problem, rows))
     reasons = ", ".join(left_out)
     if required and not good.any():
         raise CannotTrainError(f"{where}: none of the {len(frame)} rows can be used: {reasons}")
