@@ -9,15 +9,19 @@ import tempfile
 from collections import defaultdict
 from pathlib import Path
 
+from sklearn.pipeline import Pipeline
+
 from watchkeeper.bench import cases, closed_loop, model, open_loop, report
-from watchkeeper.bench.servers import LOAD_CORE, Server, start_servers
+from watchkeeper.bench.servers import LOAD_CORE, SERVERS, Server, start_servers
 
 log = logging.getLogger("watchkeeper.bench")
 ALL = ("watchkeeper", "mlserver-sklearn", "constant", "quiet-constant")
+PEERS = ("watchkeeper", "mlserver-sklearn", "fastapi")
 SWITCHABLE = ("with-records", "without-records")
 # Encoding, rows, servers, and measurements per round. A record costs so little that its cost needs
 # many measurements.
-MEASUREMENTS: tuple[tuple[str, int, tuple[str, ...], int], ...] = (
+Measurements = tuple[tuple[str, int, tuple[str, ...], int], ...]
+MEASUREMENTS: Measurements = (
     ("json", 1, (*ALL, "fastapi"), 1),
     ("json", 1, SWITCHABLE, 4),
     ("typed", 1, ALL, 1),
@@ -25,6 +29,11 @@ MEASUREMENTS: tuple[tuple[str, int, tuple[str, ...], int], ...] = (
     ("binary", 1024, ("watchkeeper",), 1),
     ("json", 1024, ("mlserver-sklearn", "fastapi"), 1),
     ("raw", 1024, ("watchkeeper", "mlserver-sklearn"), 1),
+)
+OF_OTHERS: Measurements = (
+    ("json", 1, PEERS, 1),
+    ("binary", 1024, ("watchkeeper",), 1),
+    ("json", 1024, ("mlserver-sklearn", "fastapi"), 1),
 )
 _OVERLOAD = 3.0  # times the capacity
 
@@ -43,14 +52,25 @@ def main(arguments: list[str]) -> int:
         return 2
     logging.getLogger("httpx").setLevel("WARNING")
     os.sched_setaffinity(0, {int(LOAD_CORE)})
-    with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
-        folder = Path(temporary) / "model"
-        log.info("training the model: %d trees of depth %d", options.trees, model.DEPTH)
-        pipeline = model.create(folder, options.trees)
-        with start_servers(folder) as servers:
-            rates = measure(servers, folder, pipeline, options.rounds, options.seconds)
-            rows = report.compare(rates)
-            rows += overload(servers["watchkeeper"], folder, rates, options.seconds)
+    rows: list[report.Row] = []
+    rates: dict[str, Rates] = {}
+    for each in model.MODELS:
+        if options.models and each.name not in options.models:
+            continue
+        with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
+            folder = Path(temporary) / "model"
+            log.info("training the model %s: %s", each.name, each.what)
+            pipeline = model.create(each, folder, options.trees)
+            is_forest = each is model.FOREST
+            with start_servers(each, folder, SERVERS if is_forest else PEERS) as servers:
+                measurements = MEASUREMENTS if is_forest else OF_OTHERS
+                found = measure(servers, folder, (each, pipeline), measurements, options)
+                rates[each.name] = found
+                if is_forest:
+                    rows += report.compare(found)
+                    rows += overload(servers["watchkeeper"], folder, found, options.seconds)
+                else:
+                    rows += report.compare_other(each.name, found)
     print(report.table(rows))
     if options.write:
         report.PAGE.write_text(report.page(rows, rates, options.rounds, options.seconds))
@@ -61,7 +81,14 @@ def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m watchkeeper.bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=24)
     parser.add_argument("--seconds", type=float, default=0.6, help="per server and kind of request")
-    parser.add_argument("--trees", type=int, default=model.TREES)
+    parser.add_argument("--trees", type=int, help="of every model, instead of its own number")
+    parser.add_argument(
+        "--model",
+        dest="models",
+        action="append",
+        choices=[each.name for each in model.MODELS],
+        help="only this model; all without it",
+    )
     parser.add_argument("--write", action="store_true", help=f"write {report.PAGE.name}")
     parser.add_argument(
         "--no-targets", action="store_true", help="exit with 0 even if a target is missed"
@@ -73,45 +100,51 @@ Rates = dict[tuple[str, str, int], list[float]]
 
 
 def measure(
-    servers: dict[str, Server], folder: Path, pipeline: object, rounds: int, seconds: float
+    servers: dict[str, Server],
+    folder: Path,
+    served: tuple[model.Model, Pipeline],
+    measurements: Measurements,
+    options: argparse.Namespace,
 ) -> Rates:
     """Check all answers, then measure every server in each round, in random order.
 
     Args:
         servers: The running servers, by name.
         folder: Where the bodies of the requests are written.
-        pipeline: The scikit-learn pipeline that knows the right answers.
-        rounds: Number of rounds.
-        seconds: Duration of one measurement.
+        served: The model, and the pipeline that knows the right answers.
+        measurements: The requests.
+        options: ``rounds`` is their number, ``seconds`` the duration of one measurement.
 
     Returns:
         Requests per second of each round, by server, encoding and number of rows.
     """
     requests: dict[tuple[str, str, int], cases.Case] = {}
-    for encoding, count, names, _ in MEASUREMENTS:
+    for encoding, count, names, _ in measurements:
         rows = model.rows(count, seed=3)
-        expected = model.probabilities(pipeline, rows)
+        expected = model.expected(*served, rows)
         for name in names:
-            case = cases.create_case(servers[name], encoding, rows, folder)
+            case = cases.create_case(servers[name], served[0], encoding, rows, folder)
             with servers[name].running():
                 cases.check(servers[name], case, expected)
             requests[name, encoding, count] = case
     log.info("all answers agree with the pipeline")
     rates: Rates = defaultdict(list)
-    for number in range(rounds):
-        for encoding, count, names, times in MEASUREMENTS:
+    for number in range(options.rounds):
+        for encoding, count, names, times in measurements:
             for name in (each for _ in range(times) for each in random.sample(names, len(names))):
                 with servers[name].running():
                     key = (name, encoding, count)
-                    rate = closed_loop.requests_per_second(servers[name], requests[key], seconds)
+                    rate = closed_loop.requests_per_second(
+                        servers[name], requests[key], options.seconds
+                    )
                     rates[key].append(rate)
-        log.info("round %d of %d", number + 1, rounds)
+        log.info("round %d of %d", number + 1, options.rounds)
     return {key: rates[key] for key in requests}
 
 
 def overload(server: Server, folder: Path, rates: Rates, seconds: float) -> list[report.Row]:
     """Compare the latency at three times the capacity of the server with that at a tenth of it."""
-    case = cases.create_case(server, "json", model.rows(1, seed=3), folder)
+    case = cases.create_case(server, model.FOREST, "json", model.rows(1, seed=3), folder)
     capacity = max(rates["watchkeeper", "json", 1])
     with server.running():
         unloaded = open_loop.send(case, server.http, capacity / 10, max(2 * seconds, 4))

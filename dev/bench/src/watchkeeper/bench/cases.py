@@ -9,20 +9,23 @@ import httpx
 import msgspec
 import numpy as np
 from mlserver.grpc import dataplane_pb2 as pb
-from numpy.typing import NDArray
 
-from watchkeeper.bench import model
+from watchkeeper.bench.model import FEATURES, NAMES, Model, Numbers
 from watchkeeper.bench.servers import Server
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 _TOLERANCE = 1e-6
-Numbers = NDArray[np.float64]
+
+
+_DTYPES = {"FP64": "<f8", "FP32": "<f4"}
+_FIELDS = {"FP64": "fp64_contents", "FP32": "fp32_contents"}
 
 
 class Case(msgspec.Struct, frozen=True):
     """One request for one server. Its body is in a file."""
 
     server: str
+    model: Model
     protocol: str
     path: str
     headers: dict[str, str]
@@ -34,25 +37,28 @@ class Case(msgspec.Struct, frozen=True):
         return self.file.read_bytes()
 
 
-def create_case(server: Server, encoding: str, rows: Numbers, folder: Path) -> Case:
+def create_case(server: Server, model: Model, encoding: str, rows: Numbers, folder: Path) -> Case:
     """Write the body for a server.
 
     Args:
         server: The server.
+        model: What it serves.
         encoding: "json" or "binary" over HTTP, "typed" or "raw" over gRPC.
         rows: The input, of shape (rows, features).
         folder: Where the file is written.
     """
     peer = server.name in ("mlserver-sklearn", "fastapi")
     protocol = "http" if encoding in ("json", "binary") else "grpc"
-    path = f"/v2/models/{model.MODEL}/infer" if protocol == "http" else METHOD
+    method = model.head.method if peer else ""  # which output of a peer is wanted
+    path = f"/v2/models/{model.name}/infer" if protocol == "http" else METHOD
     headers = {"content-type": "application/json"}
     if server.name == "fastapi":
         path, body = "/predict", msgspec.json.encode({"rows": rows.tolist()})
     elif protocol == "grpc":
         headers = {"content-type": "application/grpc", "te": "trailers"}
-        message = _message(_tensors(rows, peer), encoding == "raw", peer).SerializeToString()
-        body = b"\0" + struct.pack(">I", len(message)) + message
+        message = _message(model.name, _tensors(rows, peer), encoding == "raw", method)
+        content = message.SerializeToString()
+        body = b"\0" + struct.pack(">I", len(content)) + content
     elif encoding == "binary":
         body, length = _binary(rows)
         headers = {"content-type": "application/octet-stream"}
@@ -62,32 +68,33 @@ def create_case(server: Server, encoding: str, rows: Numbers, folder: Path) -> C
             {"name": name, "shape": list(v.shape), "datatype": "FP64", "data": v.ravel().tolist()}
             for name, v in _tensors(rows, peer)
         ]
-        outputs = {"outputs": [{"name": "predict_proba"}]} if peer else {}
+        outputs = {"outputs": [{"name": method}]} if peer else {}
         body = msgspec.json.encode({"inputs": inputs, **outputs})
     file = folder / f"{server.name}.{encoding}.{len(rows)}"
     file.write_bytes(body)
-    return Case(server.name, protocol, path, headers, file)
+    return Case(server.name, model, protocol, path, headers, file)
 
 
 def check(server: Server, case: Case, expected: Numbers) -> None:
     """Send a request once and check the answer.
 
     Raises:
-        RuntimeError: The answer differs from the scikit-learn pipeline's.
+        RuntimeError: The answer differs from the pipeline's.
     """
     if case.protocol == "grpc":
         with grpc.insecure_channel(f"127.0.0.1:{server.grpc}") as channel:
             answered = channel.unary_unary(METHOD)(case.body[5:], timeout=30)
-        got = _scores_of_message(pb.ModelInferResponse.FromString(answered))
+        got = _scores_of_message(pb.ModelInferResponse.FromString(answered), case.model)
     else:
         url = f"http://127.0.0.1:{server.http}{case.path}"
         answer = httpx.post(url, content=case.body, headers=case.headers, timeout=30)
         answer.raise_for_status()
-        got = _scores(answer.json())
+        got = _scores(answer.json(), case.model)
     if server.name.endswith("constant"):
         expected = np.array([0.5])
-    if server.name == "mlserver-sklearn":
-        got = got.reshape(-1, 2)[:, 1]
+    if server.name == "mlserver-sklearn":  # all values in one tensor, those of both classes too
+        got = got.reshape(len(expected), -1)
+        got = got[:, -1] if case.model.scores == 1 else got
     if got.shape != expected.shape or np.abs(got - expected).max() > _TOLERANCE:
         raise RuntimeError(f"{case.file.name}: {got[:3]} instead of {expected[:3]}")
 
@@ -95,19 +102,19 @@ def check(server: Server, case: Case, expected: Numbers) -> None:
 def _tensors(rows: Numbers, peer: bool) -> list[tuple[str, Numbers]]:
     if peer:
         return [("predict", rows)]
-    return [(name, rows[:, place]) for place, name in enumerate(model.NAMES)]
+    return [(name, rows[:, place]) for place, name in enumerate(NAMES)]
 
 
-def _message(tensors: list[tuple[str, Numbers]], raw: bool, peer: bool) -> Any:
-    message = pb.ModelInferRequest(model_name=model.MODEL)
+def _message(name_: str, tensors: list[tuple[str, Numbers]], raw: bool, method: str) -> Any:
+    message = pb.ModelInferRequest(model_name=name_)
     for name, values in tensors:
         tensor = message.inputs.add(name=name, datatype="FP64", shape=values.shape)
         if raw:
             message.raw_input_contents.append(values.tobytes())
         else:
             tensor.contents.fp64_contents.extend(values.ravel().tolist())
-    if peer:
-        message.outputs.add(name="predict_proba")
+    if method:
+        message.outputs.add(name=method)
     return message
 
 
@@ -115,19 +122,28 @@ def _binary(rows: Numbers) -> tuple[bytes, int]:
     size = {"binary_data_size": 8 * len(rows)}
     inputs = [
         {"name": name, "shape": [len(rows)], "datatype": "FP64", "parameters": size}
-        for name in model.NAMES
+        for name in NAMES
     ]
     head = msgspec.json.encode({"inputs": inputs})
-    return head + b"".join(rows[:, n].tobytes() for n in range(model.FEATURES)), len(head)
+    return head + b"".join(rows[:, n].tobytes() for n in range(FEATURES)), len(head)
 
 
-def _scores(answer: dict[str, Any]) -> Numbers:
+def _scores(answer: dict[str, Any], model: Model) -> Numbers:
     if "outputs" not in answer:
-        return np.array(answer[model.SCORE])
-    return np.array(answer["outputs"][0]["data"])
+        return np.array(answer["scores"])
+    return _joined([np.array(each["data"]) for each in answer["outputs"][: model.scores]])
 
 
-def _scores_of_message(answer: Any) -> Numbers:
+def _scores_of_message(answer: Any, model: Model) -> Numbers:
+    outputs = list(answer.outputs)[: model.scores]
     if answer.raw_output_contents:
-        return np.frombuffer(answer.raw_output_contents[0], np.float64)
-    return np.array(answer.outputs[0].contents.fp64_contents)
+        raw = zip(
+            outputs, answer.raw_output_contents, strict=False
+        )  # further outputs are no scores
+        return _joined([np.frombuffer(x, _DTYPES[output.datatype]) for output, x in raw])
+    return _joined([np.array(getattr(x.contents, _FIELDS[x.datatype])) for x in outputs])
+
+
+def _joined(outputs: list[Numbers]) -> Numbers:
+    """Return outputs of shape (rows,) as one array of shape (rows,) or (rows, scores)."""
+    return outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=1)

@@ -4,11 +4,14 @@ import os
 from pathlib import Path
 
 import joblib
+import numpy as np
 from fastapi import FastAPI
 from pydantic import BaseModel
 
 app = FastAPI()
-model = joblib.load(Path(os.environ["BENCH_FOLDER"]) / "model.joblib")
+predict_rows = getattr(
+    joblib.load(Path(os.environ["BENCH_FOLDER"]) / "model.joblib"), os.environ["BENCH_METHOD"]
+)
 
 
 class Rows(BaseModel):
@@ -17,14 +20,16 @@ class Rows(BaseModel):
     rows: list[list[float]]
 
 
-class Probabilities(BaseModel):
-    """An answer: one probability per row."""
+class Scores(BaseModel):
+    """An answer: a score for each row, or one for each class."""
 
-    failure_probability: list[float]
+    scores: list[float] | list[list[float]]
 
 
 @app.post("/predict")
-def predict(request: Rows) -> Probabilities:
-    """Return the probabilities of the rows."""
-    scores = model.predict_proba(request.rows)[:, 1]
-    return Probabilities(failure_probability=scores.tolist())
+def predict(request: Rows) -> Scores:
+    """Return the scores of the rows."""
+    scores = predict_rows(np.array(request.rows))
+    if scores.ndim == 2 and scores.shape[1] == 2:
+        scores = scores[:, 1]
+    return Scores(scores=scores.tolist())

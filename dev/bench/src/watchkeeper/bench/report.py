@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from watchkeeper.bench.intervals import ratio
+from watchkeeper.bench.model import MODELS
 
 Key = tuple[str, str, int]  # server, encoding, rows
 Rates = Mapping[Key, Sequence[float]]  # of equal length for keys that are compared
@@ -26,9 +27,16 @@ _TARGETS: tuple[tuple[str, Key, Key, float | None], ...] = (
     ("HTTP binary, 1,024 rows", ("watchkeeper", "binary", 1024), ("fastapi", "json", 1024), 3),
     ("gRPC raw, 1,024 rows", ("watchkeeper", "raw", 1024), ("mlserver-sklearn", "raw", 1024), 3),
 )  # fmt: skip
+# The same for the other models.
+_TARGETS_OF_OTHERS: tuple[tuple[str, Key, Key, float | None], ...] = (
+    ("HTTP, 1 row", ("watchkeeper", "json", 1), ("mlserver-sklearn", "json", 1), 20),
+    ("HTTP, 1 row", ("watchkeeper", "json", 1), ("fastapi", "json", 1), 20),
+    ("HTTP, 1,024 rows", ("watchkeeper", "binary", 1024), ("mlserver-sklearn", "json", 1024), 2),
+    ("HTTP, 1,024 rows", ("watchkeeper", "binary", 1024), ("fastapi", "json", 1024), 2),
+)
 PAGE = Path(__file__).resolve().parents[5] / "docs" / "explanation" / "benchmarks.md"
-_PACKAGES = ("mlserver", "mlserver-sklearn", "scikit-learn", "onnxruntime", "fastapi", "uvicorn",
-             "uvloop", "grpcio", "numpy")  # fmt: skip
+_PACKAGES = ("mlserver", "mlserver-sklearn", "scikit-learn", "xgboost-cpu", "lightgbm",
+             "onnxruntime", "fastapi", "uvicorn", "uvloop", "grpcio", "numpy")  # fmt: skip
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -60,6 +68,14 @@ def compare(rates: Rates) -> list[Row]:
     return rows
 
 
+def compare_other(name: str, rates: Rates) -> list[Row]:
+    """Compare with the peers for a model that is not the forest."""
+    return [
+        _at_least(rates, f"{name}: {what}", ours, theirs, target)
+        for what, ours, theirs, target in _TARGETS_OF_OTHERS
+    ]
+
+
 def _at_least(rates: Rates, what: str, ours: Key, theirs: Key, target: float | None) -> Row:
     found = ratio(rates[ours], rates[theirs])
     return Row(
@@ -70,7 +86,7 @@ def _at_least(rates: Rates, what: str, ours: Key, theirs: Key, target: float | N
     )
 
 
-def page(rows: Sequence[Row], rates: Rates, rounds: int, seconds: float) -> str:
+def page(rows: Sequence[Row], rates: Mapping[str, Rates], rounds: int, seconds: float) -> str:
     """Return the page of the documentation."""
     lines = [
         "# Benchmarks",
@@ -80,9 +96,14 @@ def page(rows: Sequence[Row], rates: Rates, rounds: int, seconds: float) -> str:
         "Each server runs alone on one core, while the others are stopped. The load generator runs",
         f"on another core. There are {rounds} rounds. In each round every server answers each kind",
         f"of request for {seconds:g} s, over 8 connections without a pause (`h2load`). Before, all",
-        "answers are checked against the scikit-learn pipeline. The model is a forest of 200 trees",
-        "of depth 12 with 9 features. Ratios are paired within a round; bounds are one-sided",
-        "95 % bounds by Student's t on their logarithms.",
+        "answers are checked against the pipeline. Ratios are paired within a round; bounds are",
+        "one-sided 95 % bounds by Student's t on their logarithms.",
+        "",
+        "The models have 9 features and are fitted on 10,000 rows:",
+        "",
+        *(f"- `{each.name}`: {each.what}" for each in MODELS),
+        "",
+        "Lines that name no model are about `forest`.",
         "",
         "The peers get the requests that are cheapest for them (one tensor, one list). MLServer",
         "runs with its defaults, as in KServe's runtime, with one log line per request; only",
@@ -97,11 +118,12 @@ def page(rows: Sequence[Row], rates: Rates, rounds: int, seconds: float) -> str:
         "",
         "Medians over the rounds:",
         "",
-        "| server | request | rows | requests per second |",
-        "|---|---|---|---|",
+        "| model | server | request | rows | requests per second |",
+        "|---|---|---|---|---|",
         *(
-            f"| {server} | {encoding} | {count} | {sorted(found)[len(found) // 2]:,.0f} |"
-            for (server, encoding, count), found in rates.items()
+            f"| {name} | {server} | {encoding} | {count} | {sorted(found)[len(found) // 2]:,.0f} |"
+            for name, of_model in rates.items()
+            for (server, encoding, count), found in of_model.items()
         ),
         "",
         f"Machine: {machine()}.",

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from copy import copy
 from pathlib import Path
@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from watchkeeper.bench import model
+from watchkeeper.bench.model import PEER_FILE, VERSION, Model
 from watchkeeper.bench.switchable import OFF, ON
 
 SERVER_CORE, LOAD_CORE = "0", "1"
@@ -87,28 +87,28 @@ class Server:
 
 
 @contextmanager
-def start_servers(folder: Path) -> Iterator[dict[str, Server]]:
-    """Start all servers of the model in ``folder``, and kill them at the end of the block."""
+def start_servers(
+    model: Model, folder: Path, names: Collection[str]
+) -> Iterator[dict[str, Server]]:
+    """Start servers of the model in ``folder``, and kill them at the end of the block.
+
+    Args:
+        model: The model.
+        folder: Its files, see :func:`watchkeeper.bench.model.create`.
+        names: Which servers, out of :data:`SERVERS`.
+    """
     with ExitStack() as stack:
         found: dict[str, Server] = {}
-        for name, command, variables in (
-            _watchkeeper(folder, "watchkeeper", "watchkeeper.serving"),
-            _watchkeeper(folder, "switchable", "watchkeeper.bench.switchable"),
-            _mlserver(folder, "mlserver-sklearn", "mlserver_sklearn.SKLearnModel"),
-            _mlserver(folder, "constant", "watchkeeper.bench.constant_peer.Constant"),
-            _mlserver(
-                folder, "quiet-constant", "watchkeeper.bench.constant_peer.Constant", debug=False
-            ),
-            _fastapi(folder),
-        ):
+        for name in names:
+            command, variables = SERVERS[name](model, folder, name)
             found[name] = Server(name, command, variables, folder)
             stack.callback(found[name].kill)
         for server in found.values():
             server.wait_until_ready()
             server.process.send_signal(signal.SIGSTOP)
-        switchable = found.pop("switchable")
-        found["with-records"] = switchable.with_signal("with-records", ON)
-        found["without-records"] = switchable.with_signal("without-records", OFF)
+        if switchable := found.pop("switchable", None):
+            found["with-records"] = switchable.with_signal("with-records", ON)
+            found["without-records"] = switchable.with_signal("without-records", OFF)
         yield found
 
 
@@ -122,15 +122,15 @@ def _free_ports(number: int) -> list[str]:
     return ports
 
 
-# Name, command and environment variables.
-Command = tuple[str, list[str], dict[str, str]]
+# Command and environment variables.
+Command = tuple[list[str], dict[str, str]]
 
 
-def _watchkeeper(folder: Path, name: str, module: str) -> Command:
+def _watchkeeper(model: Model, folder: Path, name: str) -> Command:
     http, grpc, metrics = _free_ports(3)
     settings = {
-        "MODEL": model.MODEL,
-        "VERSION": str(model.VERSION),
+        "MODEL": model.name,
+        "VERSION": str(VERSION),
         "MODEL_FOLDER": str(folder / "version"),
         "SPOOL": str(folder / f"spool-{name}"),
         "SPOOL_BYTES": str(_SPOOL_BYTES),
@@ -142,32 +142,50 @@ def _watchkeeper(folder: Path, name: str, module: str) -> Command:
     }
     variables = {f"WATCHKEEPER_{key}": value for key, value in settings.items()}
     variables |= {"HTTP": http, "GRPC": grpc, "READY": "/v2/health/ready"}
-    return name, [sys.executable, "-m", module], variables
+    module = "watchkeeper.bench.switchable" if name == "switchable" else "watchkeeper.serving"
+    return [sys.executable, "-m", module], variables
 
 
-def _mlserver(folder: Path, name: str, implementation: str, **changed: object) -> Command:
+def _mlserver(implementation: str, **changed: object) -> Callable[[Model, Path, str], Command]:
     """Configure MLServer with its defaults, as KServe's runtime does."""
-    http, grpc, metrics = _free_ports(3)
-    home = folder / name
-    home.mkdir()
-    # The default of one worker process does not start with this uvloop, and is not faster.
-    settings: dict[str, object] = {"parallel_workers": 0, "host": "127.0.0.1"}
-    settings |= {"http_port": http, "grpc_port": grpc, "metrics_port": metrics, **changed}
-    parameters = {"uri": str(folder / model.PEER_FILE), "version": str(model.VERSION)}
-    model_settings = {
-        "name": model.MODEL,
-        "implementation": implementation,
-        "parameters": parameters,
-    }
-    (home / "settings.json").write_bytes(msgspec.json.encode(settings))
-    (home / "model-settings.json").write_bytes(msgspec.json.encode(model_settings))
-    command = [str(Path(sys.executable).with_name("mlserver")), "start", str(home)]
-    return name, command, {"HTTP": http, "GRPC": grpc, "READY": "/v2/health/ready"}
+
+    def command(model: Model, folder: Path, name: str) -> Command:
+        http, grpc, metrics = _free_ports(3)
+        home = folder / name
+        home.mkdir()
+        # The default of one worker process does not start with this uvloop, and is not faster.
+        settings: dict[str, object] = {"parallel_workers": 0, "host": "127.0.0.1"}
+        settings |= {"http_port": http, "grpc_port": grpc, "metrics_port": metrics, **changed}
+        parameters = {"uri": str(folder / PEER_FILE), "version": str(VERSION)}
+        model_settings = {
+            "name": model.name,
+            "implementation": implementation,
+            "parameters": parameters,
+        }
+        (home / "settings.json").write_bytes(msgspec.json.encode(settings))
+        (home / "model-settings.json").write_bytes(msgspec.json.encode(model_settings))
+        program = str(Path(sys.executable).with_name("mlserver"))
+        variables = {"HTTP": http, "GRPC": grpc, "READY": "/v2/health/ready"}
+        return [program, "start", str(home)], variables
+
+    return command
 
 
-def _fastapi(folder: Path) -> Command:
+def _fastapi(model: Model, folder: Path, _: str) -> Command:
     (http,) = _free_ports(1)
     app = "watchkeeper.bench.fastapi_peer:app"
     command = [sys.executable, "-m", "uvicorn", app, "--port", http, "--no-access-log"]
     variables = {"HTTP": http, "GRPC": "0", "READY": "/docs", "BENCH_FOLDER": str(folder)}
-    return "fastapi", command, variables
+    return command, {**variables, "BENCH_METHOD": model.head.method}
+
+
+_CONSTANT = "watchkeeper.bench.constant_peer.Constant"
+SERVERS: dict[str, Callable[[Model, Path, str], Command]] = {
+    "watchkeeper": _watchkeeper,
+    "switchable": _watchkeeper,
+    # It serves every estimator with the methods of scikit-learn, those of XGBoost and LightGBM too.
+    "mlserver-sklearn": _mlserver("mlserver_sklearn.SKLearnModel"),
+    "constant": _mlserver(_CONSTANT),
+    "quiet-constant": _mlserver(_CONSTANT, debug=False),
+    "fastapi": _fastapi,
+}
