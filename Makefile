@@ -163,7 +163,7 @@ bench: environments ## measure the request path and its peers; ROUNDS=20 for nar
 	serving/.venv/bin/python -m watchkeeper.bench $(if $(ROUNDS),--rounds $(ROUNDS))
 
 .PHONY: bench-training
-bench-training: environments ## measure time and memory of training runs by the rows of their tables; ROWS="100000 1000000"
+bench-training: environments ## measure time and memory of training runs by the rows of their tables, and write the page; ROWS="300000" measures others
 	.venv/bin/python training/benchmarks/large_tables.py $(ROWS)
 
 .PHONY: bench-docs

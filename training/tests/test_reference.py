@@ -1,12 +1,12 @@
 """The reference describes what the version will see, with rows that it was not fitted on."""
 
 import logging
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pandas as pd
 import pumps
-import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
@@ -17,7 +17,7 @@ from watchkeeper.training.reference import (
     Reference,
     baseline,
     choose_reference,
-    to_parquet,
+    write_parquet,
 )
 from watchkeeper.training.rows import Rows, ScoredRows
 from watchkeeper.training.split import split
@@ -76,7 +76,7 @@ def test_after_a_drift_it_is_all_rows_since_the_onset_and_the_history_comes_befo
     assert reference.compared().rows.columns["inlet_temperature"].min() > 300
 
 
-def test_a_file_of_100_000_rows_has_less_than_8_megabytes() -> None:
+def test_a_file_of_100_000_rows_has_less_than_8_megabytes(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     rows = usable(
         pumps.readings(100_000).rename(columns={"id": "key"}).assign(load=rng.random(100_000)),
@@ -85,13 +85,14 @@ def test_a_file_of_100_000_rows_has_less_than_8_megabytes() -> None:
     )
     scores = np.where(rng.random(len(rows)) < 0.3, rng.random(len(rows)), np.nan)
     reference = Reference(ScoredRows(rows, {"failure_probability": scores}), 0, "history")
-    file = to_parquet(reference, {"failure_probability": ["load"]}, MODEL)
-    table = pyarrow.parquet.read_table(pa.BufferReader(file))
+    file = tmp_path / "reference.parquet"
+    write_parquet(file, reference, {"failure_probability": ["load"]}, MODEL)
+    table = pyarrow.parquet.read_table(file)
     assert table.num_rows == 100_000
     assert table["load"].to_pylist() == rows.columns["load"].tolist(), "no value is rounded"
     assert table["failure_probability"].null_count == int(np.isnan(scores).sum())
     assert table.schema.metadata[b"start"] == b"0"
-    assert len(file) < 8e6
+    assert file.stat().st_size < 8e6
 
 
 def test_too_few_rows_of_a_new_regime_are_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -128,14 +129,17 @@ def with_typical(fitted: Fitted, recent: Recent, column: str) -> tuple[Fitted, R
     )
 
 
-def test_values_that_do_not_describe_the_traffic_are_missing_with_the_scores_of_them() -> None:
+def test_values_that_do_not_describe_the_traffic_are_missing_with_the_scores_of_them(
+    tmp_path: Path,
+) -> None:
     fitted, recent = with_typical(*trained(500, 300, regime=1.0), "load")
     for depends, known in (
         ({"failure_probability": ["load"]}, 0),
         ({"failure_probability": []}, 1),
     ):
         reference = choose_reference(fitted, recent, MODEL, depends)
-        file = pyarrow.parquet.read_table(pa.BufferReader(to_parquet(reference, depends, MODEL)))
+        write_parquet(tmp_path / "reference.parquet", reference, depends, MODEL)
+        file = pyarrow.parquet.read_table(tmp_path / "reference.parquet")
         assert file["load"].null_count == 500
         assert file["wear"].null_count == 0
         assert known_scores(reference) == known * len(fitted.unseen)

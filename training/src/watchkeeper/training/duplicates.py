@@ -39,6 +39,7 @@ from watchkeeper.training.rows import Rows, joined
 BITS: Final = 20
 COARSE: Final = 0.5  # the share of duplicates by chance
 MANY: Final = 20  # equal rows, on average
+MULTIPLIER: Final = np.uint64(6364136223846793005)  # any large odd number
 VARIED: Final = 0.5  # the variance of the numbers of equal rows, relative to chance
 
 Codes = NDArray[np.int64]
@@ -105,12 +106,14 @@ def first_rows(codes: Sequence[Codes]) -> Codes:
     """
     first = np.arange(len(codes[0]))
     while True:
-        spread = pd.Series(first)
+        spread = first
         for each in codes:
-            spread = spread.groupby(each).transform("min")
+            smallest = np.full(each.max(initial=-1) + 1, len(first))
+            np.minimum.at(smallest, each, spread)
+            spread = smallest[each]
         if (spread == first).all():
             return first
-        first = spread.to_numpy()
+        first = spread
 
 
 def could_be_chance(codes: Codes) -> bool:
@@ -126,10 +129,10 @@ def could_be_chance(codes: Codes) -> bool:
 
 
 def _hashes(columns: pd.DataFrame) -> NDArray[np.uint64]:
-    compared = pd.DataFrame(
-        {
-            name: rounded(x.to_numpy(), BITS) if x.dtype.kind == "f" else x
-            for name, x in columns.items()
-        }
-    )
-    return np.asarray(pd.util.hash_pandas_object(compared, index=False), dtype=np.uint64)
+    """Return a hash of each row (rows,), from one column at a time to need little memory."""
+    hashes = np.zeros(len(columns), dtype=np.uint64)
+    for name in columns:
+        values = columns[name].to_numpy()
+        compared = rounded(values, BITS) if values.dtype.kind == "f" else values
+        hashes = hashes * MULTIPLIER + pd.util.hash_array(compared)
+    return hashes

@@ -17,7 +17,6 @@ from watchkeeper.pipeline import score
 from watchkeeper.training.declaration import Model, Parameters
 from watchkeeper.training.fit import Fitted
 from watchkeeper.training.onnx_form import NoOnnxFormError, difference, to_onnx, trees_of
-from watchkeeper.training.rows import joined_scored
 from watchkeeper.training.verify import verify
 
 log = logging.getLogger(__name__)
@@ -45,7 +44,9 @@ def export(model: Model, parameters: Parameters, fitted: Fitted) -> Exported:
     heads: list[Head] = []
     files: dict[str, bytes] = {}
     consequences: list[str] = []
-    scored = joined_scored(fitted.train, fitted.held, fitted.recent_train, fitted.unseen)
+    parts = (fitted.train, fitted.held, fitted.recent_train, fitted.unseen)
+    rows = pd.concat([part.rows.columns for part in parts if len(part)], ignore_index=True)
+    scores = {name: np.concatenate([part.scores[name] for part in parts]) for name in model.scores}
     for head, plain in zip(model.heads, fitted.heads, strict=True):
         pipeline = fitted.pipelines[head.score]
         exported = plain
@@ -57,11 +58,11 @@ def export(model: Model, parameters: Parameters, fitted: Fitted) -> Exported:
                 pipeline,
                 exported,
                 model.columns,
-                (scored.rows.columns, _values(plain, scored.scores)),
+                (rows, _values(plain, scores)),
                 head.tolerance,
             )
         except Exception as error:  # noqa: BLE001 - skl2onnx and ONNX Runtime can raise anything
-            cost = _milliseconds(pipeline, exported, scored.rows.columns)
+            cost = _milliseconds(pipeline, exported, rows)
             consequences.append(
                 f"{head.score}: no ONNX form: {explain(error)}. Its own library answers requests, "
                 f"one row takes {cost:.1f} ms here"

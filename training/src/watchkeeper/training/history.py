@@ -30,10 +30,40 @@ def read_history(url: str, model: Model) -> Rows:
         SourceUnavailableError: the database does not answer.
     """
     frame, where = _query(url, model), f"history of {model.name}"
+    _check_columns(frame, model, where)
+    labels = [truth.name for truth in model.truths]
+    frame.index = pd.Index(_ids(frame, model.source.id, where))
+    known = (frame[labels].notna() & (frame[labels] != "")).to_numpy()
+    count, labelled = len(frame), known.any(axis=1)
+    log.info("%s: %d of %d rows have a label", where, labelled.sum(), count)
+    for name, present in zip(labels, known.any(axis=0), strict=True):
+        if not present:
+            raise CannotTrainError(
+                f"{where}: {name!r} is empty in all {count} rows; a training run needs rows "
+                "whose truth is known"
+            )
+    # Copies of a large table only where they are needed, and never two at a time.
+    if not labelled.all():
+        frame = frame[labelled]
+    if not frame.index.is_monotonic_increasing:
+        frame = frame.sort_index()
+    rows = usable(frame, model, where, required=True)
+    for truth in model.truths:
+        target = rows.about(truth.name).target
+        if len(outcomes := np.unique(target)) < 2:
+            value = f"is {truth.task.name(outcomes[0])}" if len(outcomes) else "is empty"
+            raise CannotTrainError(
+                f"{where}: {truth.name!r} {value} in all {len(target) or len(rows)} rows that can "
+                "be used; a training run needs rows with different truths"
+            )
+    return rows
+
+
+def _check_columns(frame: pd.DataFrame, model: Model, where: str) -> None:
+    """Check that all columns that the model names are there, and that each row has an id."""
     names = list(frame.columns)
     group = [model.split.group] if model.split.group else []
-    labels = [truth.name for truth in model.truths]
-    for name in (model.source.id, *model.names, *labels, *group):
+    for name in (model.source.id, *model.names, *(truth.name for truth in model.truths), *group):
         if names.count(name) != 1:
             found = "twice" if name in names else f"not; it returns {', '.join(map(str, names))}"
             raise CannotTrainError(
@@ -47,26 +77,6 @@ def read_history(url: str, model: Model) -> Rows:
             raise CannotTrainError(
                 f"{where}: column {name!r} is empty in {count} rows; each row needs a value"
             )
-    frame.index = pd.Index(_ids(frame, model.source.id, where))
-    known = (frame[labels].notna() & (frame[labels] != "")).to_numpy()
-    labelled = frame[known.any(axis=1)]
-    log.info("%s: %d of %d rows have a label", where, len(labelled), len(frame))
-    for name, present in zip(labels, known.any(axis=0), strict=True):
-        if not present:
-            raise CannotTrainError(
-                f"{where}: {name!r} is empty in all {len(frame)} rows; a training run needs rows "
-                "whose truth is known"
-            )
-    rows = usable(labelled.sort_index(), model, where, required=True)
-    for truth in model.truths:
-        target = rows.about(truth.name).target
-        if len(outcomes := np.unique(target)) < 2:
-            value = f"is {truth.task.name(outcomes[0])}" if len(outcomes) else "is empty"
-            raise CannotTrainError(
-                f"{where}: {truth.name!r} {value} in all {len(target) or len(rows)} rows that can "
-                "be used; a training run needs rows with different truths"
-            )
-    return rows
 
 
 def _query(url: str, model: Model) -> pd.DataFrame:

@@ -30,6 +30,7 @@ from watchkeeper.pipeline.trees import Trees, UnsupportedTreesError
 from watchkeeper.training.onnx_trees import IR_VERSION, OPSETS, Fragment, add_trees
 
 _TENSORS = {"f": DoubleTensorType, "i": Int64TensorType, "O": StringTensorType}  # by NumPy's kind
+PART_ROWS: Final = 50_000  # that ONNX Runtime gets at once, to need little memory
 _SKL2ONNX_OPSETS = {"": 18, "ai.onnx.ml": 3}
 
 # What skl2onnx converts in double precision, and ONNX Runtime then computes faster than the
@@ -118,8 +119,12 @@ def difference(form: bytes, head: Head, rows: pd.DataFrame, expected: NDArray[An
     """
     runner = session(form)
     needed = [each.name for each in runner.get_inputs()]
-    (scores,) = runner.run([head.score], {name: rows[[name]].to_numpy() for name in needed})
-    return relative(np.asarray(scores), expected)
+    parts = [rows[start : start + PART_ROWS] for start in range(0, len(rows), PART_ROWS)]
+    scores = [
+        np.asarray(runner.run([head.score], {name: part[[name]].to_numpy() for name in needed})[0])
+        for part in parts or [rows]
+    ]
+    return relative(np.concatenate(scores), expected)
 
 
 def session(form: bytes) -> Any:

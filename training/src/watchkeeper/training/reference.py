@@ -16,6 +16,7 @@ a forest scores known rows with more confidence, and its live scores would look 
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -54,8 +55,9 @@ class Reference(msgspec.Struct, frozen=True):
     def columns(self) -> dict[str, "pd.Series[Any]"]:
         """Return columns and scores; a value that does not describe the traffic is missing."""
         rows = self.rows.rows
+        # A large table is not copied where all values describe the traffic, as in the history.
         known = {
-            name: column.where(rows.typical[:, place])
+            name: column if (typical := rows.typical[:, place]).all() else column.where(typical)
             for place, (name, column) in enumerate(rows.columns.items())
         }
         return known | {name: pd.Series(values) for name, values in self.rows.scores.items()}
@@ -135,8 +137,10 @@ def dependencies(fitted: Fitted, model: Model) -> dict[str, list[str]]:
     return found
 
 
-def to_parquet(reference: Reference, depends: dict[str, list[str]], model: Model) -> bytes:
-    """Return the columns and scores of a reference as a Parquet file.
+def write_parquet(
+    path: Path, reference: Reference, depends: dict[str, list[str]], model: Model
+) -> None:
+    """Write the columns and scores of a reference into a Parquet file.
 
     Values that are missing, or do not describe the traffic, are empty. So a nullable column has
     another one beside it, :func:`~watchkeeper.core.signature.missing_name`: 1 where a row has no
@@ -154,7 +158,9 @@ def to_parquet(reference: Reference, depends: dict[str, list[str]], model: Model
             columns[missing_name(column.name)] = gone.astype(float).where(rows.typical[:, place])
     table = pa.table(
         {
-            name: pa.array(values.to_numpy(), mask=values.isna().to_numpy())
+            name: pa.array(
+                values.to_numpy(), mask=gone if (gone := values.isna().to_numpy()).any() else None
+            )
             for name, values in columns.items()
         }
     )
@@ -163,9 +169,7 @@ def to_parquet(reference: Reference, depends: dict[str, list[str]], model: Model
         "start": str(reference.start),
         "depends": json.dumps(depends),
     }
-    sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd")
-    return bytes(sink.getvalue())
+    pq.write_table(table.replace_schema_metadata(metadata), path, compression="zstd")
 
 
 def baseline(reference: Reference, model: Model) -> dict[str, Statistics]:

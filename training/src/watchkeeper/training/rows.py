@@ -73,7 +73,9 @@ class Rows(msgspec.Struct, frozen=True):
 
     def digest(self) -> str:
         """Return the SHA-256 of the rows' content, in hex."""
-        frame = self.columns.assign(target=self.target, key=self.key, **self.others)
+        frame = self.columns.copy(deep=False)  # `assign` would copy all values
+        for name, values in {"target": self.target, "key": self.key, **self.others}.items():
+            frame[name] = values
         return hashlib.sha256(pd.util.hash_pandas_object(frame).to_numpy().tobytes()).hexdigest()
 
 
@@ -113,10 +115,13 @@ def joined(first: Rows, *others: Rows) -> Rows:
     present = [first, *(rows for rows in others if len(rows))]
     if len(present) == 1:
         return first
+    keys = [rows.key for rows in present]
+    if len({key.dtype.kind for key in keys}) > 1:  # NumPy would make text of numbers
+        keys = [key.astype(object) for key in keys]
     return Rows(
         pd.concat([rows.columns for rows in present], ignore_index=True),
         np.concatenate([rows.target for rows in present]),
-        np.concatenate([rows.key.astype(object) for rows in present]),
+        np.concatenate(keys),
         np.concatenate([rows.group for rows in present]),
         np.concatenate([rows.typical for rows in present]),
         {name: np.concatenate([rows.others[name] for rows in present]) for name in first.others},

@@ -12,7 +12,7 @@ from watchkeeper.training.declaration import Model, Parameters
 from watchkeeper.training.export import Exported
 from watchkeeper.training.fit import Fitted
 from watchkeeper.training.metrics_report import metrics_report
-from watchkeeper.training.reference import Reference, baseline, to_parquet
+from watchkeeper.training.reference import Reference, baseline, write_parquet
 
 
 def seal(
@@ -55,7 +55,7 @@ def seal(
     for name, form in exported.files.items():
         (folder / name).write_bytes(form)
     artifact.write_example(folder, example, manifest)
-    (folder / REFERENCE).write_bytes(to_parquet(reference, depends, model))
+    write_parquet(folder / REFERENCE, reference, depends, model)
     artifact.write_baseline(folder, baseline(reference, model))
     write_report(folder, report)
     text = metrics_report(manifest, report, msgspec.to_builtins(parameters))

@@ -77,7 +77,7 @@ def usable(frame: pd.DataFrame, model: Model, where: str, *, required: bool = Fa
     """
     table = Table(frame, where)
     truths = {truth.name: _truth(table, truth.name, truth.task) for truth in model.truths}
-    columns: dict[str, Any] = {}
+    columns: dict[str, NDArray[Any]] = {}
     left_out: list[str] = []
     good = np.ones(len(frame), dtype=bool)
     for column in model.columns:
@@ -91,8 +91,11 @@ def usable(frame: pd.DataFrame, model: Model, where: str, *, required: bool = Fa
         raise CannotTrainError(f"{where}: none of the {len(frame)} rows can be used: {reasons}")
     if left_out:
         log.warning("%s: %d of %d rows left out: %s", where, (~good).sum(), len(good), reasons)
-    types = {c.name: np.int64 for c in model.columns if c.is_integer}
-    kept = pd.DataFrame(columns).loc[good].reset_index(drop=True).astype(types)
+    # One column at a time, so that no second copy of a large table is made.
+    for column in model.columns:
+        values = columns[column.name] if good.all() else columns[column.name][good]
+        columns[column.name] = values.astype(np.int64) if column.is_integer else values
+    kept = pd.DataFrame(columns)
     group = np.full(len(frame), "", dtype=object)
     if model.split.group:
         group = frame[model.split.group].map(str).to_numpy(dtype=object)
