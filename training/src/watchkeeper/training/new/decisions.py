@@ -1,49 +1,31 @@
-"""From the findings to a declaration: which columns a request has, and what each of them may hold.
+"""From the findings to a declaration: truths, the order of the rows, and the request columns.
 
 Every decision that the table does not prove is a note beside it in the declaration, which begins
 with ``CHECK``.
 """
 
 import keyword
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 
-from watchkeeper.core.signature import Column, Datatype
 from watchkeeper.training import CannotTrainError
-from watchkeeper.training.new.findings import ColumnFindings
-from watchkeeper.training.new.sql import case_of, without
-from watchkeeper.training.new.target import Target, choose
-from watchkeeper.training.table_file import ROW, quoted
-
-CATEGORIES: Final = 30  # a text column with more distinct values is not one of categories
-ROWS_PER_CATEGORY: Final = 10
-FEWEST_ROWS: Final = 60
-IDENTIFIER: Final = frozenset(
-    {"id", "ids", "uid", "udi", "uuid", "guid", "key", "nr", "no", "number", "index", "serial"}
+from watchkeeper.training.new.columns import (
+    IDENTIFIER,
+    UNIT,
+    Kept,
+    keep,
+    keep_input,
+    useless,
+    words_of,
 )
-MLFLOW_TYPES: Final[dict[str, Datatype]] = {
-    "double": "FP64",
-    "float": "FP64",
-    "long": "INT64",
-    "integer": "INT64",
-    "boolean": "BOOL",
-    "string": "BYTES",
-}
-BOOLEAN: Final = {"true": "1", "false": "0"}
-COVERED: Final = 0.8  # share of the rows that the frequent texts of a column have
-UNIT: Final = re.compile(r"^(.*\S)\s*[\[(]([^\])]{1,20})[\])]$")
+from watchkeeper.training.new.findings import ColumnFindings
+from watchkeeper.training.new.target import Target, choose
+from watchkeeper.training.table_file import ROW
 
-
-class Kept(msgspec.Struct, frozen=True):
-    """A request column, the expression of the query that reads it, and notes for the reader."""
-
-    column: Column
-    expression: str
-    notes: tuple[str, ...] = ()
+FEWEST_ROWS: Final = 60
 
 
 class Dropped(msgspec.Struct, frozen=True):
@@ -159,13 +141,13 @@ def _names(headers: list[str]) -> dict[str, str]:
 def _row_id(columns: list[ColumnFindings], *, has_row_numbers: bool) -> ColumnFindings | None:
     """Return the column that orders the rows; None for the numbers of the rows of a file."""
     rising = [c for c in columns if c.rising and c.is_integer and not c.large.count]
-    if found := next((c for c in rising if _words(c.name) & IDENTIFIER), None):
+    if found := next((c for c in rising if words_of(c.name) & IDENTIFIER), None):
         return found
     if has_row_numbers:
         return None
     # A query without an order returns rows in any order, so uniqueness is all that can be seen.
     unique = [c for c in columns if c.is_integer and c.is_unique and not c.empty.count]
-    if found := next((c for c in unique if _words(c.name) & IDENTIFIER), None):
+    if found := next((c for c in unique if words_of(c.name) & IDENTIFIER), None):
         return found
     raise CannotTrainError(
         "no column orders the rows; the table needs an integer column whose values rise in time, "
@@ -173,66 +155,13 @@ def _row_id(columns: list[ColumnFindings], *, has_row_numbers: bool) -> ColumnFi
     )
 
 
-def _useless(column: ColumnFindings) -> str:
-    """Return why a column is not one of a request; "" if it can be."""
-    if not column.filled:
-        return "all its cells are empty"
-    if column.is_constant:
-        return f"all its cells are {next(iter(column.values))!r}"
-    return _useless_numbers(column) if column.is_numeric else _useless_text(column)
-
-
-def _useless_numbers(column: ColumnFindings) -> str:
-    if column.large.count:
-        return f"integers of 2^53 and more lose digits in a model ({column.large})"
-    if column.is_integer and column.is_unique and _words(column.name) & IDENTIFIER:
-        return "it is an identifier: nearly every row has a value of its own"
-    return ""
-
-
-def _useless_text(column: ColumnFindings) -> str:
-    if column.is_time:
-        return (
-            "it holds times; compute what matters of them, such as an age, in the query, or "
-            "declare a TIMESTAMP and compute it in the features"
-        )
-    if _is_boolean(column) or _categories(column):
-        return ""
-    distinct = len(column.values)
-    what = f"it is text with {'more than ' * column.more_values}{distinct} different values"
-    if column.is_unique:
-        return f"{what}, one for nearly every row"
-    return (
-        f"{what}; if it names what a row is about, such as a machine, add it to the query and "
-        f"declare split=Split(group={column.name!r})"
-    )
-
-
-def _is_boolean(column: ColumnFindings) -> bool:
-    return {cell.lower() for cell in column.values} == set(BOOLEAN)
-
-
-def _categories(column: ColumnFindings) -> list[str]:
-    """Return the texts that are categories: all, or those of most rows; none if there are few."""
-    distinct = len(column.values)
-    if distinct <= CATEGORIES and ROWS_PER_CATEGORY * distinct <= column.filled:
-        return sorted(column.values)
-    common = [
-        (cell, count)
-        for cell, count in column.values.most_common(CATEGORIES)
-        if count >= ROWS_PER_CATEGORY
-    ]
-    covered = sum(count for _, count in common)
-    return sorted(cell for cell, _ in common) if covered >= COVERED * column.filled else []
-
-
 def _useful(
     columns: list[ColumnFindings], names: dict[str, str]
 ) -> tuple[list[Kept], list[Dropped]]:
     """Return which columns a model can use, and which it cannot."""
-    reasons = {column.name: _useless(column) for column in columns}
+    reasons = {column.name: useless(column) for column in columns}
     return (
-        [_keep(each, names[each.name]) for each in columns if not reasons[each.name]],
+        [keep(each, names[each.name]) for each in columns if not reasons[each.name]],
         [Dropped(name, reason) for name, reason in reasons.items() if reason],
     )
 
@@ -243,131 +172,9 @@ def _inputs(
     """Return the columns that a version takes, in its order, and all others."""
     known = {column.name: column for column in columns}
     return (
-        [_input(name, kind, known.get(name)) for name, kind in inputs.items()],
+        [keep_input(name, kind, known.get(name)) for name, kind in inputs.items()],
         [Dropped(x, "the version of MLflow does not take it") for x in known if x not in inputs],
     )
-
-
-def _input(name: str, kind: str, column: ColumnFindings | None) -> Kept:
-    """Return the request column for an input of a version, from the table's column of its name."""
-    if column is None:
-        raise CannotTrainError(
-            f"the version takes the column {name!r}, which the table does not have; name its "
-            "columns as the version does"
-        )
-    if kind not in MLFLOW_TYPES:
-        raise CannotTrainError(f"the version takes the column {name!r} as {kind}, not as a number")
-    found, datatype = _keep(column, name), MLFLOW_TYPES[kind]
-    if (datatype == "BYTES") != bool(found.column.categories):
-        has = "numbers" if column.is_numeric else "text"
-        raise CannotTrainError(f"the version takes {name!r} as {kind}, and the table has {has}")
-    if datatype == "BOOL" and column.values.keys() <= {"0", "1"} and not column.empty.count:
-        return msgspec.structs.replace(found, column=Column(name, "BOOL"))
-    if datatype == "FP64" and found.column.datatype == "INT64":
-        return msgspec.structs.replace(
-            found, column=msgspec.structs.replace(found.column, datatype="FP64")
-        )
-    return found
-
-
-def _keep(column: ColumnFindings, name: str) -> Kept:
-    if column.is_numeric:
-        return _keep_number(column, name)
-    return (_keep_boolean if _is_boolean(column) else _keep_text)(column, name)
-
-
-def _keep_boolean(column: ColumnFindings, name: str) -> Kept:
-    expression = case_of(
-        column.name, {cell: BOOLEAN[cell.lower()] for cell in sorted(column.values)}
-    )
-    if not column.empty.count:
-        return Kept(Column(name, "BOOL"), expression)
-    return Kept(
-        Column(name, "FP64", minimum=0.0, maximum=1.0, nullable=True),
-        expression,
-        (*_nullability(column), "1 is true and 0 is false; BOOL has no missing value."),
-    )
-
-
-def _keep_text(column: ColumnFindings, name: str) -> Kept:
-    categories = _categories(column) or sorted(column.values)
-    others = len(column.values) - len(categories)
-    note = "CHECK: a request with another category is refused."
-    if others:
-        note = (
-            f"CHECK: {others} more texts are rare. A request with one of them, or with a new one, "
-            "is answered, and the features take it as none of the categories."
-        )
-    return Kept(
-        Column(
-            name,
-            "BYTES",
-            categories=tuple(categories),
-            nullable=column.empty.count > 0,
-            unseen="accept" if others else "refuse",
-        ),
-        quoted(column.name),
-        (*_nullability(column), note),
-    )
-
-
-def _keep_number(column: ColumnFindings, name: str) -> Kept:
-    unit = UNIT.match(column.name)
-    nullable = _without_value(column) > 0
-    datatype: Datatype = "INT64" if column.is_integer and not nullable else "FP64"
-    notes = []
-    if column.whole.count and column.whole.count + column.integers == column.numbers:
-        notes.append("CHECK: all are whole numbers, some written as 3.0; INT64 would refuse 3.5.")
-    if column.is_integer and len(column.values) <= CATEGORIES:
-        notes.append(f"CHECK: only {len(column.values)} different values; are they categories?")
-    if column.is_unique and column.is_integer:
-        notes.append("CHECK: nearly every row has a value of its own; remove an identifier.")
-    minimum, maximum = _limits(column)
-    notes.insert(0, f"In the table: {column.minimum:g} to {column.maximum:g}.")
-    return Kept(
-        Column(
-            name,
-            datatype,
-            unit=unit[2] if unit else "",
-            minimum=minimum,
-            maximum=maximum,
-            nullable=nullable,
-        ),
-        without(column.name, column.unreadable),
-        (*notes, *_nullability(column)),
-    )
-
-
-def _without_value(column: ColumnFindings) -> int:
-    """Return how many cells become missing values: empty ones, and those that are no numbers."""
-    return column.empty.count + (column.text.count + column.infinite.count) * column.is_numeric
-
-
-def _nullability(column: ColumnFindings) -> list[str]:
-    if not (without := _without_value(column)):
-        return []
-    note = (
-        f"CHECK: {without} of {column.rows} rows have no value, so a request may lack it, too. "
-        "Without nullable, such rows are left out of training, and such requests are refused."
-    )
-    whole = "They are integers; INT64 has no missing value."
-    return [note, whole] if column.is_integer else [note]
-
-
-def _limits(column: ColumnFindings) -> tuple[float, float]:
-    """Return a range that is about twice as wide as the column, with round limits."""
-    low, high = column.minimum, column.maximum
-    reach = max(high - low, abs(low), abs(high))
-    return (
-        0.0 if low >= 0 else -_rounded_up(max(-low, reach)),
-        0.0 if high <= 0 else _rounded_up(2 * high if low >= 0 else high + reach),
-    )
-
-
-def _rounded_up(number: float) -> float:
-    """Round up to one digit: 0.33 to 0.4, 1234 to 2000."""
-    size = 10.0 ** math.floor(math.log10(number))
-    return float(f"{math.ceil(number / size) * size:.1g}")
 
 
 def _renamed(names: dict[str, str]) -> list[str]:
@@ -382,7 +189,7 @@ def _renamed(names: dict[str, str]) -> list[str]:
 def _report(column: ColumnFindings, *, is_truth: bool) -> list[str]:
     """Return what people should know about a column, one sentence for each."""
     where, lines = f"column {column.name!r}", []
-    if not is_truth and (reason := _useless(column)):
+    if not is_truth and (reason := useless(column)):
         return [f"{where} is dropped: {reason}"]
     what = "rows without a truth are left out" if is_truth else "a missing value"
     if column.empty.count:
@@ -395,7 +202,3 @@ def _report(column: ColumnFindings, *, is_truth: bool) -> list[str]:
         if column.whole.count and column.whole.count + column.integers == column.numbers:
             lines.append(f"{where}: integers written as floats: {column.whole}")
     return lines
-
-
-def _words(name: str) -> set[str]:
-    return set(re.findall(r"[a-z0-9]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower()))

@@ -15,7 +15,8 @@ from watchkeeper.training import CannotTrainError
 from watchkeeper.training.new import heads
 from watchkeeper.training.new.adopted import AdoptedVersion
 from watchkeeper.training.new.code import WIDTH, comment, literal
-from watchkeeper.training.new.decisions import Decisions, Kept
+from watchkeeper.training.new.columns import Kept
+from watchkeeper.training.new.decisions import Decisions
 from watchkeeper.training.new.tables import is_plain
 from watchkeeper.training.table_file import quoted
 
