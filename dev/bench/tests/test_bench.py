@@ -42,9 +42,7 @@ def test_missed_target_is_reported() -> None:
 
 
 @pytest.mark.skipif(shutil.which("h2load") is None, reason="h2load is not installed")
-def test_short_run_of_two_models(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_short_run_of_two_models(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--rounds", "1", "--seconds", "0.2", "--trees", "5", "--no-targets"]
     arguments += ["--model", "forest", "--model", "classes"]
     assert bench.main(arguments) == 0

@@ -15,8 +15,7 @@ from watchkeeper.bench.servers import Server
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 _TOLERANCE = 1e-6
-
-
+# The datatypes of scores: XGBoost answers in FP32.
 _DTYPES = {"FP64": "<f8", "FP32": "<f4"}
 _FIELDS = {"FP64": "fp64_contents", "FP32": "fp32_contents"}
 

@@ -12,8 +12,8 @@ from watchkeeper.training.new.findings import ColumnFindings
 from watchkeeper.training.new.sql import case_of, without
 from watchkeeper.training.table_file import quoted
 
-CATEGORIES: Final = 30  # a text column with more distinct values is not one of categories
-ROWS_PER_CATEGORY: Final = 10
+CATEGORIES: Final = 30  # the most categories of a text column
+ROWS_PER_CATEGORY: Final = 10  # a text in fewer rows is rare
 IDENTIFIER: Final = frozenset(
     {"id", "ids", "uid", "udi", "uuid", "guid", "key", "nr", "no", "number", "index", "serial"}
 )
