@@ -1,7 +1,5 @@
 """Data for the models of ``declared/bearing.py``: readings, and predictions with labels."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 from bearing import COLUMNS, STATES
@@ -36,10 +34,15 @@ def readings(rows: int, seed: int = 0, *, changed: bool = False) -> pd.DataFrame
 
 
 def store_predictions(
-    ledger: Ledger, model: str, table: pd.DataFrame, task: Task, *, since: float, name: str = ""
+    ledger: Ledger,
+    model: str,
+    table: pd.DataFrame,
+    task: Task | None = None,
+    *,
+    since: float,
+    name: str = "",
 ) -> None:
-    """Store a prediction of version 1 per row, one a second, with a label of this name."""
-    code: Callable[[object], float] = task.code
+    """Store a prediction of version 1 per row, one a second, with a label if there is a task."""
     predictions, labels = [], []
     for number, row in enumerate(table.to_dict("records")):
         request = f"{int(since):016x}{number:016x}"
@@ -59,6 +62,7 @@ def store_predictions(
                 inputs={column: [row[column]] for column in NAMES},
             )
         )
-        value = code(row[task.head.label])
-        labels.append(LabelRecord(request, 0, model, 1, value, time + 100.0, "test", name))
+        if task is not None:
+            value = task.code(row[task.head.label])
+            labels.append(LabelRecord(request, 0, model, 1, value, time + 100.0, "test", name))
     store_records(ledger, predictions, labels, SpoolState("s", model, 1, since + len(table)))

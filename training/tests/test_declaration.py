@@ -39,7 +39,12 @@ def replaced(value: Any, **changes: Any) -> Any:
             {"gate": replaced(TWO_HEADS.gate, max_label_rate={"odd": 0.1})},
             "gate.max_label_rate names 'odd'; labels are 'anomaly_flag'",
         ),
-        ({"heads": (UNSUPERVISED,)}, "one head at least must have a label.*none has one"),
+        ({"heads": ()}, "heads has none, and a model needs one"),
+        (
+            {"heads": (UNSUPERVISED,), "search": Search(({"seed": 1}, {"seed": 2}))},
+            "search compares parameters by a truth, and no head has a label",
+        ),
+        ({"heads": (UNSUPERVISED,)}, "gate.floors name .*higher is better are none"),
         (
             {"heads": (SUPERVISED, replaced(UNSUPERVISED, label="failed"))},
             "'failed': each label can be the truth of one head only",

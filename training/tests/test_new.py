@@ -211,6 +211,26 @@ def test_the_truth_decides_the_task(
     assert_sound(workspace / "pump-trial")
 
 
+def test_a_table_without_a_truth_becomes_a_model_that_finds_unusual_rows(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = clean(400).drop(columns="failed")
+    table.loc[4, "heat"] = np.nan
+    table.to_csv("readings.csv", index=False)
+    found = written(capsys, "pump-trial", "--from", "readings.csv")
+    assert found["columns"] == ["flow", "heat", "starts", "site"]
+    declaration = (workspace / "pump-trial/src/pump_trial/model.py").read_text()
+    for line in (
+        'heads=(Head("normality", features=features, estimator=isolation),),',
+        'gate=Gate(max_label_rate={"unusual": 0.1}),',
+        "    unusual: Annotated[float, msgspec.Meta(gt=0, le=0.5)] = 0.02",
+        "contamination=parameters.unusual,",
+        "from watchkeeper.core.answer import AnswerPolicy, Label\n",
+    ):
+        assert line in declaration, declaration
+    assert_sound(workspace / "pump-trial")
+
+
 def test_several_truths_make_heads_and_texts_may_be_true_false_or_rare(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,10 +1,10 @@
-"""Models for tests with the same columns: the state of a bearing, its remaining life, and both."""
+"""Models for tests with the same columns: the state of a bearing, its life, both, and no truth."""
 
-from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.ensemble import IsolationForest, RandomForestClassifier, RandomForestRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from watchkeeper.core.answer import AnswerPolicy, Risk
+from watchkeeper.core.answer import AnswerPolicy, Label, Risk
 from watchkeeper.core.signature import Column
 from watchkeeper.training.declaration import Gate, Head, Model, Parameters, Source
 
@@ -29,6 +29,11 @@ def classifier(parameters: Parameters) -> RandomForestClassifier:
 def regressor(parameters: Parameters) -> RandomForestRegressor:
     """Return the estimator of the remaining life."""
     return RandomForestRegressor(40, min_samples_leaf=5, random_state=parameters.seed)
+
+
+def isolation(parameters: Parameters) -> IsolationForest:
+    """Return the estimator of how usual a reading is."""
+    return IsolationForest(n_estimators=50, contamination=0.02, random_state=parameters.seed)
 
 
 STATE = Model(
@@ -57,4 +62,12 @@ HEALTH = Model(
         margin={"state": 0.1, "life": 0.5},
     ),
     answer=LIFE.answer,
+)
+UNUSUAL = Model(
+    name="bearing-unusual",
+    source=Source("SELECT id, vibration, temperature, hours FROM bearings", id="id"),
+    columns=COLUMNS,
+    heads=(Head("normality", scale, isolation),),
+    gate=Gate(max_label_rate={"unusual": 0.1}),
+    answer=AnswerPolicy((Label("unusual", "normality", threshold=-1e-6, side="below"),)),
 )

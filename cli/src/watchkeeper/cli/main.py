@@ -94,14 +94,15 @@ def _open(model: str) -> tuple[System, str]:
 @app.command(rich_help_panel=MAKE)
 def new(
     name: Annotated[str, typer.Argument(help="The name of the model, and of the new folder.")],
+    *,
     target: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             metavar="COLUMN",
-            help="A column with a truth. Several of them make a model with several heads.",
+            help="A column with a truth. Several of them make a model with several heads. Without "
+            "any, the model says how usual a row is.",
         ),
-    ],
-    *,
+    ] = None,
     file: Annotated[
         str, typer.Option("--from", metavar="FILE", help="A CSV file with the rows.")
     ] = "",
@@ -121,7 +122,7 @@ def new(
     """Write the project of a model from a table: declaration, tests, Dockerfile, values."""
     given = {"--from": file, "--source": source, "--table": table, "--mlflow": mlflow}
     words = [word for option, value in given.items() if value for word in (option, value)]
-    words += [word for column in target for word in ("--target", column)]
+    words += [word for column in target or [] for word in ("--target", column)]
     with report_errors(json):
         code = training_commands.new(local_home(), [name, *words, *_json_option(json)])
     raise typer.Exit(code)

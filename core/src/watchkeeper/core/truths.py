@@ -29,7 +29,7 @@ class Truth(msgspec.Struct, frozen=True):
 
 
 def truths_of(heads: Iterable[Head], main: Head) -> tuple[Truth, ...]:
-    """Return the truths of the heads that have one.
+    """Return the truths of the heads that have one; none if the ``main`` head has none.
 
     The truth of the ``main`` head is the first one. Labels without a name belong to it: those of
     clients that name none, and those that the ledger has from releases before the names.
@@ -38,8 +38,11 @@ def truths_of(heads: Iterable[Head], main: Head) -> tuple[Truth, ...]:
         heads: All heads of a version.
         main: One of them.
     """
+    task = task_of(main)
+    if not task.has_labels:
+        return ()
     others = (head for head in heads if head.label and head != main)
     return (
-        Truth(task_of(main), tuple(dict.fromkeys((main.label, "")))),
+        Truth(task, tuple(dict.fromkeys((main.label, "")))),
         *(Truth(task_of(head), (head.label,)) for head in others),
     )

@@ -76,9 +76,10 @@ class Lineage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that serving, drift detection and rollouts need to know about a version.
 
-    ``judged`` is the score of the main head, whose truth the labels without a name belong to. It is
-    empty in versions older than the field. The gate judges the heads with a truth before a rollout,
-    and the rollout judges them again on labels that arrive.
+    ``judged`` is the score of the main head, whose truth the labels without a name belong to; that
+    of the first head if none has a truth. It is empty in versions older than the field. The gate
+    judges the heads with a truth before a rollout, and the rollout judges them again on labels that
+    arrive.
     """
 
     model: str
@@ -100,7 +101,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def truths(self) -> tuple[Truth, ...]:
-        """What labels can be about, that of the main head first."""
+        """What labels can be about, that of the main head first; empty if nothing can be true."""
         return truths_of(self.heads, self.main_head)
 
     @property

@@ -3,7 +3,7 @@
     from                 to                    when
     -------------------  --------------------  -----------------------------------------------------
     (no episode)         waiting-for-labels    a drift that is seen ``confirm`` times in a row
-    waiting-for-labels   training              enough labels of each truth, or
+    waiting-for-labels   training              enough labels of each truth, if there is any, or
                                                ``label_timeout`` has passed, and
                                                the last run for a drift is far enough away
     waiting-for-labels   given-up              the same, after ``maximum_promotions`` promotions in
@@ -73,9 +73,10 @@ class ObservedState(msgspec.Struct, frozen=True):
     """What a transition depends on.
 
     ``now`` is the record time of the newest request, seconds since 1970. ``labels`` counts the
-    labels of each truth. ``outcome`` is that of the newest attempt. ``too_soon`` is True while
-    the last training run for a drift of the model is too near. ``promotions`` counts the promotions
-    in a row without improvement before the episode, see :func:`promotions_without_improvement`.
+    labels of each truth; it is empty if the version has none. ``outcome`` is that of the newest
+    attempt. ``too_soon`` is True while the last training run for a drift of the model is too near.
+    ``promotions`` counts the promotions in a row without improvement before the episode, see
+    :func:`promotions_without_improvement`.
     """
 
     now: float
@@ -165,7 +166,7 @@ def _clean(episode: Episode, observed: ObservedState, policy: DriftPolicy) -> Ep
 def _enough_labels(
     episode: Episode, observed: ObservedState, policy: DriftPolicy
 ) -> Episode | None:
-    reason = "; ".join(map(str, observed.labels))
+    reason = "; ".join(map(str, observed.labels)) or "the version has no labels to wait for"
     enough = (
         count.rows >= policy.minimum_labels and count.rare >= policy.minimum_positives
         for count in observed.labels

@@ -114,6 +114,10 @@ class FeedbackHandler:
             raise TemporarilyUnavailableError(
                 f"model {model!r} is still loading; send the labels again"
             )
+        if not truths:
+            raise RequestError(
+                f"model {model!r} has no labels: nothing turns out to be true of its scores"
+            )
         now = time.time()
         records = [
             record for label in labels for record in self._records(label, truths, client, now)

@@ -103,7 +103,7 @@ def _consequences(head: Head, pipeline: Pipeline, parts: Parts) -> Iterator[str]
     estimator = pipeline.steps[-1][1]
     kind, declared = type(estimator).__name__, head.describe()
     method = method_of(declared, estimator)
-    if len(parts.recent_train) and not accepts_weights(estimator):
+    if head.supervised and len(parts.recent_train) and not accepts_weights(estimator):
         yield (
             f"{head.score}: {kind} accepts no sample_weight, so each of the "
             f"{len(parts.recent_train)} recent rows counts as much as a row of the history"
@@ -225,10 +225,29 @@ def clipped(values: Numbers, real: Numbers, rule: Outliers) -> Numbers:
     return np.clip(values, low - reach, high + reach)
 
 
+def _repeated(old: Rows, recent: Rows, weight: float) -> tuple[Rows, Rows]:
+    """Repeat rows of the part with too few, so that the recent rows weigh what they should.
+
+    Estimators that learn what is usual use weights little or not at all: an isolation forest draws
+    rows without them.
+    """
+    if not weight or not len(recent):
+        return old, recent
+    if len(recent) < weight * len(old):
+        return old, _resized(recent, weight * len(old))
+    return _resized(old, len(recent) / weight), recent
+
+
+def _resized(rows: Rows, count: float) -> Rows:
+    return rows.take(np.resize(np.arange(len(rows)), round(count)))
+
+
 def _training_set(
     head: Head, model: Model, parameters: Parameters, old: Rows, recent: Rows
 ) -> tuple[pd.DataFrame, Numbers, Numbers]:
     """Return columns, target (rows,) and weight (rows,) of the rows to fit."""
+    if not head.supervised:
+        old, recent = _repeated(old, recent, model.recent_weight)
     sources = [(old.columns, old.target), (recent.columns, recent.target)]
     if len(task_of(head.describe()).outcomes) == 2:
         sources = [balanced(*source, model, parameters.seed) for source in sources]

@@ -69,17 +69,20 @@ def ceilings(gate: Gate, metrics: dict[str, Estimate]) -> list[Check]:
     return checks
 
 
-def max_label_rate(gate: Gate, rates: dict[str, Estimate]) -> list[Check]:
-    """Check that no output label marks more of the held-out history than declared.
+def max_label_rate(gate: Gate, rates: dict[str, Estimate], where: str = "") -> list[Check]:
+    """Check that no output label marks more of the held-out rows than declared.
 
     A label that marks too many rows is useless, and nothing else bounds an unsupervised score.
+    ``where`` are the words for other rows than the history.
     """
     checks = []
     for label, limit in gate.max_label_rate.items():
         rate = rates[label].value
         passed = rate is not None and rate <= limit
-        reason = f"{label} marks {rate or 0.0:.1%} of the rows, at most {limit:.1%} is allowed"
-        checks.append(Check(f"max label rate {label}", passed, reason, rates[label], limit))
+        marked = f"{label} marks {rate or 0.0:.1%} of {where or 'the rows'}"
+        reason = f"{marked}, at most {limit:.1%} is allowed"
+        name = f"max label rate {label}" + (f" on {where}" if where else "")
+        checks.append(Check(name, passed, reason, rates[label], limit))
     return checks
 
 
@@ -105,7 +108,7 @@ def labels(candidate: Iterable[Truth], production: Iterable[Truth]) -> Check:
         for name, truth in old.items()
         if name and (name not in new or new[name].task.head.task != truth.task.head.task)
     ]
-    main, before = next(iter(new)), next(iter(old))
+    main, before = next(iter(new), ""), next(iter(old), "")
     if before in new and main != before:
         problems.append(f"the first label is {main!r}, and {before!r} in production")
     reason = "; ".join(problems) or "every label for production is accepted"
@@ -178,7 +181,8 @@ def shift(candidate: Numbers, production: Numbers, on: RowsKind, seed: int) -> S
 def verdict(checks: list[Check]) -> tuple[bool, str]:
     """Return whether all checks passed, and the reasons: of the failed ones, or else of all."""
     failed = [check.reason for check in checks if not check.passed]
-    return not failed, "; ".join(failed or [check.reason for check in checks])
+    reasons = failed or [check.reason for check in checks]
+    return not failed, "; ".join(reasons) or "the gate requires nothing of this model"
 
 
 def _against(rows: Comparison, level: float) -> tuple[str, Estimate]:

@@ -1,4 +1,4 @@
-"""The history: the labelled rows that one query on the operational database returns."""
+"""The history: the rows that one query on the operational database returns."""
 
 import logging
 import sys
@@ -22,7 +22,7 @@ PART_ROWS: Final = 20_000
 
 
 def read_history(url: str, model: Model) -> Rows:
-    """Read all labelled rows of the model's source, oldest first.
+    """Read all rows of the model's source with a truth, oldest first; all rows if it has none.
 
     Raises:
         CannotTrainError: the database or table does not exist, or is empty; a column is missing
@@ -34,8 +34,10 @@ def read_history(url: str, model: Model) -> Rows:
     labels = [truth.name for truth in model.truths]
     frame.index = pd.Index(_ids(frame, model.source.id, where))
     known = (frame[labels].notna() & (frame[labels] != "")).to_numpy()
-    count, labelled = len(frame), known.any(axis=1)
-    log.info("%s: %d of %d rows have a label", where, labelled.sum(), count)
+    count = len(frame)
+    labelled = known.any(axis=1) if labels else np.ones(count, dtype=bool)
+    if labels:
+        log.info("%s: %d of %d rows have a label", where, labelled.sum(), count)
     for name, present in zip(labels, known.any(axis=0), strict=True):
         if not present:
             raise CannotTrainError(

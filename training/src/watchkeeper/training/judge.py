@@ -49,22 +49,20 @@ def judge(
     comparable = production if signature and signature.passed else None
     history = HeldOut.scored(fitted.held, comparable)
     unseen = HeldOut.scored(fitted.unseen, comparable)
-    recent = unseen.labelled()
-    labelled: dict[str, HeldOut] = {HISTORY: history} | (
-        {RECENT: recent} if len(recent.ours) else {}
-    )
-    heads = judged_heads((truth.name for truth in model.truths), fitted, labelled)
+    recent = unseen.labelled() if model.truths else unseen.typical()
+    judged: dict[str, HeldOut] = {HISTORY: history} | ({RECENT: recent} if len(recent.ours) else {})
+    heads = judged_heads((truth.name for truth in model.truths), fitted, judged)
 
     leaks, suspicions = leakage(model, fitted.train.rows, fitted.held.rows)
     for suspicion in suspicions:
         log.warning("%s: %s", model.name, suspicion)
-    metrics = {on: dict(x for head in heads for x in head.metrics(on, seed)) for on in labelled}
-    answers = {on: _answers(model, fitted, rows.ours.scores, seed) for on, rows in labelled.items()}
+    metrics = {on: dict(x for head in heads for x in head.metrics(on, seed)) for on in judged}
+    answers = {on: _answers(model, fitted, rows.ours.scores, seed) for on, rows in judged.items()}
     checks = [
         *gate.floors(model.gate, metrics[HISTORY]),
         *gate.ceilings(model.gate, metrics[HISTORY]),
         *gate.max_label_rate(model.gate, answers[HISTORY]),
-        leaks,
+        *([leaks] if model.truths else []),
         *([signature] if signature else []),
         *([gate.labels(model.truths, production.model.manifest.truths)] if production else []),
     ]
@@ -72,10 +70,12 @@ def judge(
         checks += [gate.noninferior(model.gate, rows, "the history") for rows in compared]
         on_recent = [x for head in heads if (x := head.comparison(RECENT))]
         checks += gate.on_recent(model.gate, on_recent, must_improve=must_improve)
+    if not model.truths and len(recent.ours) >= model.gate.minimum_recent:
+        checks += gate.max_label_rate(model.gate, answers[RECENT], "recent rows")
     passed, reason = gate.verdict(checks)
     theirs = {
         on: dict(x for head in heads for x in head.production_metrics(on, production, seed))
-        for on in labelled
+        for on in judged
     }
     return GateReport(
         passed=passed,
@@ -83,7 +83,10 @@ def judge(
         threshold=model.task.threshold,
         checks=checks,
         metrics=metrics,
-        rows={on: dict(x for head in heads for x in head.counts(on)) for on in labelled},
+        rows={
+            on: {"rows": len(rows.ours), **dict(x for head in heads for x in head.counts(on))}
+            for on, rows in judged.items()
+        },
         score=model.task.head.score,
         answers=answers,
         production=production.version if production else None,

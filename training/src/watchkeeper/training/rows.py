@@ -16,7 +16,8 @@ class Rows(msgspec.Struct, frozen=True):
     """Rows in time order.
 
     ``columns`` has the request columns in order. ``target`` (rows,) is the truth of the main head,
-    or of the one that :meth:`about` was asked for; NaN where it is not known yet. ``others`` has
+    or of the one that :meth:`about` was asked for; NaN where it is not known, everywhere if the
+    model has no truth. ``others`` has
     the truths of the other heads in the same form, by their names. ``key`` (rows,) is the row's id
     in the source, or the id of its prediction.
     ``group`` (rows,) names what the row is about, as text; it is empty without a declared group.

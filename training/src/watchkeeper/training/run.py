@@ -217,7 +217,9 @@ def _lineage(request: TrainingRequest, inputs: TrainingInput, fitted: Fitted) ->
         run=request.run,
         data_hash=joined(inputs.history, inputs.recent.rows).digest(),
         rows=len(inputs.history),
-        labelled_rows=len(fitted.recent_train) + int(fitted.unseen.rows.labelled().sum()),
+        labelled_rows=sum(
+            int(each.rows.labelled().sum()) for each in (fitted.recent_train, fitted.unseen)
+        ),
         code_version=request.code_version or lineage.code_version(package),
         dependencies=lineage.dependencies(request.model.name, fitted.pipelines.values()),
         trigger=request.trigger,

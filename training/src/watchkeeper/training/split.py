@@ -75,11 +75,13 @@ def split(history: Rows, recent: Rows, model: Model, known_rows: int = 0) -> Par
     if model.split.group:
         with_history = together[rows:] < rows
         recent_out[with_history] = out[together[rows:][with_history]]
+    # Without a truth, a fit learns what is usual, and a broken column is not.
+    fits = recent.labelled() if model.truths else recent.typical.all(axis=1)
     parts = Parts(
         train=history.where(~out & ~copied),
         held=history.where(out & ~copied),
-        recent_train=recent.where(recent.labelled() & ~recent_out),
-        unseen=recent.where((recent_out | ~recent.labelled()) & fair),
+        recent_train=recent.where(fits & ~recent_out),
+        unseen=recent.where((recent_out | ~fits) & fair),
         blocks=blocks[~out & ~copied],
         duplicates=repeats.counted,
     )
@@ -124,12 +126,13 @@ def _check_outcomes(parts: Parts, blocks: NDArray[np.int64], model: Model) -> No
     advice = "load more, or declare a smaller split.block_rows"
     if model.split.group:
         what, advice = f"{count} group(s) of {model.split.group!r}", "load more groups"
+    sides = (
+        (parts.train, parts.held, "fitted", "training"),
+        (parts.held, parts.train, "held out", "the gate"),
+    )
     for truth, (one, other, side, use) in product(
         model.truths,
-        (
-            (parts.train, parts.held, "fitted", "training"),
-            (parts.held, parts.train, "held out", "the gate"),
-        ),
+        sides,
     ):
         task, rows, others = truth.task, one.about(truth.name), other.about(truth.name)
         if not len(rows):
@@ -145,6 +148,12 @@ def _check_outcomes(parts: Parts, blocks: NDArray[np.int64], model: Model) -> No
                     f"{where}: no row with {truth.name!r} = {outcome_name} is {side}, and {use} "
                     f"needs some: the {there} of them are clustered in few of the {what}; {advice}"
                 )
+    for one, other, side, use in sides:
+        if not len(one):
+            raise CannotTrainError(
+                f"{where}: {len(other)} rows are too few: they are in {what}, none of which is "
+                f"{side}, and {use} needs some; {advice}"
+            )
 
 
 def block_numbers(ids: NDArray[np.int64], rule: Split) -> NDArray[np.int64]:

@@ -100,7 +100,8 @@ def usable(frame: pd.DataFrame, model: Model, where: str, *, required: bool = Fa
     if model.split.group:
         group = frame[model.split.group].map(str).to_numpy(dtype=object)
     typical = np.ones((len(kept), len(model.names)), dtype=bool)
-    target, *others = (values[good] for values in truths.values())
+    unknown = np.full(len(frame), np.nan)
+    target, *others = (values[good] for values in truths.values() or [unknown])
     return Rows(
         kept,
         target,

@@ -1,7 +1,7 @@
 """Anomaly: how usual a row is. Nothing says what is true, so the head has no label.
 
 The score is watched and compared with the offline prediction like any other. ``max_label_rate`` of
-the gate bounds how many rows a label may mark.
+the gate bounds how many rows a label may mark. All heads of a model may be of this task.
 """
 
 from collections.abc import Mapping
@@ -25,6 +25,7 @@ class Anomaly:
         "predict_proba",
     )
     outputs: tuple[Output, ...] = ()
+    has_labels = False
     outcomes: tuple[float, ...] = ()
     threshold: float | None = None
     labels_are_text = False

@@ -58,6 +58,7 @@ class Task(Protocol):
         scores: the names of the scores, in order.
         outputs: the outputs that follow from the scores alone, without a policy.
         threshold: the score from which on a row counts as positive; None if there is none.
+        has_labels: whether anything turns out to be true of a row.
         outcomes: the values that a label can have; empty if every finite number is one.
         labels_are_text: whether :meth:`code` takes the name of an outcome, not a number.
         rule: the values that a label can have, in words: "a label must be 0 or 1".
@@ -74,6 +75,7 @@ class Task(Protocol):
     scores: tuple[str, ...]
     outputs: tuple[Output, ...]
     threshold: float | None
+    has_labels: bool
     outcomes: tuple[float, ...]
     labels_are_text: bool
     rule: str

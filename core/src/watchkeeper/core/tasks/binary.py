@@ -40,6 +40,7 @@ class Binary:
     )
     outputs: tuple[Output, ...] = ()
     outcomes: tuple[float, ...] = (NEGATIVE, POSITIVE)
+    has_labels = True
     labels_are_text = False
     rule = "a label must be 0 or 1"
     metrics: Mapping[str, Better] = dict.fromkeys(

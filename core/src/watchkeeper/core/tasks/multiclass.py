@@ -39,6 +39,7 @@ class Multiclass:
 
     methods: tuple[Method, ...] = ("predict_proba",)
     threshold: float | None = None
+    has_labels = True
     labels_are_text = True
     metrics: Mapping[str, Better] = {
         "accuracy": "higher",

@@ -40,6 +40,7 @@ class Regression:
     methods: tuple[Method, ...] = ("predict",)
     outcomes: tuple[float, ...] = ()
     threshold: float | None = None
+    has_labels = True
     labels_are_text = False
     rule = "a label must be a finite number"
     metrics: Mapping[str, Better] = {

@@ -15,7 +15,8 @@ class Gate(msgspec.Struct, frozen=True):
     plain name, such as "roc_auc"; one of another head begins with the score: "life.mae".
     ``max_label_rate`` is the largest
     share of rows, from 0 to 1, that an output label may mark. All of them hold on the held-out
-    history.
+    history. If no head has a label, ``max_label_rate`` holds on recent rows, too: nothing else says
+    whether a version fits what happens now.
 
     ``allowed`` names columns that may separate the outcomes alone. Without it a version with such
     a column is rejected, see :mod:`watchkeeper.training.leakage`.

@@ -53,23 +53,29 @@ class Model(msgspec.Struct, frozen=True):
 
     @property
     def main_head(self) -> Head:
-        """The first head with a label. The search chooses parameters for it."""
-        return next(head for head in self.heads if head.supervised)
+        """The first head with a label, or else the first head.
+
+        The search chooses parameters for it.
+        """
+        return next((head for head in self.heads if head.supervised), self.heads[0])
 
     @property
     def target(self) -> str:
-        """The source's column that holds the truth of the main head."""
+        """The source's column that holds the truth of the main head; "" if nothing can be true."""
         return self.main_head.label
 
     @property
     def task(self) -> Task:
         """The task of the main head."""
-        return self.truths[0].task
+        return task_of(self._described_main_head())
 
     @property
     def truths(self) -> tuple[Truth, ...]:
-        """The truths of the heads with a label, that of the main head first."""
-        return truths_of(self.described(), self.main_head.describe(self.threshold(self.main_head)))
+        """The truths of the heads with a label, that of the main head first; may be empty."""
+        return truths_of(self.described(), self._described_main_head())
+
+    def _described_main_head(self) -> manifest_head.Head:
+        return self.main_head.describe(self.threshold(self.main_head))
 
     def described(self) -> tuple[manifest_head.Head, ...]:
         """Return the heads as a manifest describes them before they are fitted."""
@@ -123,12 +129,9 @@ def _contradictions(model: Model) -> list[str]:
 
 
 def _label_problems(model: Model) -> Iterator[str]:
+    if not model.heads:
+        yield "heads has none, and a model needs one"
     labels = [head.label for head in model.heads if head.supervised]
-    if not labels:
-        yield (
-            "one head at least must have a label, the column with its truth, and none has one; "
-            f"heads are {listed(head.score for head in model.heads) or 'none'}"
-        )
     if twice := [name for name, count in Counter(labels).items() if count > 1]:
         yield f"{listed(twice)}: each label can be the truth of one head only"
     for head in model.heads:
@@ -173,8 +176,10 @@ def _metric_problems(model: Model) -> Iterator[str]:
                 f"{listed(known) or 'none'}"
             )
     if model.balance is not None and all(len(x.task.outcomes) != 2 for x in model.truths):
-        found = listed(truth.name for truth in model.truths)
-        yield f"balance needs a label with two outcomes, and {found} have others"
+        found = listed(truth.name for truth in model.truths) or "none"
+        yield f"balance needs a label with two outcomes; labels are {found}"
+    if model.search.candidates and not model.truths:
+        yield "search compares parameters by a truth, and no head has a label"
     if model.balance is not None and (
         nullable := listed(column.name for column in model.columns if column.nullable)
     ):

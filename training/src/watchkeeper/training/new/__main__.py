@@ -1,4 +1,4 @@
-"""``python -m watchkeeper.training.new NAME --from TABLE.csv --target COLUMN``.
+"""``python -m watchkeeper.training.new NAME --from TABLE.csv [--target COLUMN]``.
 
 Exit code 0: the folder NAME is a project. 2: the table or an argument must change first, and the
 message says how. 1: the database or MLflow did not answer.
@@ -111,8 +111,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--target",
         dest="targets",
         action="append",
-        required=True,
-        help="a column with a truth; the first one has the main head",
+        default=[],
+        help="a column with a truth; the first one has the main head. Without any, the model says "
+        "how usual a row is",
     )
     parser.add_argument(
         "--mlflow",

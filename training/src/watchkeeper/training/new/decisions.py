@@ -43,7 +43,10 @@ class Truth(msgspec.Struct, frozen=True):
 
 
 class Decisions(msgspec.Struct, frozen=True):
-    """A declaration: ``row_id`` orders the rows, the first of the truths has the main head."""
+    """A declaration: ``row_id`` orders the rows, the first of the truths has the main head.
+
+    Without a truth, the model finds unusual rows.
+    """
 
     row_id: str
     truths: tuple[Truth, ...]
@@ -83,7 +86,7 @@ def decide(
     for place, truth in enumerate(truths):
         if truth in truths[:place]:
             raise CannotTrainError(f"--target {targets[place]}: it is given twice")
-    rows = truths[0].rows
+    rows = columns[0].rows
     if rows < FEWEST_ROWS:
         raise CannotTrainError(
             f"the table has {rows} rows; {FEWEST_ROWS} are the least from which something can be "

@@ -94,6 +94,7 @@ def write(
         "shown": data.shown,
         "source": f'source = "{data.source}"' if data.source else _UNNAMED,
         **_test(data, adopted),
+        "leakage": _LEAKAGE if decisions.truths else "",
         **_adoption(name, adopted),
         "query": _query(decisions, data.table),
         "dropped": _dropped(decisions),
@@ -125,6 +126,12 @@ _UNNAMED: Final = (
     "# Without it, the variable WATCHKEEPER_SOURCE_URL names the database, with its password."
 )
 _CHECKED: Final = 'MODEL, URL, tmp_path_factory.mktemp("version") / MODEL.name'
+_LEAKAGE: Final = """
+
+def test_no_column_knows_the_truth(checked: Check) -> None:
+    (leakage,) = (each for each in checked.report.checks if each.name == "leakage")
+    assert leakage.passed, leakage.reason
+"""
 _ENCODER_IMPORT: Final = "from sklearn.preprocessing import OneHotEncoder\n"
 
 

@@ -1,7 +1,7 @@
 """The task of a model, from the column with the truth, and its part of the declaration.
 
 Two different values make a binary task. Up to :data:`CLASSES` texts or whole numbers are classes.
-Other numbers make a regression.
+Other numbers make a regression. Without such a column, the task is to find unusual rows.
 """
 
 from typing import Final, Protocol
@@ -19,6 +19,7 @@ POSITIVE: Final = frozenset(
 CLASSES: Final = 10
 ROWS_PER_CLASS: Final = 20
 BELOW_VOTES: Final = 0.001
+FOREST: Final = ("depth", "leaf")
 
 
 class Target(Protocol):
@@ -37,8 +38,16 @@ class Target(Protocol):
         """The class of scikit-learn that fits it."""
 
     @property
-    def floor(self) -> tuple[str, float]:
-        """A metric of the gate and its floor."""
+    def settings(self) -> tuple[str, ...]:
+        """The parameters of the estimator that people may set, beside the number of trees."""
+
+    @property
+    def limits(self) -> str:
+        """The argument of the gate that has the limit."""
+
+    @property
+    def limit(self) -> tuple[str, float]:
+        """What the gate measures, and the limit of it."""
 
     def note(self, name: str) -> str:
         """Return what is not certain about a truth with this name; "" if everything is."""
@@ -51,7 +60,10 @@ class Target(Protocol):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A label and a risk level of an answer, as code, and a note for the reader."""
+    """A label and a risk level of an answer, as code, and a note for the reader.
+
+    ``risk`` may be empty.
+    """
 
     note: str
     label: str
@@ -70,7 +82,9 @@ class Binary(msgspec.Struct, frozen=True):
     share: float
     is_certain: bool
     estimator: str = "RandomForestClassifier"
-    floor: tuple[str, float] = ("roc_auc", 0.6)
+    settings: tuple[str, ...] = FOREST
+    limits: str = "floors"
+    limit: tuple[str, float] = ("roc_auc", 0.6)
 
     @property
     def truth(self) -> str:
@@ -113,6 +127,8 @@ class Multiclass(msgspec.Struct, frozen=True):
     classes: dict[str, tuple[str, ...]]
     numbers: bool
     estimator: str = "RandomForestClassifier"
+    settings: tuple[str, ...] = FOREST
+    limits: str = "floors"
 
     @property
     def truth(self) -> str:
@@ -123,7 +139,7 @@ class Multiclass(msgspec.Struct, frozen=True):
         return case_of(self.column, names)
 
     @property
-    def floor(self) -> tuple[str, float]:
+    def limit(self) -> tuple[str, float]:
         """A floor in the middle between chance and certainty, but closer to chance."""
         return "balanced_accuracy", round(1 / len(self.classes) + 0.1, 2)
 
@@ -151,7 +167,9 @@ class Regression(msgspec.Struct, frozen=True):
     column: str
     missing: tuple[str, ...]
     estimator: str = "RandomForestRegressor"
-    floor: tuple[str, float] = ("r2", 0.2)
+    settings: tuple[str, ...] = FOREST
+    limits: str = "floors"
+    limit: tuple[str, float] = ("r2", 0.2)
 
     @property
     def truth(self) -> str:
@@ -168,6 +186,33 @@ class Regression(msgspec.Struct, frozen=True):
 
     def answer(self, name: str) -> None:
         """Return nothing: the interval is an output without a policy."""
+
+
+class Anomaly(msgspec.Struct, frozen=True):
+    """No truth: how usual a row is."""
+
+    column: str = ""
+    truth: str = ""
+    estimator: str = "IsolationForest"
+    settings: tuple[str, ...] = ("unusual",)
+    limits: str = "max_label_rate"
+    limit: tuple[str, float] = ("unusual", 0.1)
+
+    def note(self, name: str) -> str:  # noqa: ARG002 - there is no truth
+        """Return nothing."""
+        return ""
+
+    def head(self, name: str) -> tuple[str, str]:  # noqa: ARG002
+        """Return the name of the score."""
+        return "normality", ""
+
+    def answer(self, name: str) -> Answer:  # noqa: ARG002
+        """Return a label for rows that are less usual than nearly all of the table."""
+        return Answer(
+            "CHECK: normality is negative for a share of the table that the parameter unusual has.",
+            'Label("unusual", "normality", threshold=-1e-6, side="below")',
+            "",
+        )
 
 
 def choose(column: ColumnFindings) -> Target:
