@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow.onnx
+import mlflow.pyfunc
 import mlflow.sklearn
 import mlflow.xgboost
 import numpy as np
@@ -28,7 +29,7 @@ from waiting import wait_for
 
 from watchkeeper.demo.fast_policies import QUEUE_SECONDS, ROLLOUT_POLICY
 
-OWN, ADOPTING, EACH = "churn-own", "churn", "churn-each"
+OWN, ADOPTING, EACH, CODE = "churn-own", "churn", "churn-each", "churn-code"
 NAMES = ("age", "calls")
 SETTINGS = {
     "WATCHKEEPER_ROLLOUT_POLICY": json.dumps(ROLLOUT_POLICY),
@@ -71,6 +72,25 @@ MODEL = Model(
     gate=Gate(floors={{"roc_auc": 0.7}}),
     answer=AnswerPolicy(labels=(Label("warn", "leaves", threshold=0.5),)),
 )
+"""
+
+
+RULE = """
+from pathlib import Path
+
+import mlflow
+import numpy as np
+
+
+class Rule(mlflow.pyfunc.PythonModel):
+    def load_context(self, context):
+        self.weight = float(Path(context.artifacts["weight"]).read_text())
+
+    def predict(self, context, model_input, params=None):
+        return 1.0 / (1.0 + np.exp(1.0 - model_input["calls"] + model_input["age"] * self.weight))
+
+
+mlflow.models.set_model(Rule())
 """
 
 
@@ -133,6 +153,12 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
             EACH,
             f'adopt=Adopt("{EACH}", when="each")',
             f'adopt.{EACH} = {{model = "{EACH}", when = "each"}}',
+        ),
+        project(
+            folder,
+            CODE,
+            f'adopt=Adopt("{CODE}", when="each")',
+            f'adopt.{CODE} = {{model = "{CODE}", when = "each"}}\ntrusted_code = true',
         ),
     ]
     try:
@@ -234,3 +260,23 @@ def test_every_new_version_is_adopted_where_the_project_says_so(local: Local) ->
         if each["kind"] == "gate-passed"
     ]
     assert decided["details"]["trigger"] == f"adopts {uri}"
+
+
+def test_code_of_mlflow_serves_where_the_project_trusts_it(local: Local, tmp_path: Path) -> None:
+    code, weight = tmp_path / "model.py", tmp_path / "weight.txt"
+    code.write_text(RULE)
+    weight.write_text("0.05")
+    with warnings.catch_warnings(), mlflow.start_run(), contextlib.redirect_stdout(None):
+        warnings.simplefilter("ignore")
+        mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(code),
+            artifacts={"weight": str(weight)},
+            registered_model_name=CODE,
+            pip_requirements=["numpy"],
+        )
+    code.unlink()
+    wait_for(lambda: models(local.home)[CODE]["production"], 300.0)
+    rows = customers(50, 2)
+    expected = 1.0 / (1.0 + np.exp(1.0 - rows["calls"] + rows["age"] * 0.05))
+    assert local.ask(CODE, rows) == pytest.approx(expected)

@@ -1,4 +1,4 @@
-"""A model of a number, and one of a class and a number: served, labelled, drifted, replaced."""
+"""Models of a number, of a class and a number, and of nothing: served, drifted, replaced."""
 
 import json
 import os
@@ -14,11 +14,11 @@ from fast_loop import FAST_LOOP
 from system import WATCHKEEPER, models, post, watchkeeper
 from waiting import wait_for
 
-LIFE, HEALTH = "bearing-life", "bearing-health"
+LIFE, HEALTH, UNUSUAL = "bearing-life", "bearing-health", "bearing-unusual"
 SCORES = {"state": "state_class", "life": "predicted_life"}
 # A version that knows both halls is worse on the old rows than the usual margin allows.
 MARGINS = {"state": 0.1, "life": 0.5}
-TRUTHS = {LIFE: ("life",), HEALTH: ("state", "life")}
+TRUTHS = {LIFE: ("life",), HEALTH: ("state", "life"), UNUSUAL: ()}
 # What a user changes in a project of one truth, so that it has a second one.
 SECOND_TRUTH = {
     "from sklearn.ensemble import RandomForestClassifier\n": (
@@ -62,7 +62,7 @@ def readings(rows: int, seed: int, *, hot: bool = False) -> pd.DataFrame:
 
 
 class Clients:
-    """Sends rows and their labels, as the users of both models do."""
+    """Sends rows and their labels, as the users of the models do."""
 
     def __init__(self, home: Path, address: str) -> None:
         self.home, self.address = home, address
@@ -70,11 +70,13 @@ class Clients:
         self.seed = 100
 
     def send(self, *, hot: bool) -> None:
-        """Send a request to each model, and its labels: by name if there are several truths."""
+        """Send a request to each model, and its labels if it has any: by name if of several."""
         for model, truths in TRUTHS.items():
             self.seed += 1
             rows = readings(ROWS_OF_A_REQUEST, self.seed, hot=hot)
             prediction = self.ask(model, rows)["parameters"]["prediction_id"]
+            if not truths:
+                continue
             labels = [
                 {"prediction_id": prediction, "row": row}
                 | ({"labels": values} if len(truths) > 1 else {"value": values[truths[0]]})
@@ -110,9 +112,10 @@ def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clients]:
     home = folder / "home"
     table = readings(2500, 1)
     for model, truths in TRUTHS.items():
-        table[[*NAMES, truths[0]]].to_csv(folder / f"{model}.csv", index=False)
+        table[[*NAMES, *truths[:1]]].to_csv(folder / f"{model}.csv", index=False)
+        target = [word for truth in truths[:1] for word in ("--target", truth)]
         subprocess.run(
-            [WATCHKEEPER, "new", model, "--from", f"{model}.csv", "--target", truths[0]],
+            [WATCHKEEPER, "new", model, "--from", f"{model}.csv", *target],
             cwd=folder,
             check=True,
             timeout=300,
@@ -121,6 +124,8 @@ def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clients]:
     table.to_csv(file, index=False)
     edit(folder / HEALTH, SECOND_TRUTH)
     for model, truths in TRUTHS.items():
+        if not truths:
+            continue
         margins = {SCORES[truth]: MARGINS[truth] for truth in truths}
         edit(folder / model, {"gate=Gate(": f"gate=Gate(margin={margins}, "})
     try:
@@ -164,6 +169,7 @@ def test_the_interval_of_a_number_contains_most_of_the_truth(clients: Clients) -
         (LIFE, {"value": "long"}, "a label must be a finite number"),
         (HEALTH, {"labels": {"state": "ok", "life": "long"}}, "a label must be a finite number"),
         (HEALTH, {"labels": {"age": 3}}, "unknown label 'age'; this model has 'state', 'life'"),
+        (UNUSUAL, {"value": 1}, "model 'bearing-unusual' has no labels"),
     ],
 )
 def test_a_label_that_the_task_does_not_have_is_refused(
@@ -199,7 +205,13 @@ def test_explain_shows_the_labels_of_each_truth(clients: Clients) -> None:
     wait_for(lambda: shown() == {"state": 2.0, "life": 4321.5})
 
 
+def share_of_unusual(clients: Clients) -> float:
+    answered = outputs(clients.ask(UNUSUAL, readings(300, 12, hot=True)))
+    return float(np.mean(answered["unusual"]))
+
+
 def test_a_drift_leads_to_a_better_version_in_production(clients: Clients) -> None:
+    assert share_of_unusual(clients) > 0.2, "the first version does not know a hot hall"
     for _ in range(30):
         clients.send(hot=False)
 
@@ -222,3 +234,4 @@ def test_a_drift_leads_to_a_better_version_in_production(clients: Clients) -> No
         answered = outputs(clients.ask(model, rows))
         error = np.abs(np.array(answered["predicted_life"]) - rows["life"]).mean()
         assert error < 600.0, model
+    assert share_of_unusual(clients) < 0.1

@@ -80,6 +80,7 @@ def test_the_next_episode_of_a_version_has_the_next_number() -> None:
         (ObservedState(200.0, DRIFTED, labels=(LabelCount(100, 10), RUL)), "training"),
         (ObservedState(200.0, DRIFTED, labels=(LabelCount(99, 10), RUL)), "waiting-for-labels"),
         (ObservedState(200.0, DRIFTED, labels=(RUL, LabelCount(99, 10))), "waiting-for-labels"),
+        (ObservedState(200.0, DRIFTED, labels=()), "training"),
         (ObservedState(1099.0, DRIFTED), "waiting-for-labels"),
         (ObservedState(1100.0, DRIFTED), "training"),
         (ObservedState(200.0, CLEAN, labels=(LabelCount(100, 10),)), "clean"),

@@ -264,6 +264,22 @@ def test_the_labels_of_each_truth_decide() -> None:
     assert worse.observations["ROC AUC failed"]["labels"] == 400
 
 
+def test_a_version_without_a_truth_is_judged_by_its_scores() -> None:
+    random = np.random.default_rng(0)
+
+    def judged(moved: float) -> Judgement:
+        new, stable = (
+            sample(version, 300, scores={"normality": random.normal(mean, 1.0, 400)})
+            for version, mean in ((2, moved), (1, 0.0))
+        )
+        gate_shift = {"normality": 0.1}
+        return judge_step(evidence(new, stable, tasks=(), gate_shift=gate_shift), POLICY)
+
+    assert judged(0.1).verdict == "pass"
+    assert judged(3.0).verdict == "fail"
+    assert "quality" not in judged(0.1).reason
+
+
 def test_the_watch_fails_only_beyond_twice_the_limits() -> None:
     def judged(median: float) -> str:
         new = Sample(2, {"http": times(300, median)})

@@ -1,14 +1,21 @@
 import time
+from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 import sample_version
 from conftest import HTTP, KEY, TOKEN, Server, Starter
+from prometheus_client import CollectorRegistry
 from sample_version import TRUTH
 from wire import send, tensors
 
 from watchkeeper.core.prediction_id import PredictionId, sign
 from watchkeeper.core.record import LabelRecord
+from watchkeeper.serving.errors import RequestError
+from watchkeeper.serving.feedback import FeedbackHandler
+from watchkeeper.serving.metrics import Metrics
+from watchkeeper.serving.spool import SpoolWriter
 
 ID = sign(KEY.encode(), sample_version.MODEL, PredictionId("0" * 32, 3, 10, time.time()))
 
@@ -185,6 +192,18 @@ def test_feedback_for_another_model_is_not_found(server: Server) -> None:
     headers = {"authorization": f"Bearer {TOKEN}"}
     url = f"{server.url}/v2/models/another/feedback"
     assert HTTP.post(url, json={"labels": [label()]}, headers=headers).status_code == 404
+
+
+def test_a_model_without_a_truth_has_no_labels(tmp_path: Path) -> None:
+    spool = SpoolWriter(tmp_path, sample_version.MODEL, 3, limit=100_000)
+    metrics = Metrics(sample_version.MODEL, 3, CollectorRegistry())
+    handler = FeedbackHandler(
+        sample_version.MODEL, KEY.encode(), TOKEN, spool, metrics, truths=dict
+    )
+    for each in (label(), named({"failed": 1})):
+        with pytest.raises(RequestError, match="has no labels: nothing turns out to be true"):
+            handler.accept(sample_version.MODEL, "", msgspec.json.encode({"labels": [each]}))
+    spool.close()
 
 
 def test_full_spool_refuses_labels_for_a_retry(start: Starter) -> None:

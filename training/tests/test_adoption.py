@@ -38,6 +38,7 @@ from watchkeeper.core.names import model_uri
 from watchkeeper.core.projects import read_project
 from watchkeeper.ledger import Ledger
 from watchkeeper.pipeline import load
+from watchkeeper.pipeline.frameworks import UntrustedCodeError
 from watchkeeper.registry import ADOPT_TAG, GATE_TAG, Registry
 from watchkeeper.training import CannotTrainError
 from watchkeeper.training.adoption import adopt
@@ -209,18 +210,90 @@ def constant(model_input: list[float]) -> list[float]:
     return [0.0 for _ in model_input]
 
 
-def test_code_of_others_is_not_executed(registry: Registry, tmp_path: Path) -> None:
+CODE = """
+from pathlib import Path
+
+import mlflow
+import numpy as np
+
+Path({executed!r}).touch()
+
+
+class States(mlflow.pyfunc.PythonModel):
+    def load_context(self, context):
+        self.hours = float(Path(context.artifacts["hours"]).read_text())
+
+    def predict(self, context, model_input, params=None):
+        worn = 1.0 / (1.0 + np.exp((self.hours - model_input["hours"]) / 500.0))
+        return np.stack([1.0 - worn, 0.9 * worn, 0.1 * worn], axis=1)
+
+
+mlflow.models.set_model(States())
+"""
+
+
+def logged_code(registry: Registry, name: str, folder: Path) -> tuple[str, Path]:
+    """Register code that makes a file when it is executed; return its URI and that file."""
+    code, hours, executed = folder / "model.py", folder / "hours.txt", folder / "executed"
+    code.write_text(CODE.format(executed=str(executed)))
+    hours.write_text("5000")
+    _ = registry.client
+    with mlflow.start_run(), contextlib.redirect_stdout(None):
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(code),
+            artifacts={"hours": str(hours)},
+            registered_model_name=name,
+            pip_requirements=REQUIREMENTS,
+        )
+    executed.unlink()
+    code.unlink()  # another machine has only what MLflow keeps
+    return f"models:/{name}/{info.registered_model_version}", executed
+
+
+def test_code_of_others_is_executed_only_where_it_is_trusted(
+    registry: Registry, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, executed = logged_code(registry, "code", tmp_path)
+    model, folder = adopting("code", "pickle"), tmp_path / "version"
+    parameters, _ = parameters_of(model, [f"adopt={uri}"])
+    with pytest.raises(CannotTrainError, match="sets WATCHKEEPER_TRUSTED_CODE=yes"):
+        check(model, source, folder, parameters)
+    assert not executed.exists()
+    monkeypatch.setenv("WATCHKEEPER_TRUSTED_CODE", "yes")
+    found = check(model, source, tmp_path / "made/version", parameters)
+    assert executed.exists()
+    assert any("state: no ONNX form: code is not" in x for x in found.report.consequences)
+    rows = bearings.readings(40, 9)[bearings.NAMES]
+    columns = {name: rows[name].to_numpy() for name in rows}
+    answered = load(tmp_path / "made/version").answer(columns)
+    worn = 1.0 / (1.0 + np.exp((5000.0 - rows["hours"]) / 500.0))
+    assert answered["state_worn"] == pytest.approx(0.9 * worn)
+    monkeypatch.delenv("WATCHKEEPER_TRUSTED_CODE")
+    executed.unlink()
+    with pytest.raises(UntrustedCodeError):  # as rollout does, which then compares nothing
+        load(tmp_path / "made/version")
+    assert not executed.exists()
+
+
+def test_a_function_in_a_pickle_is_not_opened_anywhere(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHKEEPER_TRUSTED_CODE", "yes")
     _ = registry.client
     with mlflow.start_run(), contextlib.redirect_stdout(None):
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=constant,
-            registered_model_name="code",
+            registered_model_name="pickled-code",
             pip_requirements=REQUIREMENTS,
         )
-    model = adopting("code", "pickle")
-    parameters, _ = parameters_of(model, [f"adopt=models:/code/{info.registered_model_version}"])
-    with pytest.raises(CannotTrainError, match=r"has the flavours python_function, .*or as ONNX"):
+    model = adopting("pickled-code", "pickle")
+    uri = f"models:/pickled-code/{info.registered_model_version}"
+    parameters, _ = parameters_of(model, [f"adopt={uri}"])
+    with pytest.raises(
+        CannotTrainError, match=r'open a pickle; log it with python_model="model.py"'
+    ):
         adopt(model, parameters, lambda: registry, tmp_path)
 
 

@@ -8,6 +8,7 @@ A project is a folder with a ``pyproject.toml`` and the Python package of one or
     [tool.watchkeeper]
     source = "readings.csv"     # a table in the folder, or the SQLAlchemy URL of a database
     adopt.pump-failure = {model = "pumps", when = "each"}   # versions of MLflow, if it adopts some
+    trusted_code = true         # if these versions consist of code, execute it
 
 Python finds entry points in the metadata of installed packages. :func:`write_metadata` writes these
 few files for a project, so that a process whose ``PYTHONPATH`` has them finds its models as it
@@ -24,7 +25,7 @@ from typing import Any, Final
 
 import msgspec
 
-from watchkeeper.core.adoption import AdoptionRule
+from watchkeeper.core.adoption import TRUSTED_CODE, YES, AdoptionRule
 from watchkeeper.core.exit_codes import EXIT_FATAL, EXIT_SUCCESS
 from watchkeeper.core.names import MODELS_GROUP, InvalidNameError, check_model_name
 from watchkeeper.core.settings import PREFIX
@@ -46,6 +47,7 @@ class Project(msgspec.Struct, frozen=True):
         models: Where each model is declared, by name, as ``module:attribute``.
         source: The URL of the operational data on this machine; "" if the project names none.
         adopt: Which versions of MLflow its models adopt without a person, by model.
+        trusted_code: Whether training and servers may execute the code that versions consist of.
     """
 
     folder: Path
@@ -54,6 +56,7 @@ class Project(msgspec.Struct, frozen=True):
     models: dict[str, str]
     source: str = ""
     adopt: dict[str, AdoptionRule] = {}
+    trusted_code: bool = False
 
     @property
     def code(self) -> Path:
@@ -71,6 +74,8 @@ class Project(msgspec.Struct, frozen=True):
         variables = {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
         if self.source:
             variables[f"{PREFIX}SOURCE_URL"] = self.source
+        if self.trusted_code:
+            variables[TRUSTED_CODE] = YES
         return variables
 
 
@@ -116,7 +121,9 @@ def read_project(folder: Path) -> Project:
     if unknown := next((model for model in tool.adopt if model not in models), None):
         raise ProjectError(f"{path}: tool.watchkeeper.adopt: it declares no model {unknown!r}")
     source = _source(folder, tool.source)
-    return Project(folder, project.name, project.version, models, source, tool.adopt)
+    return Project(
+        folder, project.name, project.version, models, source, tool.adopt, tool.trusted_code
+    )
 
 
 def write_metadata(project: Project, folder: Path) -> None:
@@ -149,6 +156,7 @@ class _Tool(msgspec.Struct, forbid_unknown_fields=True):
 
     source: str = ""
     adopt: dict[str, AdoptionRule] = {}
+    trusted_code: bool = False
 
 
 def _source(folder: Path, given: str) -> str:

@@ -22,6 +22,7 @@ from watchkeeper.pipeline.frameworks import (
     PickledError,
     UnsupportedEstimatorError,
     frameworks,
+    of_flavours,
 )
 from watchkeeper.registry import ADOPT_TAG, Registry, RegistryError
 from watchkeeper.registry.foreign import (
@@ -139,13 +140,12 @@ def _open(head: Head, uri: str, registry: Registry, folder: Path) -> Any:
         if error.not_found:
             raise CannotTrainError(f"{where}: {error}") from error
         raise
-    flavours, known = read_flavours(files), frameworks()
-    framework = next((known[each] for each in flavours if each in known), None)
+    flavours = read_flavours(files)
+    framework = of_flavours(flavours)
     if framework is None:
         raise CannotTrainError(
             f"{where} has the flavours {', '.join(sorted(flavours)) or 'none'}, and these can be "
-            f"served: {', '.join(known)}. Code of others is executed in no server: log the model "
-            "by the flavour of its library, or as ONNX"
+            f"served: {', '.join(frameworks())}; log the model by one of them"
         )
     try:
         return framework.opened(files, flavours[framework.name], head.describe())

@@ -4,7 +4,7 @@ A framework is a library that fits estimators. Its module imports the library la
 processes need none of them, and boosters are not in the default images.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib import import_module, metadata
 from pathlib import Path
@@ -38,6 +38,10 @@ class MissingLibraryError(BrokenVersionError):
     """A version needs a library that is not installed here; its files are fine."""
 
 
+class UntrustedCodeError(MissingLibraryError):
+    """A version contains code, and this process must not execute it; its files are fine."""
+
+
 class Framework(Protocol):
     """One library.
 
@@ -45,11 +49,13 @@ class Framework(Protocol):
         name: The name in manifests.
         library: The name under which Python imports the library.
         takes_columns: Its estimators get the frame of request columns, and not features.
+        executes_code: To load its files is to execute code of whoever has made them.
     """
 
     name: str
     library: str
     takes_columns: bool = False
+    executes_code: bool = False
 
     def recognises(self, estimator: Any) -> bool:
         """Whether the estimator is one that this framework can save; imports no library."""
@@ -154,6 +160,15 @@ def framework_of(estimator: Any) -> Framework:
         f"{kind.__module__}.{kind.__qualname__} is of no known framework; these are known: "
         f"{', '.join(frameworks())}. Use a class of one of these libraries, not one derived from it"
     )
+
+
+def of_flavours(flavours: Iterable[str]) -> Framework | None:
+    """Return the framework for a version of MLflow; None if there is none for its flavours.
+
+    Most versions also have the flavour python_function, so one that executes no code comes first.
+    """
+    known = [frameworks()[name] for name in flavours if name in frameworks()]
+    return min(known, key=lambda each: each.executes_code, default=None)
 
 
 def library(name: str) -> Any:

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
+from watchkeeper.core.adoption import TRUSTED_CODE
 from watchkeeper.core.folders import make_private
 from watchkeeper.core.logs import message_of
 from watchkeeper.core.spool import replace_file
@@ -86,6 +87,11 @@ class LocalConfig(msgspec.Struct, frozen=True):
         """
         role = self.role(name)
         return Role(role.command, {**role.environment, **self.projects.get(model, {})})
+
+    def trust(self, model: str) -> dict[str, str]:
+        """Return the variables of a server that may execute the code of a model's versions."""
+        own = self.projects.get(model, {})
+        return {TRUSTED_CODE: own[TRUSTED_CODE]} if TRUSTED_CODE in own else {}
 
 
 class Home:

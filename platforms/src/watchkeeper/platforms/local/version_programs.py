@@ -101,6 +101,7 @@ def server_program(served: ServedVersion, folder: Path, config: LocalConfig) -> 
         environment={
             **initialize.environment,
             **role.environment,
+            **config.trust(served.model),
             **_shared_environment(served, folder),
             "WATCHKEEPER_HTTP_PORT": str(served.http),
             "WATCHKEEPER_GRPC_PORT": str(served.grpc),

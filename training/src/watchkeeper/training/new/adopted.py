@@ -7,7 +7,7 @@ import msgspec
 
 from watchkeeper.core.names import InvalidNameError, parse_registered, registered_uri
 from watchkeeper.core.settings import SettingsError
-from watchkeeper.pipeline.frameworks import frameworks
+from watchkeeper.pipeline.frameworks import frameworks, of_flavours
 from watchkeeper.registry import Registry, RegistryError
 from watchkeeper.registry.foreign import (
     fetch_foreign,
@@ -26,12 +26,14 @@ class AdoptedVersion(msgspec.Struct, frozen=True):
         uri: MLflow's URI, with the number.
         inputs: The type of each input by its name, in MLflow's words; empty without a signature.
         is_pickle: Whether a training run would have to open a pickle.
+        is_code: Whether training runs and servers would have to execute its code.
     """
 
     name: str
     uri: str
     inputs: dict[str, str]
     is_pickle: bool
+    is_code: bool
 
 
 def read_adopted(uri: str) -> AdoptedVersion:
@@ -53,11 +55,16 @@ def read_adopted(uri: str) -> AdoptedVersion:
         raise
     except (InvalidNameError, SettingsError) as error:
         raise CannotTrainError(f"--mlflow: {error}") from error
-    known = [frameworks()[each] for each in flavours if each in frameworks()]
-    if not known:
+    framework = of_flavours(flavours)
+    if framework is None:
         raise CannotTrainError(
             f"--mlflow {uri}: it has the flavours {', '.join(sorted(flavours)) or 'none'}, and "
             f"these can be served: {', '.join(frameworks())}"
         )
-    pickled = known[0].is_pickle(flavours[known[0].name])
-    return AdoptedVersion(name, registered_uri(name, found.version), inputs, pickled)
+    return AdoptedVersion(
+        name,
+        registered_uri(name, found.version),
+        inputs,
+        is_pickle=framework.is_pickle(flavours[framework.name]),
+        is_code=framework.executes_code,
+    )

@@ -139,16 +139,20 @@ def _adoption(name: str, adopted: AdoptedVersion | None) -> dict[str, str]:
     """Return the parts about a version that the model adopts."""
     if adopted is None:
         return {"adopt": "", "adopt_values": "", "parameters": _CHECKED, "option": ""}
-    note = (
+    notes = {
         "CHECK: the version is a pickle, which executes what is in it when a training run opens it "
-        'with trust="pickle". Do you trust whoever registers versions?'
-    )
+        'with trust="pickle". Do you trust whoever registers versions?': adopted.is_pickle,
+        "CHECK: the version consists of code, which training runs and servers execute. Do you "
+        "trust whoever registers versions?": adopted.is_code,
+    }
+    note = "".join(f"{x}\n" for note in notes if notes[note] for x in comment(note, "# ", "# "))
+    trust = "trusted_code = true\n" if adopted.is_code else ""
     return {
         "adopted": adopted.uri,
         "registered": repr(adopted.name),
-        "adopt": f'adopt.{name} = {{model = {literal(adopted.name)}, when = "hand"}}\n',
+        "adopt": f'adopt.{name} = {{model = {literal(adopted.name)}, when = "hand"}}\n{trust}',
         "adopt_values": f"\n    adopt:\n      model: {literal(adopted.name)}\n      when: hand",
-        "adopt_note": "\n".join(comment(note, "# ", "# ")) + "\n" if adopted.is_pickle else "",
+        "adopt_note": note,
         "parameters": "".join(
             f"\n        {word},"
             for word in (*_CHECKED.split(", "), f"MODEL.parameters(adopt={literal(adopted.uri)})")
