@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import mlflow.onnx
-import mlflow.pyfunc
 import mlflow.sklearn
 import mlflow.xgboost
 import numpy as np
@@ -268,7 +267,9 @@ def test_code_of_mlflow_serves_where_the_project_trusts_it(local: Local, tmp_pat
     weight.write_text("0.05")
     with warnings.catch_warnings(), mlflow.start_run(), contextlib.redirect_stdout(None):
         warnings.simplefilter("ignore")
-        mlflow.pyfunc.log_model(
+        from mlflow import pyfunc  # noqa: PLC0415 - it warns when it is imported
+
+        pyfunc.log_model(
             name="model",
             python_model=str(code),
             artifacts={"weight": str(weight)},

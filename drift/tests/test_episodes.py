@@ -166,6 +166,15 @@ def chain(*steps: tuple[float, float, int], opened: float = 1000.0) -> int:
     return promotions_without_improvement([*known, new], new, policy)
 
 
+def test_without_retrain_a_drift_starts_no_run() -> None:
+    policy = msgspec.structs.replace(POLICY, retrain=False)
+    enough = ObservedState(200.0, DRIFTED, labels=(LabelCount(100, 10),))
+    following = next_state(episode("waiting-for-labels"), enough, policy)
+    assert following is not None
+    assert following.state == "given-up"
+    assert "retrain is off" in following.reason
+
+
 def test_promotions_in_vain_are_those_that_a_drift_follows_soon() -> None:
     assert chain() == 0
     assert chain((800, 890, 1)) == 0, "no drift for the time that settles it"

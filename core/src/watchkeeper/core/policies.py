@@ -92,6 +92,13 @@ class DriftPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     maximum_attempts: Annotated[
         int, Meta(description="Training runs of one episode, at most.", ge=1)
     ] = 3
+    retrain: Annotated[
+        bool,
+        Meta(
+            description="Whether an episode starts training runs. Without it, an episode gives up "
+            "and waits for a person."
+        ),
+    ] = True
     training_distance: Annotated[
         float,
         Meta(

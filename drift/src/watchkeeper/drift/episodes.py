@@ -7,7 +7,7 @@
                                                ``label_timeout`` has passed, and
                                                the last run for a drift is far enough away
     waiting-for-labels   given-up              the same, after ``maximum_promotions`` promotions in
-                                               a row without improvement
+                                               a row without improvement, or without ``retrain``
     waiting-for-labels   clean                 ``clean_windows`` clean windows in a row
     training             promoted              the version of the run is promoted
     training             cool-down             the run is rejected, fails, or is rolled back
@@ -175,6 +175,9 @@ def _enough_labels(
         if observed.now - episode.opened < policy.label_timeout:
             return None
         reason = f"the wait for labels timed out: {reason}"
+    if not policy.retrain:
+        reason = "no training run: retrain is off; look at the data, or train by hand"
+        return _move(episode, "given-up", observed.now, reason)
     if observed.promotions >= policy.maximum_promotions:
         reason = (
             f"no training run: {observed.promotions} promotions in a row have not ended the drift; "
