@@ -120,6 +120,8 @@ def _cases() -> list[Case]:
                 (neighbors.KNeighborsClassifier, {}),
             )
         ),
+        _case(ensemble.HistGradientBoostingClassifier, "two classes", proba, max_iter=15,
+              categorical_features=[3]),
         _case(XGBClassifier, "two classes", proba, **xgb, missing=-999.0),
         _case(LGBMClassifier, "three classes", proba, **lgb, objective="multiclassova"),
         _case(linear_model.SGDClassifier, "two classes", proba, loss="log_loss", random_state=0),

@@ -27,7 +27,10 @@ from watchkeeper.core.signature import DTYPES, Column
 from watchkeeper.core.tasks import task_of
 from watchkeeper.pipeline.frameworks import framework_of, nested
 from watchkeeper.pipeline.trees import Trees, UnsupportedTreesError
+from watchkeeper.training import onnx_imputer
 from watchkeeper.training.onnx_trees import IR_VERSION, OPSETS, Fragment, add_trees
+
+onnx_imputer.register()
 
 _TENSORS = {"f": DoubleTensorType, "i": Int64TensorType, "O": StringTensorType}  # by NumPy's kind
 PART_ROWS: Final = 50_000  # that ONNX Runtime gets at once, to need little memory

@@ -21,6 +21,7 @@ SKOPS: Final = "skops"  # MLflow's name of the format
 # neither list is never constructed, whatever a version's files contain. `functools.partial` is not
 # in it, because it calls whatever a file names.
 TRUSTED_TYPES: Final = (
+    "functools.partial",  # of a function that must be in this list, too
     "numpy.dtype",
     "sklearn._loss.loss.HalfTweedieLossIdentity",
     "sklearn.calibration._CalibratedClassifier",
@@ -39,6 +40,7 @@ TRUSTED_TYPES: Final = (
     "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
     "sklearn.tree._tree.Tree",
     "sklearn.utils._bunch.Bunch",
+    "sklearn.utils.validation.check_array",  # histogram boosting with categorical features
 )
 
 
