@@ -22,7 +22,7 @@ from watchkeeper.training.usable import Table, usable
 
 log = logging.getLogger(__name__)
 
-_INT64 = np.iinfo(np.int64)
+_LOWEST, _HIGHEST = -(2**63), 2**63 - 1  # of an integer of 64 bits
 PART_ROWS: Final = 20_000
 
 
@@ -133,7 +133,7 @@ def _compact(part: pd.DataFrame) -> pd.DataFrame:
 
     def compact(values: "pd.Series[Any]") -> "pd.Series[Any]":
         kinds = set(map(type, values))
-        if kinds == {int} and _INT64.min <= values.min() and values.max() <= _INT64.max:
+        if kinds == {int} and _LOWEST <= values.min() <= values.max() <= _HIGHEST:
             return values.astype(np.int64)
         if kinds <= {float, type(None)}:
             return values.astype(np.float64)
@@ -155,9 +155,12 @@ def _ids(seen: pd.DataFrame, model: Model, where: str) -> NDArray[np.int64]:
                 f"{where}: column {needed!r} is empty in {count} rows; each row needs a value"
             )
     values = seen[name]
+    if set(map(type, values)) == {int} and _LOWEST <= values.min() <= values.max() <= _HIGHEST:
+        return values.to_numpy(dtype=np.int64)  # of most databases; all else is checked one by one
     whole = [
-        (type(value) is int or (not isinstance(value, str) and pd.api.types.is_number(value)))
-        and _INT64.min <= value <= _INT64.max
+        not isinstance(value, str)
+        and pd.api.types.is_number(value)
+        and _LOWEST <= value <= _HIGHEST
         and value == int(value)
         for value in values
     ]

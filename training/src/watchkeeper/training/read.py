@@ -92,7 +92,7 @@ def read(
     versions |= {serves} if serves is not None else set()
     recent = _select_typical(rows, read_recent(ledger, model, sorted(versions), episode), model)
     production = _read_production(registry, ledger, model.name, folder)
-    numbers = sampler.groups.numbers(rows.group) if sampler.groups else None
+    numbers = sampler.group_numbers(rows.group)
     return TrainingInput(rows, recent, production, sampler.sample, numbers)
 
 

@@ -102,6 +102,10 @@ class Sampler:
         """What was read of the history; None if all labelled rows were."""
         return Sample(self._rows, self.of, self._one_in) if self._one_in > 1 else None
 
+    def group_numbers(self, names: NDArray[np.object_]) -> NDArray[np.int64] | None:
+        """Return the numbers of declared groups (rows,); None if no group is declared."""
+        return self.groups.numbers(names) if self.groups else None
+
     def _in_sample(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which rows (rows,) are in the sample, by their ids."""
         if self._one_in == 1:
