@@ -16,6 +16,7 @@ from watchkeeper.core.events import (
     TrainingData,
 )
 from watchkeeper.core.record import LabelRecord, Prediction
+from watchkeeper.core.sample import Sample
 from watchkeeper.ledger import Ledger, migrate
 from watchkeeper.ledger.counts import (
     count_answered,
@@ -62,7 +63,8 @@ def system(tmp_path: Path) -> Iterator[System]:
     label = LabelRecord(REQUEST, 0, MODEL, 2, 1.0, 1100.0, "inspection")
     spool = SpoolState(id="b" * 32, model=MODEL, version=2, shipped_until=2000.0)
     store_records(ledger, [prediction(1, 3, "UNAVAILABLE"), prediction(2, 2)], [label], spool)
-    data = TrainingData("0" * 64, 1000, 12, "history")
+    sample = Sample(1000, 4100, 4)
+    data = TrainingData("0" * 64, 1000, 12, "history", sample)
     gate = GatePassed(
         run=f"{MODEL}-v1-a2", trigger="drift of flow", code_version="1", data=data, mlflow_run="m"
     )
@@ -102,6 +104,7 @@ def test_tree_shows_the_whole_chain(system: System) -> None:
         f"{MODEL} version 2",
         "gate: gate-passed: better",
         "data: 1000 rows of history and 12 labelled predictions",
+        "sample: 1,000 of 4,100 rows: one in 4 blocks of consecutive ids",
         "trigger: drift of flow",
         "drift episode episode-1: promoted",
         "begun: candidate",

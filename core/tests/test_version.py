@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from watchkeeper.core.answer import AnswerPolicy, Label, Risk
 from watchkeeper.core.policies import DriftPolicy, RolloutPolicy
+from watchkeeper.core.sample import Sample
 from watchkeeper.core.signature import Column, Output, Signature
 from watchkeeper.core.version import (
     BrokenVersionError,
@@ -36,6 +38,14 @@ def manifest() -> Manifest:
         rollout=RolloutPolicy(),
         lineage=Lineage("run", "hash", 1, 0, "1", {}, "test", 0.0),
     )
+
+
+def test_a_lineage_from_before_samples_is_read() -> None:
+    content = msgspec.to_builtins(manifest().lineage)
+    del content["newest_id"], content["sample"]
+    assert msgspec.convert(content, Lineage) == manifest().lineage
+    sample = msgspec.structs.replace(manifest().lineage, newest_id=9, sample=Sample(2, 8, 4))
+    assert msgspec.json.decode(msgspec.json.encode(sample), type=Lineage) == sample
 
 
 def test_a_version_with_changed_files_is_refused(tmp_path: Path) -> None:

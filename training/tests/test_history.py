@@ -21,9 +21,9 @@ def test_parts_have_many_rows_and_do_not_change_what_is_read(
     whole = history.read_history(url, MODEL)
     sizes = []
 
-    def counted(part: pd.DataFrame, exact: str) -> pd.DataFrame:
+    def counted(part: pd.DataFrame) -> pd.DataFrame:
         sizes.append(len(part))
-        return compact(part, exact)
+        return compact(part)
 
     compact = history._compact
     monkeypatch.setattr(history, "_compact", counted)

@@ -146,6 +146,8 @@ def _add_training(version: Tree, gate: Event, episode: Episode | None) -> None:
         f"data: {details.data.rows} rows of history and {details.data.labelled_rows} labelled "
         f"predictions, SHA-256 {details.data.data_hash[:16]}"
     )
+    if details.data.sample:
+        run.add(f"sample: {details.data.sample}")
     run.add(escape(f"trigger: {details.trigger}"))
     if episode:
         run.add(f"drift episode {episode.id}: {episode.state}")

@@ -19,6 +19,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from watchkeeper.core.gate_report import GateReport
+from watchkeeper.core.sample import Sample
 
 FORMAT: Final = 1  # raised when a field changes its meaning
 
@@ -252,6 +253,7 @@ class TrainingData(msgspec.Struct, frozen=True):
     rows: int
     labelled_rows: int
     reference: str
+    sample: Sample | None = None
 
 
 class GateDecided(Details, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ import msgspec
 from watchkeeper.core.answer import AnswerPolicy
 from watchkeeper.core.head import Head
 from watchkeeper.core.policies import DriftPolicy, RolloutPolicy
+from watchkeeper.core.sample import Sample
 from watchkeeper.core.signature import Signature
 from watchkeeper.core.tasks import UnknownTaskError, task_of
 from watchkeeper.core.truths import Truth, truths_of
@@ -48,7 +49,7 @@ class Lineage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         run: The name of the training run.
         data_hash: The SHA-256 of all training data.
-        rows: The number of rows of the history, the oldest ones.
+        rows: The number of rows of the history that were used.
         labelled_rows: The number of labelled predictions that were used.
         code_version: The digest of the code that the run has executed.
         dependencies: The versions of the libraries that the version needs.
@@ -58,6 +59,8 @@ class Lineage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         replaces: The version that the run was to replace, if any.
         reference: What the reference sample describes: "history", "recent" (since the last onset
             of drift), or "history and recent".
+        newest_id: The id of the newest of these rows; None in versions older than the field.
+        sample: Which rows of a large history were read; None if all of them were.
     """
 
     run: str
@@ -71,6 +74,8 @@ class Lineage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     episode: str | None = None
     replaces: int | None = None
     reference: ReferenceKind = "history"
+    newest_id: int | None = None
+    sample: Sample | None = None
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -36,6 +36,7 @@ from watchkeeper.training.run import (
     make_version,
     with_estimators,
 )
+from watchkeeper.training.sampler import Sampler
 
 log = logging.getLogger("watchkeeper.training.check")
 
@@ -68,10 +69,12 @@ def check(model: Model, url: str, folder: Path, parameters: Parameters | None = 
     request = TrainingRequest(model, "check", "check", parameters or model.parameters())
     request = with_estimators(request, Registry, folder.with_name("adopted"))
     refresh(url, model)
-    history = read_history(url, model)
+    sampler = Sampler(model.split)  # as a training run, whose sample can lack a rare outcome, too
+    history = read_history(url, model, sampler)
     timer.log(f"read: {len(history)} rows of history")
     no_rows = history.where(np.zeros(len(history), dtype=bool))
-    inputs = TrainingInput(history, Recent(no_rows, None), None)
+    numbers = sampler.group_numbers(history.group)
+    inputs = TrainingInput(history, Recent(no_rows, None), None, sampler.sample, numbers)
     made = make_version(request, inputs, folder, most_rows=MOST_ROWS)
     return Check(model.name, made.manifest, made.report)
 

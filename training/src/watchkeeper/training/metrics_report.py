@@ -18,6 +18,7 @@ def metrics_report(manifest: Manifest, report: GateReport, parameters: dict[str,
         *([f"Episode    {lineage.episode}"] if lineage.episode else []),
         f"Data       {lineage.rows} rows of history, {lineage.labelled_rows} labelled predictions,"
         f" SHA-256 {lineage.data_hash[:16]}",
+        *([f"Sample     {lineage.sample}"] if lineage.sample else []),
         f"Reference  {lineage.reference}{_reference(report)}",
         f"Parameters {', '.join(f'{name}={x}' for name, x in parameters.items() if x != '')}",
         *(f"Duplicates {_duplicates(where, x)}" for where, x in report.duplicates.items()),

@@ -4,8 +4,11 @@ import logging
 from pathlib import Path
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from watchkeeper.core.names import PRODUCTION, model_uri
+from watchkeeper.core.sample import Sample
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.events import last_promotion
 from watchkeeper.pipeline import OfflineModel, load
@@ -16,6 +19,7 @@ from watchkeeper.training.recent import Recent, read_recent
 from watchkeeper.training.refresh import refresh
 from watchkeeper.training.representative import select_typical
 from watchkeeper.training.rows import Rows
+from watchkeeper.training.sampler import Sampler
 
 log = logging.getLogger(__name__)
 
@@ -28,16 +32,32 @@ class Production(msgspec.Struct, frozen=True):
 
 
 class TrainingInput(msgspec.Struct, frozen=True):
-    """All that a training run reads; ``production`` is None before the first promotion."""
+    """All that a training run reads.
+
+    ``production`` is None before the first promotion. ``sample`` says which rows of a large history
+    were read. ``group_numbers`` (rows of the history,) numbers the declared groups by their first
+    appearance, see :mod:`watchkeeper.training.group_order`.
+    """
 
     history: Rows
     recent: Recent
     production: Production | None
+    sample: Sample | None = None
+    group_numbers: NDArray[np.int64] | None = None
 
     @property
     def rows_known_to_production(self) -> int:
-        """How many rows of the history production was trained on: the oldest ones."""
-        return self.production.model.manifest.lineage.rows if self.production else 0
+        """How many rows of the history production can know: the oldest ones.
+
+        These are the rows up to the newest that production has read. It may know another sample of
+        them, and more of them count as known than it knows, never fewer.
+        """
+        if self.production is None:
+            return 0
+        lineage = self.production.model.manifest.lineage
+        if lineage.newest_id is None:
+            return lineage.rows
+        return int(np.searchsorted(self.history.key, lineage.newest_id, side="right"))
 
 
 def read(
@@ -65,12 +85,15 @@ def read(
             database, the registry or the ledger did not answer.
     """
     refresh(source_url, model)
-    rows = read_history(source_url, model)
+    sampler = Sampler(model.split)
+    rows = read_history(source_url, model, sampler)
     versions = {version.version for version in registry.versions(model.name)}
     serves, _ = last_promotion(ledger, model.name)  # also if the registry has lost it
     versions |= {serves} if serves is not None else set()
     recent = _select_typical(rows, read_recent(ledger, model, sorted(versions), episode), model)
-    return TrainingInput(rows, recent, _read_production(registry, ledger, model.name, folder))
+    production = _read_production(registry, ledger, model.name, folder)
+    numbers = sampler.group_numbers(rows.group)
+    return TrainingInput(rows, recent, production, sampler.sample, numbers)
 
 
 def _select_typical(history: Rows, recent: Recent, model: Model) -> Recent:

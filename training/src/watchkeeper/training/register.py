@@ -151,7 +151,11 @@ def _event(
             trigger=lineage.trigger,
             code_version=lineage.code_version,
             data=TrainingData(
-                lineage.data_hash, lineage.rows, lineage.labelled_rows, lineage.reference
+                lineage.data_hash,
+                lineage.rows,
+                lineage.labelled_rows,
+                lineage.reference,
+                lineage.sample,
             ),
             mlflow_run=version.run_id,
             episode=lineage.episode,
@@ -203,6 +207,7 @@ def _lineage_tags(manifest: Manifest) -> dict[str, str]:
         "reference": lineage.reference,
         "episode": lineage.episode,
         "replaces": lineage.replaces,
+        "sample": lineage.sample,
     }
     return {f"watchkeeper.{name}": str(x) for name, x in tags.items() if x is not None}
 

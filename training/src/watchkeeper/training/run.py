@@ -125,7 +125,10 @@ def _make_version(
     inputs = read(
         request.model, source_url, registry, ledger, episode=request.episode, folder=fetched
     )
-    timer.log(f"read: {len(inputs.history)} rows of history, {len(inputs.recent.rows)} recent rows")
+    of = f" ({inputs.sample})" if inputs.sample else ""
+    timer.log(
+        f"read: {len(inputs.history)} rows of history{of}, {len(inputs.recent.rows)} recent rows"
+    )
     return make_version(request, inputs, folder)
 
 
@@ -145,7 +148,13 @@ def make_version(
     """
     model, episode, timer = request.model, request.episode, StageTimer()
 
-    parts = split(inputs.history, inputs.recent.rows, model, inputs.rows_known_to_production)
+    parts = split(
+        inputs.history,
+        inputs.recent.rows,
+        model,
+        inputs.rows_known_to_production,
+        inputs.group_numbers,
+    )
     if most_rows is not None:
         parts = thinned(parts, most_rows, model.task.outcomes)
     equal = sum(found.repeated for found in parts.duplicates.values())
@@ -226,6 +235,8 @@ def _lineage(request: TrainingRequest, inputs: TrainingInput, fitted: Fitted) ->
         trained_at=time.time(),
         episode=request.episode,
         replaces=request.replaces,
+        newest_id=int(inputs.history.key[-1]),
+        sample=inputs.sample,
     )
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from watchkeeper.core.gate_report import Duplicates
 from watchkeeper.training import CannotTrainError
 from watchkeeper.training.declaration import Model, Split
+from watchkeeper.training.declaration.rows import LARGEST_BLOCK
 from watchkeeper.training.duplicates import find_duplicates, first_rows
 from watchkeeper.training.rows import Rows
 
@@ -25,7 +26,7 @@ _GOLDEN = 0.6180339887498949
 _OFFSET = 0.37
 
 # Blocks that grow with the ids: a table of 200 rows has 20 of them, one of 10,000 rows about 100.
-_SMALLEST, _LARGEST, _GROWTH = 10, 500, 20
+_SMALLEST, _LARGEST, _GROWTH = 10, LARGEST_BLOCK, 20
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -45,7 +46,13 @@ class Parts(msgspec.Struct, frozen=True):
     duplicates: dict[str, Duplicates]
 
 
-def split(history: Rows, recent: Rows, model: Model, known_rows: int = 0) -> Parts:
+def split(
+    history: Rows,
+    recent: Rows,
+    model: Model,
+    known_rows: int = 0,
+    group_numbers: NDArray[np.int64] | None = None,
+) -> Parts:
     """Split history and recent rows.
 
     Rows that belong together, because they are equal or of one declared group, are on the side of
@@ -54,6 +61,9 @@ def split(history: Rows, recent: Rows, model: Model, known_rows: int = 0) -> Par
     A prediction whose row is also in the history is used once, as a recent row. If that row is
     among the oldest ``known_rows`` of the history, production was trained on it, and it is not
     held out: the comparison with production would be unfair.
+
+    ``group_numbers`` (rows of the history,) numbers the declared groups by their first appearance,
+    also in rows that were not read; without them, the rows of ``history`` are all there are.
 
     Raises:
         CannotTrainError: the history has too many duplicates, or is too small to have both
@@ -67,7 +77,7 @@ def split(history: Rows, recent: Rows, model: Model, known_rows: int = 0) -> Par
     blocks = block_numbers(history.key, model.split)
     if model.split.group:
         groups.append(_codes(np.concatenate([_names(history), names])))
-        blocks = _codes(history.group)
+        blocks = _codes(history.group) if group_numbers is None else group_numbers
     together = first_rows(groups)
     blocks = blocks[together[:rows]]
     out = held_blocks(blocks, model.split)

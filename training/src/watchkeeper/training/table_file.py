@@ -67,7 +67,7 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Return a database in memory with the table.
+    """Return a database with the table, in a temporary file that SQLite removes at the end.
 
     Raises:
         CannotTrainError: the file cannot be used, see :func:`read_rows`.
@@ -79,7 +79,7 @@ def connect(path: Path) -> sqlite3.Connection:
     if numbered:
         columns.insert(0, f"{ROW} INTEGER PRIMARY KEY")
     places = ", ".join("?" * len(columns))
-    connection = sqlite3.connect(":memory:", check_same_thread=False)
+    connection = sqlite3.connect("", check_same_thread=False)
     table = quoted(path.stem)
     connection.execute(f"CREATE TABLE {table} ({', '.join(columns)})")
     connection.executemany(

@@ -1,8 +1,13 @@
 """Where the rows are, and which of them are held out."""
 
+from typing import Final
+
 import msgspec
 
 from watchkeeper.training.declaration.errors import DeclarationError
+
+LARGEST_BLOCK: Final = 500  # ids, of the blocks that grow
+_FEWEST_BLOCKS: Final = 20
 
 
 class Refresh(msgspec.Struct, frozen=True):
@@ -33,7 +38,7 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class Split(msgspec.Struct, frozen=True):
-    """Which rows are held out, and how many recent rows and reference rows are used.
+    """Which rows are held out, and how many rows are used.
 
     ``held_out`` is the share of the history, in whole blocks of ``block_rows`` consecutive ids.
     Neighbouring rows are alike, so a single held-out row would be half known. Blocks also give
@@ -54,6 +59,10 @@ class Split(msgspec.Struct, frozen=True):
     are on one side of the split. 1.0 says that equal rows are observations of their own: there is
     no limit, and they are split like all other rows.
 
+    ``history_rows`` limits how many labelled rows of the history are read. If there are more, a
+    sample of whole blocks is read, see :mod:`watchkeeper.training.sampler`. 0 is no limit. The
+    default is for a table with ten columns and 4 GiB of memory.
+
     ``recent_rows`` limits how many of the newest labelled predictions are read, and after a drift
     how many of the newest predictions of each version. Without a drift the newest
     ``reference_rows`` predictions of each version are read. A new regime needs at least
@@ -69,6 +78,7 @@ class Split(msgspec.Struct, frozen=True):
     recent_held_out: float = 0.4
     group: str = ""
     max_duplicates: float = 0.3
+    history_rows: int = 3_000_000
     recent_rows: int = 50_000
     reference_rows: int = 5000
     minimum_reference: int = 200
@@ -84,3 +94,19 @@ class Split(msgspec.Struct, frozen=True):
                 f"split: block_rows is {self.block_rows}; it must be at least 1, or 0 for blocks "
                 "that grow with the ids"
             )
+        if self.history_rows and self.history_rows < self.smallest_sample:
+            raise DeclarationError(
+                f"split: history_rows is {self.history_rows}; it must be at least "
+                f"{self.smallest_sample}, for {_FEWEST_BLOCKS} blocks of {self.largest_block} ids, "
+                "or 0 for no limit"
+            )
+
+    @property
+    def largest_block(self) -> int:
+        """The number of ids of the largest block."""
+        return self.block_rows or LARGEST_BLOCK
+
+    @property
+    def smallest_sample(self) -> int:
+        """The smallest limit of rows that leaves blocks for both sides of the split."""
+        return _FEWEST_BLOCKS * self.largest_block
