@@ -111,10 +111,13 @@ def test_a_clean_table_becomes_a_project_without_a_warning(
 def test_what_is_unusual_is_reported_one_by_one_and_decided_in_the_declaration(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    broken(600).to_csv("My readings.csv", index=False, encoding="utf-8-sig", sep=";")
+    table = broken(600).rename(columns={"note": " note "})
+    table.to_csv("My readings.csv", index=False, encoding="utf-8-sig", sep=";")
     found = written(capsys, "pump-trial", "--from", "My readings.csv", "--target", "failed")
     assert found["columns"] == ["flow", "heat", "starts", "site"]
     assert found["findings"] == [
+        "the file begins with a byte-order mark, which is left out",
+        "1 header has spaces around it, which are left out, such as ' note '",
         "2 columns are renamed for requests, such as 'Flow [l/min]' to 'flow'",
         "column 'Flow [l/min]': empty: 1 cell, such as row 7; a missing value",
         "column 'heat': not a number: 2 cells, such as 'err' in row 5; a missing value",

@@ -80,7 +80,9 @@ def _decide(
 ) -> tuple[int, Decisions]:
     columns = describe(table.columns, table.rows)
     numbered = is_file and ROW not in (name.lower() for name in table.columns)
-    return columns[0].rows, decide(columns, targets, has_row_numbers=numbered, inputs=inputs)
+    decisions = decide(columns, targets, has_row_numbers=numbered, inputs=inputs)
+    findings = (*table.findings, *decisions.findings)
+    return columns[0].rows, msgspec.structs.replace(decisions, findings=findings)
 
 
 def _print(written: Written, adopted: str | None) -> None:

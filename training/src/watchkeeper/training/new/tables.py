@@ -1,5 +1,7 @@
 """The table that a project is made from: a CSV file, or a table of a database."""
 
+import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,11 +19,15 @@ CHUNK = 10_000
 
 
 class Table(msgspec.Struct, frozen=True):
-    """The columns of a table and its rows as text, "" where a cell is empty."""
+    """The columns of a table and its rows as text, "" where a cell is empty.
+
+    ``findings`` say what is unusual in the form of the table, one sentence each.
+    """
 
     where: str
     columns: tuple[str, ...]
     rows: Iterator[tuple[str, ...]]
+    findings: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -31,7 +37,7 @@ def open_file(path: Path) -> Iterator[Table]:
     Raises:
         CannotTrainError: the file cannot be used, see :mod:`watchkeeper.training.table_file`.
     """
-    yield Table(str(path), table_file.read_header(path), table_file.read_rows(path))
+    yield Table(str(path), table_file.read_header(path), table_file.read_rows(path), _form(path))
 
 
 @contextmanager
@@ -65,6 +71,24 @@ def is_plain(name: str) -> bool:
 def without_password(url: str) -> str | None:
     """Return a URL if it contains no password, and else None."""
     return None if make_url(url).password else url
+
+
+def _form(path: Path) -> tuple[str, ...]:
+    """Return what is unusual in the first line of a file that can be read."""
+    with path.open("rb") as file:
+        line = file.readline()
+    found = []
+    if line.startswith(BOM_UTF8):
+        found.append("the file begins with a byte-order mark, which is left out")
+    names = re.split(
+        f"[{re.escape(table_file.DELIMITERS)}]", line.decode("utf-8-sig").rstrip("\r\n")
+    )
+    if spaced := [name for name in names if name != name.strip()]:
+        around = "1 header has spaces around it"
+        if len(spaced) > 1:
+            around = f"{len(spaced)} headers have spaces around them"
+        found.append(f"{around}, which are left out, such as {spaced[0]!r}")
+    return tuple(found)
 
 
 def _cell(value: Any) -> str:
