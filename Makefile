@@ -74,7 +74,7 @@ images: dev/cluster/.venv/.locked ## build every image, and load it into the clu
 
 .PHONY: chart-test
 chart-test: cluster images/mlflow/.venv/.locked ## test the Helm chart, its manifests and documents against a real API server
-	PATH=$(CURDIR)/.cluster/bin:$$PATH .venv/bin/python -m pytest -q -c charts/watchkeeper/tests/pytest.ini charts/watchkeeper/tests
+	PATH=$(CURDIR)/.cluster/bin:$$PATH .venv/bin/python -m pytest -q $(TWO_FILES) -c charts/watchkeeper/tests/pytest.ini charts/watchkeeper/tests
 
 .PHONY: manifests
 manifests: cluster ## generate manifests/ and the table of the chart's values
@@ -111,6 +111,9 @@ test: environments databases ## run every test that needs no cluster, two projec
 # Options of pytest for the tests of the running system.
 LOOP :=
 
+# Two files of tests at a time, each in a process: for tests that mostly wait for a system or a cluster.
+TWO_FILES := -n 2 --dist=loadfile --no-loadscope-reorder
+
 # For example: make test-rollout TESTS="tests/test_phases.py -k canary"
 TESTS :=
 PYTEST := $(CURDIR)/.venv/bin/python -m pytest -q
@@ -146,7 +149,7 @@ databases: ## install PostgreSQL and MariaDB for the tests, if they are missing
 
 .PHONY: test-loop
 test-loop: environments ## test the running system across components; LOOP="-m nightly" for the slow tests only
-	.venv/bin/python -m pytest -q $(LOOP) tests
+	.venv/bin/python -m pytest -q $(TWO_FILES) $(LOOP) tests
 
 .PHONY: corpus
 corpus: environments ## send 100,000 generated requests to the server, as the nightly workflow does; EXAMPLES=...

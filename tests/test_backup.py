@@ -109,6 +109,7 @@ def replaced(installation: Installation) -> set[str]:
     return {name.partition("_replaced_")[0] for name in installation.databases() - set(DATABASES)}
 
 
+@pytest.mark.nightly
 def test_users_that_no_longer_exist_own_their_tables_again_and_cannot_log_in(
     made: Installation,
 ) -> None:
@@ -160,6 +161,7 @@ def test_an_empty_server_is_restored(made: Installation) -> None:
     assert [made.rows(database) for database in DATABASES] == [ROWS, ROWS]
 
 
+@pytest.mark.nightly
 def test_the_replaced_databases_are_kept_and_closed(made: Installation) -> None:
     made.backup()
     made.execute("ledger", "INSERT INTO kept VALUES (1000, 'newer')")
@@ -172,6 +174,7 @@ def test_the_replaced_databases_are_kept_and_closed(made: Installation) -> None:
     assert len(made.rows(name)) == len(ROWS) + 1
 
 
+@pytest.mark.nightly
 def test_sessions_of_writers_end_and_new_ones_use_the_restored_database(
     made: Installation,
 ) -> None:
@@ -186,6 +189,7 @@ def test_sessions_of_writers_end_and_new_ones_use_the_restored_database(
     assert len(made.rows("ledger")) == len(ROWS) + 1
 
 
+@pytest.mark.nightly
 def test_owner_and_rights_of_a_database_stay(made: Installation) -> None:
     made.execute("postgres", "CREATE ROLE reader LOGIN")
     made.execute("postgres", "CREATE ROLE owner LOGIN")
@@ -212,6 +216,7 @@ def rights(made: Installation) -> list[Any]:
     return made.execute("postgres", f"{of_database} {where}") + made.execute("ledger", of_table)
 
 
+@pytest.mark.nightly
 def test_a_named_backup_is_restored(made: Installation) -> None:
     first = made.backup("20260101T000000Z")
     made.execute("ledger", "DELETE FROM kept")
@@ -242,6 +247,7 @@ def test_a_backup_of_an_empty_database_fails_and_deletes_nothing(made: Installat
     assert made.names() == old
 
 
+@pytest.mark.nightly
 def test_a_backup_of_a_missing_database_fails_and_deletes_nothing(made: Installation) -> None:
     old = made.backup("20260101T000000Z")
     done = made.run("backup", KEEP="1", POSTGRESQL_DATABASES="mlflow other")
@@ -250,6 +256,7 @@ def test_a_backup_of_a_missing_database_fails_and_deletes_nothing(made: Installa
     assert made.names() == [old]
 
 
+@pytest.mark.nightly
 def test_a_run_that_was_killed_leaves_nothing_behind(made: Installation) -> None:
     (made.backups / ".new").mkdir()
     (made.backups / ".new/ledger.dump").write_text("half")
@@ -274,6 +281,7 @@ def test_a_damaged_backup_changes_nothing(made: Installation, broken: str) -> No
     assert made.databases() == set(DATABASES)
 
 
+@pytest.mark.nightly
 def test_databases_that_a_killed_restore_has_closed_are_opened_by_the_next_one(
     made: Installation,
 ) -> None:
@@ -284,6 +292,7 @@ def test_databases_that_a_killed_restore_has_closed_are_opened_by_the_next_one(
     assert made.rows("ledger") == ROWS
 
 
+@pytest.mark.nightly
 def test_a_restore_that_fails_leaves_the_databases_open(made: Installation) -> None:
     made.execute("postgres", "CREATE ROLE gone")
     made.execute("ledger", "ALTER TABLE kept OWNER TO gone")

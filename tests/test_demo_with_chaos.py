@@ -4,11 +4,13 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
 from system import PYTHON, processes_of
 
 from watchkeeper.demo.plants import simulated
 
 
+@pytest.mark.nightly
 def test_the_loop_completes_although_every_kind_of_process_is_killed_once(tmp_path: Path) -> None:
     done = subprocess.run(
         [PYTHON, "-m", "watchkeeper.demo", simulated()[-1], "--chaos"],

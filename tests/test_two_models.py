@@ -124,6 +124,7 @@ def test_explain_leads_from_a_prediction_to_its_training_data(home: Path, addres
     assert [step["kind"] for step in chain["steps"]] == ["promoted", "watched"]
 
 
+@pytest.mark.nightly
 def test_drift_of_one_model_does_not_affect_the_other(home: Path, address: str) -> None:  # noqa: ARG001
     ledger = Ledger(f"sqlite:///{home / 'ledger.db'}")
     before = models(home)[FIRST]

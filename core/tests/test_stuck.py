@@ -1,8 +1,10 @@
 """Stuck columns: the rule that the watch and training share."""
 
 import numpy as np
+import pytest
 
-from watchkeeper.core.stuck import most_common_share, stuck_value, usual_share
+from watchkeeper.core import stuck
+from watchkeeper.core.stuck import blocks, most_common_share, stuck_value, usual_share
 
 VARIED = np.random.default_rng(1).normal(10.0, 1.0, 400)
 
@@ -18,6 +20,19 @@ def test_the_usual_share_is_the_largest_of_a_block_of_the_history() -> None:
     assert usual_share(history, 100) == 0.25
     assert usual_share(np.insert(history, 50, np.nan), 100) == 0.25
     assert usual_share(np.array([]), 100) == 0.0
+
+
+@pytest.mark.parametrize("at_once", [1, 50, stuck.VALUES_AT_ONCE])
+@pytest.mark.parametrize("rows", [1, 3, 20, 1000])
+def test_the_usual_share_is_that_of_each_block_however_many_are_sorted_at_a_time(
+    rows: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stuck, "VALUES_AT_ONCE", at_once)
+    random = np.random.default_rng(2)
+    for length in (1, 2, 7, 300):
+        history = random.integers(0, 5, length).astype(float)
+        expected = max(map(most_common_share, blocks(history, rows)))
+        assert usual_share(history, rows) == expected
 
 
 def test_a_value_in_more_rows_than_usual_is_stuck() -> None:

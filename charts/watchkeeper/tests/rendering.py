@@ -1,5 +1,7 @@
 """Rendering the chart for tests."""
 
+import copy
+import functools
 import json
 import os
 import subprocess
@@ -9,9 +11,7 @@ from string import Template
 from typing import Any
 
 import yaml
-from cluster import KUBECONFIG
-
-Json = dict[str, Any]
+from cluster import KUBECONFIG, Json
 
 CHART = Path(__file__).parents[1]
 MODEL, OTHER = "pump-failure", "valve-leak"
@@ -58,12 +58,19 @@ def rendered(
 ) -> list[Json]:
     """Return the objects of a release, those of hooks too.
 
+    Equal arguments give copies of the same objects: many tests look at the same release.
+
     Args:
         values: the chart's values; ``models`` are MODELS if not given.
         options: further options of `helm template`.
     """
-    command = ("template", release, str(CHART), f"--namespace={namespace}", "--values=-")
-    done = helm(*command, *options, given=json.dumps({"models": MODELS, **values}))
+    given = json.dumps({"models": MODELS, **values})
+    return copy.deepcopy(_template(given, release, f"--namespace={namespace}", *options))
+
+
+@functools.cache
+def _template(given: str, release: str, *options: str) -> list[Json]:
+    done = helm("template", release, str(CHART), "--values=-", *options, given=given)
     assert done.returncode == 0, done.stderr
     return [each for each in yaml.load_all(done.stdout, yaml.CSafeLoader) if each]
 

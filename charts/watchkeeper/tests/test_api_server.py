@@ -1,11 +1,10 @@
 """A cluster accepts the rendered objects: fields, webhooks, Pod Security Standards."""
 
-import json
 import shutil
-from subprocess import CompletedProcess
+from collections.abc import Iterator
 
 import pytest
-from cluster import KUBECONFIG, kubectl
+from cluster import KUBECONFIG, check_accepted, definitions
 from rendering import COMPONENTS, MODEL, SCHEDULING, Json, inference_services, policies, rendered
 
 from watchkeeper.cluster import existing
@@ -135,11 +134,15 @@ def test_the_api_server_accepts_all_objects(namespace: str, case: str) -> None:
     check_accepted(objects + inference_services(objects, namespace) + policies(objects, namespace))
 
 
-@pytest.mark.usefixtures("namespace", "cert_manager")
-def test_the_api_server_accepts_certificates(namespace: str) -> None:
-    objects = rendered({"tls": {"issuer": {"name": "ours"}}}, namespace=namespace)
-    assert sum(each["kind"] == "Certificate" for each in objects) == 3
-    check_accepted(objects + inference_services(objects, namespace))
+@pytest.fixture(scope="module")
+def prometheus_operator() -> Iterator[None]:
+    """The CRDs of the Prometheus operator on the cluster."""
+    with definitions(
+        "github.com/prometheus-operator/prometheus-operator@v0.85.0",
+        "example/prometheus-operator-crd/monitoring.coreos.com",
+        ("podmonitors", "prometheusrules"),
+    ):
+        yield
 
 
 @pytest.mark.usefixtures("namespace", "prometheus_operator")
@@ -158,25 +161,6 @@ def test_a_pod_that_is_not_restricted_is_rejected(namespace: str) -> None:
     del container["securityContext"]["seccompProfile"]
     with pytest.raises(AssertionError, match="would violate PodSecurity"):
         check_accepted([deployment])
-
-
-def check_accepted(objects: list[Json]) -> None:
-    """Check that a server-side dry run accepts the objects without a warning."""
-    # A pod needs its account, and a dry run creates none.
-    users = {each["spec"].get("serviceAccountName") for each in objects if each["kind"] == "Pod"}
-    for each in objects:
-        if each["kind"] == "ServiceAccount" and each["metadata"]["name"] in users:
-            assert apply([each]).returncode == 0
-    done = apply(objects, "--dry-run=server")
-    assert done.returncode == 0, done.stderr
-    assert "Warning" not in done.stderr, done.stderr
-    assert done.stdout.count("serverside-applied (server dry run)") == len(objects), done.stdout
-
-
-def apply(objects: list[Json], *options: str) -> CompletedProcess[str]:
-    words = ("apply", "--server-side", "--validate=strict", "--filename=-", *options)
-    many = {"apiVersion": "v1", "kind": "List", "items": objects}
-    return kubectl(*words, given=json.dumps(many))
 
 
 @pytest.mark.usefixtures("namespace")

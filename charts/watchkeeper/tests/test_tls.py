@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cluster import KUBECONFIG, kubectl, remove
+from cluster import KUBECONFIG, check_accepted, definitions, kubectl, remove
 from rendering import CHART, MODELS, Json, containers, inference_services, only, rendered
 
 ISSUED: Json = {"tls": {"issuer": {"name": "ours"}}}
@@ -117,6 +117,21 @@ def test_training_in_the_namespace_of_the_release_needs_no_certificate() -> None
     objects = rendered({**ISSUED, "training": {"namespace": "plant"}})
     assert sum(each["kind"] == "Certificate" for each in objects) == 2
     assert "watchkeeper-training-tls" not in {secret for *_, secret in clients(objects)}
+
+
+@pytest.fixture(scope="module")
+def cert_manager() -> Iterator[None]:
+    """The CRD of cert-manager's certificates on the cluster."""
+    module = "github.com/cert-manager/cert-manager@v1.21.2"
+    with definitions(module, "deploy/crds/cert-manager.io", ("certificates",)):
+        yield
+
+
+@pytest.mark.usefixtures("namespace", "cert_manager")
+def test_the_api_server_accepts_certificates(namespace: str) -> None:
+    objects = rendered({"tls": {"issuer": {"name": "ours"}}}, namespace=namespace)
+    assert sum(each["kind"] == "Certificate" for each in objects) == 3
+    check_accepted(objects + inference_services(objects, namespace))
 
 
 def migration(values: Json, namespace: str) -> str | None:

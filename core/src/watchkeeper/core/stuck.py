@@ -11,6 +11,7 @@ Values = NDArray[np.float64]  # of shape (rows,); NaN is a missing value, a cate
 
 BLOCKS_PER_LENGTH = 4  # blocks overlap: one starts every quarter of a block's length
 FEWEST_STRETCHES = 4  # a history of fewer blocks has shorter blocks
+VALUES_AT_ONCE = 1 << 15  # of the blocks, which are copied to be sorted; they fit into a cache
 # A stuck share moves the Kolmogorov-Smirnov statistic by at most itself. The limit is half the
 # smallest effect that counts as drift, so a stuck sensor is broken before it looks like drift.
 STUCK_SHARE_OF_EFFECT = 0.5
@@ -41,7 +42,16 @@ def usual_share(history: Values, rows: int) -> float:
         history: the values in time order; missing values are left out.
         rows: the number of rows of a block.
     """
-    return max(map(most_common_share, blocks(history[~np.isnan(history)], rows)))
+    found = blocks(history[~np.isnan(history)], rows)
+    length = found.shape[1]
+    if not length:
+        return 0.0
+    at_once = max(1, VALUES_AT_ONCE // length)
+    most = max(
+        _longest_run(np.sort(found[start : start + at_once], axis=1))
+        for start in range(0, len(found), at_once)
+    )
+    return float(most / length)
 
 
 def stuck_value(
@@ -65,6 +75,13 @@ def stuck_value(
     # Zeros stay as rows: only their share does not count.
     value, share = _most_common(np.where(values == 0.0, np.nan, values))
     return value if share > usual + STUCK_SHARE_OF_EFFECT * minimum_effect else None
+
+
+def _longest_run(ordered: Values) -> int:
+    """Return how often the most common value of a block occurs; each block is sorted."""
+    begins = np.ones(ordered.shape, dtype=bool)
+    begins[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    return int(np.diff(np.flatnonzero(begins), append=begins.size).max())
 
 
 def _most_common(values: Values) -> tuple[float, float]:
