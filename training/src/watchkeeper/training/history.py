@@ -157,7 +157,7 @@ def _ids(seen: pd.DataFrame, model: Model, where: str) -> NDArray[np.int64]:
             )
     values = seen[name]
     if set(map(type, values)) == {int} and _LOWEST <= values.min() <= values.max() <= _HIGHEST:
-        return values.to_numpy(dtype=np.int64)  # of most databases; all else is checked one by one
+        return np.array(values, dtype=np.int64)  # of most databases; others are checked one by one
     whole = [
         not isinstance(value, str)
         and pd.api.types.is_number(value)
