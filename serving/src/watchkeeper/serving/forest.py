@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, ValueInfoProto, helper
 
+from watchkeeper.serving.forest_groups import group_trees
 from watchkeeper.serving.forest_nodes import ForestNodes, UnsupportedGraphError, read_nodes
 
 _BLOCK = 64  # rows that go down a tree together
@@ -98,19 +99,28 @@ class Forest:
         position = np.empty(len(order), dtype=np.uint32)
         position[order] = np.arange(len(order))
         leaf, threshold = nodes.leaf[order], nodes.threshold[order]
+        left = np.where(nodes.leaf, position, position[nodes.children[:, 0]])[order]
+        missing_left = nodes.missing_first[order]
         self.dtype, self.outputs = nodes.dtype, len(nodes.base)
         self._base = nodes.base
-        self._roots = position[nodes.roots]
-        self._targets = _targets(nodes, order, tree)
-        self._left = np.where(nodes.leaf, position, position[nodes.children[:, 0]])[order]
-        self._weight = nodes.weight[order]
         self._features = int(nodes.feature.max()) + 1
-        missing_left = nodes.missing_first[order]
         self._two_columns = bool(missing_left.any())
         # An infinite threshold says that only missing values go right.
         self._infinite = bool(np.isposinf(threshold[~leaf]).any())
-        self._threshold = np.where(leaf, np.inf, np.minimum(threshold, _LARGEST))
-        self._feature = (nodes.feature[order] + self._features * missing_left).astype(np.uint32)
+        threshold = np.where(leaf, np.inf, np.minimum(threshold, _LARGEST))
+        feature = (nodes.feature[order] + self._features * missing_left).astype(np.uint32)
+        roots = position[nodes.roots]
+        groups = group_trees(
+            tree,
+            (left - roots[tree], feature, threshold),
+            _targets(nodes, order, tree),
+            nodes.weight[order],
+        )
+        kept = groups.kept
+        moved = (np.cumsum(kept) - 1).astype(np.uint32)  # where each kept node is now
+        self._roots, self._left = moved[roots[groups.first]], moved[left[kept]]
+        self._threshold, self._feature = threshold[kept], feature[kept]
+        self._targets, self._weight = groups.targets, groups.weight
         self._add_trees = _compile_add_trees()
 
     def sum_leaves(self, features: NDArray[Any]) -> NDArray[Any]:
@@ -195,8 +205,9 @@ def _compile_add_trees() -> Callable[..., None]:
     """Compile the loop, which takes a second."""
     import numba  # noqa: PLC0415 - costs half a second and 60 MiB; only forests need it
 
-    doubles, nodes, rows = numba.float64[::1], numba.uint32[::1], numba.float64[:, ::1]
-    types = numba.void(rows, nodes, nodes, nodes, doubles, nodes, doubles, rows)
+    doubles, nodes = numba.float64[::1], numba.uint32[::1]
+    rows, members = numba.float64[:, ::1], numba.uint32[:, ::1]
+    types = numba.void(rows, nodes, members, nodes, doubles, nodes, rows, rows)
     compiled: Callable[..., None] = numba.njit(types)(_add_trees)
     return compiled
 
@@ -217,18 +228,18 @@ def _add_trees(  # noqa: PLR0917 - compiled code gets its arrays by position
 
     Args:
         features: The rows, of shape (rows, columns).
-        roots: The root of each tree, as a node.
-        targets: The output that each tree adds to.
+        roots: The root of each group of trees, as a node.
+        targets: The output that each tree of a group adds to, of shape (groups, members).
         feature: The column that each node compares.
         threshold: What each node compares with; infinite for a leaf.
         left: The left child of each node; a leaf has itself.
-        weight: The weight of each node; zero if it is not a leaf.
+        weight: The weights of each node, of shape (nodes, members); zero if it is not a leaf.
         sums: The sums so far, of shape (outputs, rows).
     """
     rows, block = np.uint64(len(features)), np.uint64(_BLOCK)
     nodes = np.empty(_BLOCK, np.uint32)
     for tree in range(np.uint64(len(roots))):
-        root, target = roots[tree], targets[tree]
+        root = roots[tree]
         for first in range(np.uint64(0), rows, block):
             count = min(block, rows - first)
             nodes[:] = root
@@ -242,5 +253,7 @@ def _add_trees(  # noqa: PLR0917 - compiled code gets its arrays by position
                     nodes[row] = node
                     reached += np.uint64(node)
                 moving = reached != before  # a child has a larger number than its parent
-            for row in range(count):
-                sums[target, first + row] += weight[nodes[row]]
+            for member in range(np.uint64(targets.shape[1])):
+                target = targets[tree, member]
+                for row in range(count):
+                    sums[target, first + row] += weight[nodes[row], member]
