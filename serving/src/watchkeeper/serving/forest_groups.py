@@ -74,7 +74,7 @@ def _same_shape(
     for number, target in enumerate(targets.tolist()):
         shape = hashlib.sha256()
         for values in comparisons:
-            shape.update(np.ascontiguousarray(values[bounds[number] : bounds[number + 1]]))
+            shape.update(values[bounds[number] : bounds[number + 1]].tobytes())
         digest = shape.digest()
         groups.setdefault((digest, seen[digest, target]), []).append(number)
         seen[digest, target] += 1
