@@ -69,7 +69,8 @@ REGRESSORS: dict[str, Callable[[], Any]] = {
 
 
 def test_every_framework_is_found_by_its_entry_point() -> None:
-    assert list(frameworks()) == ["catboost", "lightgbm", "onnx", "sklearn", "xgboost"]
+    known = ["catboost", "lightgbm", "onnx", "python_function", "sklearn", "xgboost"]
+    assert list(frameworks()) == known
     assert all(each.name == name for name, each in frameworks().items())
 
 
