@@ -8,7 +8,7 @@ MUST_CONVERT = (
     "DecisionTree", "RandomForest", "ExtraTrees", "GradientBoosting", "HistGradientBoosting", "XGB",
     "LGBM", "CatBoost", "IsolationForest", "LogisticRegression", "MLP", "Ridge",
 )  # fmt: skip
-EXCEPT = ("gblinear", "Depthwise", "linear_tree")
+EXCEPT = ("gblinear", "Depthwise", "linear_tree", "categorical_features")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.name}-{case.task}")
