@@ -17,9 +17,10 @@ from sklearn.preprocessing import OneHotEncoder
 from watchkeeper.core.signature import Column
 from watchkeeper.core.version import read_example
 from watchkeeper.training import CannotTrainError
-from watchkeeper.training.check import Check, check
+from watchkeeper.training.check import check
 from watchkeeper.training.declaration import Gate, Head, Model, Source
 from watchkeeper.training.history import read_history
+from watchkeeper.training.run import Made
 
 COLUMNS = (
     Column("load", "FP32", minimum=0.0, maximum=0.1),
@@ -68,19 +69,19 @@ def table(rows: int) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Check]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Made]:
     folder = tmp_path_factory.mktemp("typed")
     url = pumps.database(folder / "source.db", table(1500))
     return folder / "version", check(model(), url, folder / "version")
 
 
-def test_a_version_with_every_datatype_has_an_exact_fast_form(made: tuple[Path, Check]) -> None:
+def test_a_version_with_every_datatype_has_an_exact_fast_form(made: tuple[Path, Made]) -> None:
     _, found = made
     assert found.manifest.heads[0].onnx, found.report.consequences
     assert found.manifest.signature.inputs == COLUMNS
 
 
-def test_an_example_has_values_as_requests_have_them(made: tuple[Path, Check]) -> None:
+def test_an_example_has_values_as_requests_have_them(made: tuple[Path, Made]) -> None:
     inputs = read_example(made[0]).inputs
     assert {type(value) for value in inputs["ready"]} <= {bool}
     assert all(value is None or value.endswith("Z") for value in inputs["seen_at"])

@@ -29,10 +29,11 @@ from watchkeeper.ledger.records import store_records
 from watchkeeper.ledger.spools import SpoolState
 from watchkeeper.pipeline import load
 from watchkeeper.training import CannotTrainError, offline
-from watchkeeper.training.check import Check, check
+from watchkeeper.training.check import check
 from watchkeeper.training.declaration import DeclarationError, Head, Model, Search
 from watchkeeper.training.history import read_history
 from watchkeeper.training.recent import read_recent
+from watchkeeper.training.run import Made
 
 NULLABLE = ("grade", "load", "wear")
 
@@ -80,7 +81,7 @@ def gaps(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def boosted(gaps: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Check]:
+def boosted(gaps: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Made]:
     folder = tmp_path_factory.mktemp("boosted") / "version"
     return folder, check(model(boosting), gaps, folder)
 
@@ -94,7 +95,7 @@ def test_rows_with_missing_values_are_kept(gaps: str) -> None:
     assert len(read_history(gaps, MODEL)) < 3200, "none of them, if the columns are not nullable"
 
 
-def test_a_version_passes_its_gate_with_an_exact_fast_form(boosted: tuple[Path, Check]) -> None:
+def test_a_version_passes_its_gate_with_an_exact_fast_form(boosted: tuple[Path, Made]) -> None:
     _, made = boosted
     assert made.report.passed, made.report.reason
     assert made.manifest.heads[0].onnx
@@ -102,7 +103,7 @@ def test_a_version_passes_its_gate_with_an_exact_fast_form(boosted: tuple[Path, 
     assert [c.name for c in made.manifest.signature.inputs if c.nullable] == list(NULLABLE)
 
 
-def test_a_file_of_a_version_has_null_for_a_missing_value(boosted: tuple[Path, Check]) -> None:
+def test_a_file_of_a_version_has_null_for_a_missing_value(boosted: tuple[Path, Made]) -> None:
     folder, made = boosted
     example = read_example(folder)
     for column in made.manifest.signature.inputs:
@@ -121,7 +122,7 @@ def test_a_file_of_a_version_has_null_for_a_missing_value(boosted: tuple[Path, C
     assert json.dumps({"type": "double", "name": "load", "required": False})[1:-1] in described
 
 
-def test_offline_predictions_take_null(boosted: tuple[Path, Check]) -> None:
+def test_offline_predictions_take_null(boosted: tuple[Path, Made]) -> None:
     folder, _ = boosted
     row = {name: [None] if name in NULLABLE else [1.0] for name in MODEL.names}
     answered = offline.answer(folder, row)

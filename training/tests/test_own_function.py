@@ -21,10 +21,11 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from watchkeeper.core.gate_report import read_report
 from watchkeeper.training import CannotTrainError
-from watchkeeper.training.check import Check, check
+from watchkeeper.training.check import check
 from watchkeeper.training.declaration import Balance, DeclarationError, Head, Model
 from watchkeeper.training.own_function import training_data
 from watchkeeper.training.rows import Rows
+from watchkeeper.training.run import Made
 from watchkeeper.training.split import block_numbers
 from watchkeeper.training.training_data import TrainingData
 from watchkeeper.training.usable import usable
@@ -41,7 +42,7 @@ def with_train(train: Callable[[TrainingData], Any], model: Model = STATE) -> Mo
     return msgspec.structs.replace(model, heads=(head,))
 
 
-def checked(train: Callable[[TrainingData], Any], source: str, folder: Path) -> Check:
+def checked(train: Callable[[TrainingData], Any], source: str, folder: Path) -> Made:
     return check(with_train(train), source, folder / "version")
 
 

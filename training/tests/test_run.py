@@ -104,6 +104,8 @@ def test_the_first_version_is_registered_and_becomes_the_candidate(versions: Ver
     assert run.data.params["trees"] == "40"
     assert run.data.metrics["history.roc_auc"] > 0.95
     assert run.data.metrics["history.roc_auc.low"] < run.data.metrics["history.roc_auc.high"]
+    shown = {file.path for file in versions.registry.client.list_artifacts(first.run_id)}
+    assert {"metrics_report.txt", "report.html"} <= shown
     report = (versions.folders[1] / "metrics_report.txt").read_text()
     for metric in ("accuracy", "precision", "recall", "f1", "roc_auc", "average_precision"):
         assert metric in report

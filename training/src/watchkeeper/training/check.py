@@ -18,9 +18,7 @@ import msgspec
 import numpy as np
 
 from watchkeeper.core.exit_codes import EXIT_FATAL, EXIT_RETRY, EXIT_SUCCESS, exit_on_sigterm
-from watchkeeper.core.gate_report import GateReport
 from watchkeeper.core.settings import SettingsError, read_settings
-from watchkeeper.core.version import Manifest
 from watchkeeper.registry import Registry, RegistryError
 from watchkeeper.training import CannotTrainError, SourceUnavailableError
 from watchkeeper.training.declaration import Model, Parameters
@@ -31,6 +29,7 @@ from watchkeeper.training.recent import Recent
 from watchkeeper.training.refresh import RefreshSettings, refresh
 from watchkeeper.training.refusal import fail
 from watchkeeper.training.run import (
+    Made,
     StageTimer,
     TrainingRequest,
     make_version,
@@ -43,15 +42,7 @@ log = logging.getLogger("watchkeeper.training.check")
 MOST_ROWS: Final = 5000  # fitted, and as many held out
 
 
-class Check(msgspec.Struct, frozen=True):
-    """The version that a sample of the rows makes, and what the gate thinks of it."""
-
-    model: str
-    manifest: Manifest
-    report: GateReport
-
-
-def check(model: Model, url: str, folder: Path, parameters: Parameters | None = None) -> Check:
+def check(model: Model, url: str, folder: Path, parameters: Parameters | None = None) -> Made:
     """Make a version from a sample of the rows.
 
     Args:
@@ -75,8 +66,7 @@ def check(model: Model, url: str, folder: Path, parameters: Parameters | None = 
     no_rows = history.where(np.zeros(len(history), dtype=bool))
     numbers = sampler.group_numbers(history.group)
     inputs = TrainingInput(history, Recent(no_rows, None), None, sampler.sample, numbers)
-    made = make_version(request, inputs, folder, most_rows=MOST_ROWS)
-    return Check(model.name, made.manifest, made.report)
+    return make_version(request, inputs, folder, most_rows=MOST_ROWS)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -113,16 +103,17 @@ def main(arguments: list[str] | None = None) -> int:
     return EXIT_SUCCESS
 
 
-def _summary(found: Check) -> dict[str, object]:
+def _summary(found: Made) -> dict[str, object]:
     return {
-        "model": found.model,
+        "model": found.manifest.model,
         "gate": {"passed": found.report.passed, "reason": found.report.reason},
         "onnx": {head.score: head.onnx is not None for head in found.manifest.heads},
         "suspicions": found.report.suspicions,
     }
 
 
-def _print(found: Check) -> None:
+def _print(found: Made) -> None:
+    model = found.manifest.model
     for head in found.manifest.heads:
         if head.onnx is None:
             print(
@@ -130,10 +121,10 @@ def _print(found: Check) -> None:
                 "microseconds; its features or its estimator cannot be converted"
             )
     if found.report.passed:
-        print(f"{found.model} can be trained and served")
+        print(f"{model} can be trained and served")
     else:
         print(
-            f"{found.model} can be trained, but its gate would reject this version (gate): "
+            f"{model} can be trained, but its gate would reject this version (gate): "
             f"{found.report.reason}"
         )
 

@@ -8,6 +8,7 @@ killed before that, the next attempt of the same run finishes it.
 import logging
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -44,12 +45,24 @@ def find_version(registry: Registry, model: str, run: str) -> RegisteredVersion 
 
 
 def register(
-    registry: Registry, ledger: Ledger, folder: Path, parameters: dict[str, object]
+    registry: Registry,
+    ledger: Ledger,
+    folder: Path,
+    parameters: dict[str, object],
+    *,
+    pages: Sequence[Path] = (),
 ) -> RegisteredVersion:
     """Log the MLflow run and create the version of a sealed folder, unless its run has one.
 
     The number of the version is higher than all numbers that the ledger knows: it goes on counting
     after the registered model was deleted.
+
+    Args:
+        registry: where the version is registered.
+        ledger: knows the numbers of earlier versions.
+        folder: the sealed folder.
+        parameters: what the version was trained with.
+        pages: files for people, which the MLflow run shows and which are no part of the version.
 
     Raises:
         RegistryError: MLflow did not answer, or refused; the same run can start again.
@@ -60,7 +73,7 @@ def register(
         return known
     above = highest_version(ledger, manifest.model)
     try:
-        run_id = _log_run(registry, manifest, folder, parameters)
+        run_id = _log_run(registry, manifest, folder, parameters, pages)
         artifacts = registry.client.get_run(run_id).info.artifact_uri
     except MlflowException as error:
         raise RegistryError(f"run {manifest.lineage.run}: {error.message}") from error
@@ -99,7 +112,11 @@ def finish(registry: Registry, ledger: Ledger, version: RegisteredVersion, folde
 
 
 def _log_run(
-    registry: Registry, manifest: Manifest, folder: Path, parameters: dict[str, object]
+    registry: Registry,
+    manifest: Manifest,
+    folder: Path,
+    parameters: dict[str, object],
+    pages: Sequence[Path],
 ) -> str:
     client, lineage = registry.client, manifest.lineage
     experiment = _experiment(registry, manifest.model)
@@ -118,7 +135,8 @@ def _log_run(
         tags=[RunTag(GATE_TAG, _gate_tag(report))],
     )
     client.log_artifacts(run.info.run_id, str(folder), FILES)
-    client.log_artifact(run.info.run_id, str(folder / METRICS_REPORT))
+    for page in (folder / METRICS_REPORT, *pages):
+        client.log_artifact(run.info.run_id, str(page))
     # After the files: who looks for this content finds all of it.
     client.set_tag(run.info.run_id, DIGEST_TAG, digest(folder))
     log.info("logged MLflow run %s with the files of the version", run.info.run_id)

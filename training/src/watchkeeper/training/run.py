@@ -10,6 +10,7 @@ export      the ONNX form of each pipeline
 judge       the gate's report from the held-out rows
 seal        the version's folder, with manifest and digests
 reload      the folder, loaded as servers load it, answers its own example
+page        the gate's report with plots, for people
 register    the version in MLflow, its event, and the alias of a candidate
 ==========  =========================================================================
 """
@@ -37,6 +38,7 @@ from watchkeeper.training.read import TrainingInput, read
 from watchkeeper.training.reference import choose_reference, dependencies
 from watchkeeper.training.register import find_version, finish, register
 from watchkeeper.training.reload import reload
+from watchkeeper.training.report.page import write_page
 from watchkeeper.training.rows import joined
 from watchkeeper.training.seal import seal
 from watchkeeper.training.search import search
@@ -88,7 +90,11 @@ def train(
         if version is None:
             request = with_estimators(request, lambda: registry, Path(workspace) / "adopted")
             made = _make_version(request, source_url, registry, ledger, folder)
-            version = register(registry, ledger, folder, msgspec.to_builtins(made.parameters))
+            page = write_page(
+                Path(workspace), made.manifest, made.report, made.parameters, made.fitted
+            )
+            given = msgspec.to_builtins(made.parameters)
+            version = register(registry, ledger, folder, given, pages=[page])
         else:
             log.info("run %s has already registered version %d", request.run, version.version)
             registry.download(model_uri(request.model.name, version.version), folder)
@@ -110,11 +116,15 @@ def with_estimators(
 
 
 class Made(msgspec.Struct, frozen=True):
-    """A sealed version: the parameters it was trained with, its manifest, the gate's report."""
+    """A sealed version: the parameters it was trained with, its manifest, the gate's report.
+
+    ``fitted`` has the pipelines and the scores of all rows.
+    """
 
     parameters: Parameters
     manifest: Manifest
     report: GateReport
+    fitted: Fitted
 
 
 def _make_version(
@@ -217,7 +227,7 @@ def make_version(
 
     reload(folder)
     timer.log("reload: the files are loaded again, and answer the example as before")
-    return Made(parameters, manifest, report)
+    return Made(parameters, manifest, report, fitted)
 
 
 def _lineage(request: TrainingRequest, inputs: TrainingInput, fitted: Fitted) -> Lineage:

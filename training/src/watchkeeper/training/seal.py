@@ -11,8 +11,8 @@ from watchkeeper.training import artifact
 from watchkeeper.training.declaration import Model, Parameters
 from watchkeeper.training.export import Exported
 from watchkeeper.training.fit import Fitted
-from watchkeeper.training.metrics_report import metrics_report
 from watchkeeper.training.reference import Reference, baseline, write_parquet
+from watchkeeper.training.report.text import metrics_report
 
 
 def seal(

@@ -2,7 +2,7 @@
 
 To add a task, write a module with a class that has the members of
 :class:`~watchkeeper.core.tasks.base.Task`, and add it to :data:`TASKS`. Nothing outside this
-package asks which task a head has.
+package asks which task a head has. Its plots are in ``watchkeeper.training.report.plots``.
 
 ============  ==========================================  ======================================
 binary        something happens or not                    one score; labels 0 and 1

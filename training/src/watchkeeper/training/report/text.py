@@ -9,20 +9,10 @@ Measured = dict[str, dict[str, Estimate]]  # by the rows, then by what is measur
 
 def metrics_report(manifest: Manifest, report: GateReport, parameters: dict[str, object]) -> str:
     """Return the report about a version that was trained with ``parameters``."""
-    lineage = manifest.lineage
     lines = [
-        f"{manifest.model}: training run {lineage.run}",
+        f"{manifest.model}: training run {manifest.lineage.run}",
         "",
-        f"Gate       {'passed' if report.passed else 'rejected'}",
-        f"Trigger    {lineage.trigger}",
-        *([f"Episode    {lineage.episode}"] if lineage.episode else []),
-        f"Data       {lineage.rows} rows of history, {lineage.labelled_rows} labelled predictions,"
-        f" SHA-256 {lineage.data_hash[:16]}",
-        *([f"Sample     {lineage.sample}"] if lineage.sample else []),
-        f"Reference  {lineage.reference}{_reference(report)}",
-        f"Parameters {', '.join(f'{name}={x}' for name, x in parameters.items() if x != '')}",
-        *(f"Duplicates {_duplicates(where, x)}" for where, x in report.duplicates.items()),
-        *(f"ONNX       {head.score}: {_onnx(head.onnx_difference)}" for head in manifest.heads),
+        *(f"{name:<10} {value}" for name, value in facts(manifest, report, parameters)),
         "",
         *_metrics("This version", report.metrics, report),
         "",
@@ -41,6 +31,40 @@ def metrics_report(manifest: Manifest, report: GateReport, parameters: dict[str,
         lines += ["", "What the estimators cannot do, and what follows"]
         lines += [f"  {consequence}" for consequence in report.consequences]
     return "\n".join(lines) + "\n"
+
+
+def facts(
+    manifest: Manifest, report: GateReport, parameters: dict[str, object]
+) -> list[tuple[str, str]]:
+    """Return what the report begins with: names and values."""
+    lineage = manifest.lineage
+    return [
+        ("Gate", "passed" if report.passed else "rejected"),
+        ("Trigger", lineage.trigger),
+        *([("Episode", lineage.episode)] if lineage.episode else []),
+        (
+            "Data",
+            f"{lineage.rows} rows of history, {lineage.labelled_rows} labelled predictions,"
+            f" SHA-256 {lineage.data_hash[:16]}",
+        ),
+        *([("Sample", str(lineage.sample))] if lineage.sample else []),
+        ("Reference", f"{lineage.reference}{_reference(report)}"),
+        ("Parameters", ", ".join(f"{name}={x}" for name, x in parameters.items() if x != "")),
+        *(("Duplicates", _duplicates(where, x)) for where, x in report.duplicates.items()),
+        *(("ONNX", f"{head.score}: {_onnx(head.onnx_difference)}") for head in manifest.heads),
+    ]
+
+
+def described(estimate: Estimate) -> str:
+    """Return an estimate with its interval."""
+    if estimate.value is None:
+        return "not defined on these rows"
+    return f"{estimate.value:.4f}  [{estimate.low:.4f}, {estimate.high:.4f}]"
+
+
+def counted(report: GateReport, where: str) -> str:
+    """Return how many held-out rows there are, and how many of each outcome."""
+    return ", ".join(f"{count} {what}" for what, count in report.rows[where].items())
 
 
 def _reference(report: GateReport) -> str:
@@ -72,16 +96,9 @@ def _metrics(title: str, measured: Measured, report: GateReport) -> list[str]:
 def _by_rows(measured: Measured, report: GateReport) -> list[str]:
     lines = []
     for where, values in measured.items():
-        counted = ", ".join(f"{count} {what}" for what, count in report.rows[where].items())
-        lines.append(f"  held-out {where}, {counted}")
-        lines += [f"    {name:<18} {_estimate(value)}" for name, value in values.items()]
+        lines.append(f"  held-out {where}, {counted(report, where)}")
+        lines += [f"    {name:<18} {described(value)}" for name, value in values.items()]
     return lines
-
-
-def _estimate(estimate: Estimate) -> str:
-    if estimate.value is None:
-        return "not defined on these rows"
-    return f"{estimate.value:.4f}  [{estimate.low:.4f}, {estimate.high:.4f}]"
 
 
 def _onnx(difference: float | None) -> str:
