@@ -164,3 +164,20 @@ def test_samples_have_a_place_for_the_key_if_clients_need_one(user: User, form: 
     (user.folder / "ask").write_text(text)
     command = "sh ask" if form == "--curl" else f"{sys.executable} ask"
     assert "risk_level" in user.run(command, WATCHKEEPER_API_KEY=KEY)
+
+
+@pytest.mark.usefixtures("answers")
+def test_the_rows_that_the_version_was_trained_on_are_restored_and_nothing_is_replaced(
+    user: User,
+) -> None:
+    file = user.folder / "pump-failure-v1.parquet"
+    for _ in range(2):
+        said = user.run("watchkeeper data pull pump-failure 1")
+        assert said.startswith(f"{file.name}: {ROWS} rows, verified by SHA-256 ")
+    restored = pd.read_parquet(file)[list(readings().columns)]
+    pd.testing.assert_frame_equal(restored, readings(), check_dtype=False)
+    file.write_bytes(b"other")
+    done = watchkeeper(user.home, "data", "pull", "pump-failure", "1", "--to", str(file))
+    assert done.returncode == 1
+    assert "exists with other content; name another file with --to" in done.stderr
+    assert file.read_bytes() == b"other"

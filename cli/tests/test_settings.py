@@ -42,7 +42,10 @@ STRUCTS = {
     ),
     "sidecar": (("drift", "watchkeeper.drift.settings", "SidecarSettings"),),
     "rollout": (("rollout", "watchkeeper.rollout.settings", "RolloutSettings"),),
-    "training": (("training", "watchkeeper.training.__main__", "TrainingSettings"),),
+    "training": (
+        ("training", "watchkeeper.training.__main__", "TrainingSettings"),
+        ("training", "watchkeeper.registry.snapshots", "SnapshotSettings"),
+    ),
 }
 READ = """
 import importlib, json, sys, msgspec
@@ -169,7 +172,10 @@ def test_stored_settings_stay_until_they_are_set_again_or_emptied(tmp_path: Path
     changed = given((two,), TURN_SECONDS="2", API_KEYS="", V2_PORT="")
     assert (changed.models, changed.persisted) == ((two,), ())
     assert changed.settings == LocalSettings(
-        **{name: getattr(changed.settings, name) for name in ("source_url", "ledger_url")},
+        **{
+            name: getattr(changed.settings, name)
+            for name in ("source_url", "ledger_url", "snapshots_url")
+        },
         components=ROOT,
         code_version=changed.settings.code_version,
     )

@@ -19,7 +19,8 @@ from typing import Any, Self
 import msgspec
 import pytest
 import yaml
-from api_server import JSON_PATCH, POLICY, ApiServer, cached
+from api_server import JSON_PATCH, POLICY, ApiServer
+from kept_builds import cached
 from kube_system import GATEWAY, MODEL, OTHER, RELEASE, KubeSystem, installed, job_template
 from kubernetes.config import incluster_config
 from waiting import wait_for

@@ -23,6 +23,7 @@ import pytest
 import urllib3
 import yaml
 from free_ports import HOST, free_ports
+from kept_builds import MissingError, cached
 from kubernetes.client import ApiClient, ApiException, Configuration
 from kubernetes.config import load_kube_config
 from kubernetes.dynamic import DynamicClient, Resource
@@ -31,8 +32,6 @@ from watchkeeper.platforms.kube.api import Json, Kind
 
 START_SECONDS = 120.0
 REQUIRED = os.environ.get("WATCHKEEPER_TEST_API_SERVER") == "required"
-CACHES = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-CACHE = Path(os.environ.get("WATCHKEEPER_CLUSTER_CACHE") or CACHES / "watchkeeper-cluster")
 USERS = ("admin", "rollout", "sidecar", "person")
 DEFINITIONS = {
     "github.com_kserve_kserve/install/v0.20.0/kserve-crds.yaml": ("inferenceservices",),
@@ -68,10 +67,6 @@ POLICY_BINDING = Kind(
 )
 CLUSTER_KINDS = (NAMESPACE, DEFINITION, POLICY, POLICY_BINDING)
 JSON_PATCH, MERGE_PATCH = "application/json-patch+json", "application/merge-patch+json"
-
-
-class MissingError(Exception):
-    """A program or a definition that the API server needs is missing."""
 
 
 class Client:
@@ -348,13 +343,6 @@ def _program(name: str) -> str:
     if found is None:
         raise MissingError(f"no {name} on the PATH: 'make cluster' installs it")
     return found
-
-
-def cached(pattern: str) -> str:
-    found = sorted(CACHE.glob(pattern), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise MissingError(f"no {CACHE / pattern}: 'make cluster' builds it")
-    return str(found[-1])
 
 
 def definitions(path: str, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:

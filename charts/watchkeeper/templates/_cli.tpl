@@ -19,6 +19,7 @@ env:
   - {name: WATCHKEEPER_MODELS, value: {{ keys .root.Values.models | sortAlpha | toJson | quote }}}
   - {name: WATCHKEEPER_LEDGER_URL_FILE, value: /run/secrets/watchkeeper/ledger-url}
   {{- include "watchkeeper.ledgerEnvironment" $client | nindent 2 }}
+  {{- include "watchkeeper.snapshotsEnvironment" .root | nindent 2 }}
   {{- include "watchkeeper.extraEnv" .root.Values.cli.extraEnv | nindent 2 }}
 terminationMessagePolicy: FallbackToLogsOnError
 resources: {{- toYaml .root.Values.cli.resources | nindent 2 }}
@@ -26,6 +27,7 @@ securityContext: {{- include "watchkeeper.containerSecurity" .root | nindent 2 }
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
   - {name: secrets, mountPath: /run/secrets/watchkeeper, readOnly: true}
+  {{- include "watchkeeper.snapshotsMount" .root | nindent 2 }}
   {{- include "watchkeeper.authoritiesMount" $client | nindent 2 }}
 {{- end }}
 
@@ -96,4 +98,5 @@ secret:
   secret:
     secretName: {{ include "watchkeeper.secret" . }}
     items: {{- include "watchkeeper.clientSecrets" (dict "root" . "user" "") | nindent 6 }}
+{{- include "watchkeeper.snapshotsVolume" (dict "root" . "optional" true) }}
 {{- end }}

@@ -47,6 +47,7 @@ template:
           - {name: WATCHKEEPER_LEDGER_URL_FILE, value: /run/secrets/watchkeeper/ledger-url}
           {{- include "watchkeeper.ledgerEnvironment" $client | nindent 10 }}
           - {name: WATCHKEEPER_SOURCE_URL_FILE, value: /run/secrets/source/url}
+          {{- include "watchkeeper.snapshotsEnvironment" $ | nindent 10 }}
           {{- include "watchkeeper.extraEnv" $.Values.training.extraEnv | nindent 10 }}
         terminationMessagePath: /dev/termination-log
         terminationMessagePolicy: FallbackToLogsOnError
@@ -56,6 +57,7 @@ template:
           - {name: tmp, mountPath: /tmp}
           - {name: secrets, mountPath: /run/secrets/watchkeeper, readOnly: true}
           - {name: source, mountPath: /run/secrets/source, readOnly: true}
+          {{- include "watchkeeper.snapshotsMount" $ | nindent 10 }}
           {{- include "watchkeeper.authoritiesMount" $client | nindent 10 }}
     volumes:
       - {name: tmp, emptyDir: {}}
@@ -70,6 +72,7 @@ template:
           secretName: {{ .model.source.secretName | default (printf "%s-source" .name) }}
           defaultMode: 420
           items: [{key: {{ .model.source.key }}, path: url}]
+      {{- include "watchkeeper.snapshotsVolume" (dict "root" $ "optional" false) | nindent 6 }}
 {{- end }}
 
 {{/* A value as a CEL literal. The members of a CEL list or map have one type, so each is dyn(). */}}

@@ -38,6 +38,15 @@ VALUES: dict[str, Json] = {
         },
         "networkPolicies": {"artifacts": [{"ports": [{"port": 443, "protocol": "TCP"}]}]},
     },
+    "snapshots in S3": {
+        "snapshots": {
+            "url": "s3://tables/plant",
+            "secretName": "tables",
+            "endpoint": "https://s3.example.com",
+            "region": "eu-central-1",
+        },
+        "networkPolicies": {"snapshots": [{"ports": [{"port": 443, "protocol": "TCP"}]}]},
+    },
     "high availability": {
         "highAvailability": True,
         "postgresql": {"enabled": False},

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from api_server import ApiServer, cached, definitions
+from api_server import ApiServer, definitions
+from kept_builds import cached
 from rendering import (
     CHART,
     COMPONENTS,

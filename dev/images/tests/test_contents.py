@@ -30,7 +30,9 @@ for module in pkgutil.walk_packages(watchkeeper.__path__, "watchkeeper."):
             print(module.name)
 """
 OPTIONAL = {  # what only some modules of a package need: its image, and the library
-    "watchkeeper-rollout": ("onnx",),  # the extra onnx of pipeline, for training only
+    # Extras: onnx of pipeline is for training, snapshots of registry for it and the command line.
+    "watchkeeper-rollout": ("onnx", "obstore"),
+    "watchkeeper-serving": ("obstore",),
 }
 
 

@@ -20,6 +20,7 @@ from watchkeeper.core.settings import SettingsError
 from watchkeeper.ledger.errors import LedgerError
 from watchkeeper.platforms import PlatformError, RunRefusedError
 from watchkeeper.registry import RegistryError
+from watchkeeper.registry.snapshots import RefusedSnapshotError, SnapshotError
 
 JSON: Final = "--json"
 # Errors with a message for the user. Every other error is a defect and keeps its traceback.
@@ -29,7 +30,9 @@ EXPECTED: Final = (
     OSError,
     PlatformError,
     RegistryError,
+    RefusedSnapshotError,
     RunRefusedError,
+    SnapshotError,
     SinceError,
     LedgerError,
     SettingsError,

@@ -67,6 +67,8 @@ def describe(
                 **ledger,
                 "WATCHKEEPER_SOURCE_URL": settings.source_url,
                 "WATCHKEEPER_CODE_VERSION": settings.code_version,
+                "WATCHKEEPER_SNAPSHOTS_URL": settings.snapshots_url,
+                **passed_on("training", configuration.variables),
             },
         ),
         "check": Role((settings.python("training"), "-m", "watchkeeper.training.check_parameters")),

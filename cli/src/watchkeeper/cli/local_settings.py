@@ -38,6 +38,9 @@ PASSED_ON = {
         *("INITIALIZE_SECONDS", "DRAIN_SECONDS", "STOP_SECONDS", "QUEUE_SECONDS", "CONNECTIONS"),
     ),
     "sidecar": ("DRIFT_POLICY", "RETENTION", "POLL_SECONDS", "WATCH_SECONDS"),
+    "training": tuple(
+        f"SNAPSHOTS_{name}" for name in ("ENDPOINT", "REGION", "ACCESS_KEY", "SECRET_KEY")
+    ),
     "rollout": ("ROLLOUT_POLICY", "ROLLOUT_POLICIES", "TURN_SECONDS", "REMOVAL_SECONDS"),
 }
 
@@ -47,12 +50,14 @@ class LocalSettings(msgspec.Struct, frozen=True):
 
     A port in use is replaced by a free one. ``components`` is the folder with the components and
     their environments, by default the checkout that this program belongs to. ``source_url`` and
-    ``ledger_url`` are SQLite files in the home by default. ``api_keys`` is a JSON object with a key
+    ``ledger_url`` are SQLite files in the home by default, ``snapshots_url`` is a folder there.
+    ``api_keys`` is a JSON object with a key
     for each client; empty means that clients need no key.
     """
 
     source_url: str = ""
     ledger_url: str = ""
+    snapshots_url: str = ""
     components: Path = Path(sys.prefix).parent
     code_version: str = ""
     v2_port: int = 8080
@@ -183,6 +188,7 @@ def _read_settings(home: Path, variables: Mapping[str, str]) -> LocalSettings:
         settings,
         source_url=settings.source_url or f"sqlite:///{home / 'operational.db'}",
         ledger_url=settings.ledger_url or f"sqlite:///{home / 'ledger.db'}",
+        snapshots_url=settings.snapshots_url or (home / "snapshots").as_uri(),
     )
     try:
         read_keys(settings.api_keys)

@@ -8,13 +8,14 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
 from rich.console import Console
 
-from watchkeeper.cli import commands, training_commands
+from watchkeeper.cli import commands, data, training_commands
 from watchkeeper.cli.cli_output import JSON, JsonErrorGroup, report_errors
 from watchkeeper.cli.down import down as stop_system
 from watchkeeper.cli.explain import print_explanation, read_explanation
@@ -32,6 +33,10 @@ from watchkeeper.cli.up import up as start_system
 from watchkeeper.core.events import as_json as event_as_json
 
 app = typer.Typer(cls=JsonErrorGroup, no_args_is_help=True, add_completion=False, help=__doc__)
+data_app = typer.Typer(
+    cls=JsonErrorGroup, no_args_is_help=True, help="The tables that versions were trained on."
+)
+app.add_typer(data_app, name="data", rich_help_panel="Inspect")
 console = Console()
 
 MAKE = "Make a model"
@@ -244,6 +249,30 @@ def sample(
         needs_key = needs_keys(read_cli_settings().home, os.environ)
         text = render(read_sample(system, model, needs_key=needs_key), form)
         _print({"model": model, "form": form, "text": text}, json, lambda: print(text))
+
+
+@data_app.command("pull")
+def data_pull(
+    model: Annotated[str, typer.Argument(help="The model.")],
+    version: Annotated[int, typer.Argument(min=1, help="The version.")],
+    *,
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where to write it. Default: MODEL-vVERSION.parquet."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Restore the table that a version was trained on, and verify it.
+
+    It has the rows of the history and of the predictions that the training run has read.
+    """
+    with report_errors(json):
+        system, model = _open(model)
+        file = to or Path(f"{model}-v{version}.parquet")
+        found = data.pull(system, model, version, file)
+        shown = {"file": str(file), "rows": found.rows, "sha256": found.sha256}
+        text = f"{file}: {found.rows} rows, verified by SHA-256 {found.sha256}"
+        _print(shown, json, lambda: print(text))
 
 
 @app.command(rich_help_panel=STEER)

@@ -24,6 +24,7 @@ from watchkeeper.core.head import Head
 from watchkeeper.core.policies import DriftPolicy, RolloutPolicy
 from watchkeeper.core.sample import Sample
 from watchkeeper.core.signature import Signature
+from watchkeeper.core.snapshot import Snapshot
 from watchkeeper.core.tasks import UnknownTaskError, task_of
 from watchkeeper.core.truths import Truth, truths_of
 
@@ -61,6 +62,8 @@ class Lineage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             of drift), or "history and recent".
         newest_id: The id of the newest of these rows; None in versions older than the field.
         sample: Which rows of a large history were read; None if all of them were.
+        snapshot: The stored table of all rows that were read, those of the history and those of
+            predictions; None if there is no store.
     """
 
     run: str
@@ -76,6 +79,7 @@ class Lineage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reference: ReferenceKind = "history"
     newest_id: int | None = None
     sample: Sample | None = None
+    snapshot: Snapshot | None = None
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

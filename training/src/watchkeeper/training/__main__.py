@@ -24,6 +24,7 @@ from watchkeeper.core.version import BrokenVersionError
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.errors import LedgerError
 from watchkeeper.registry import Registry, RegistryError
+from watchkeeper.registry.snapshots import RefusedSnapshotError, SnapshotError, open_snapshots
 from watchkeeper.training import CannotTrainError, SourceUnavailableError
 from watchkeeper.training.models import find, parameters_of
 from watchkeeper.training.run import TrainingRequest, train
@@ -56,11 +57,11 @@ def main(arguments: list[str] | None = None) -> int:
         settings = _settings()
         request = _request(options, settings)
         ledger = Ledger(settings.ledger_url)
-        version = train(request, settings.source_url, Registry(), ledger)
-    except (CannotTrainError, SettingsError) as error:
+        version = train(request, settings.source_url, Registry(), ledger, open_snapshots())
+    except (CannotTrainError, RefusedSnapshotError, SettingsError) as error:
         log.error("%s", error)  # noqa: TRY400 - the message is for users, without a traceback
         return EXIT_FATAL
-    except (RegistryError, BrokenVersionError, SourceUnavailableError) as error:
+    except (RegistryError, BrokenVersionError, SnapshotError, SourceUnavailableError) as error:
         log.error("%s", error)  # noqa: TRY400
         return EXIT_RETRY
     except LedgerError as error:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from watchkeeper.core.names import PRODUCTION, model_uri
 from watchkeeper.core.sample import Sample
+from watchkeeper.core.snapshot import Snapshot
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.events import last_promotion
 from watchkeeper.pipeline import OfflineModel, load
@@ -36,7 +37,8 @@ class TrainingInput(msgspec.Struct, frozen=True):
 
     ``production`` is None before the first promotion. ``sample`` says which rows of a large history
     were read. ``group_numbers`` (rows of the history,) numbers the declared groups by their first
-    appearance, see :mod:`watchkeeper.training.group_order`.
+    appearance, see :mod:`watchkeeper.training.group_order`. ``snapshot`` is the stored table of all
+    these rows.
     """
 
     history: Rows
@@ -44,6 +46,7 @@ class TrainingInput(msgspec.Struct, frozen=True):
     production: Production | None
     sample: Sample | None = None
     group_numbers: NDArray[np.int64] | None = None
+    snapshot: Snapshot | None = None
 
     @property
     def rows_known_to_production(self) -> int:

@@ -3,6 +3,7 @@
 ==========  =========================================================================
 adopt       the estimators that somebody else has registered, if the model has some
 read        history, recent rows and the version in production
+snapshot    the table of all these rows in the store of snapshots, if there is one
 split       which rows are fitted and which are held out
 search      the parameters, by cross-validation
 fit         one pipeline per head, and the scores of all rows
@@ -28,6 +29,7 @@ from watchkeeper.core.names import model_uri
 from watchkeeper.core.version import Lineage, Manifest
 from watchkeeper.ledger import Ledger
 from watchkeeper.registry import RegisteredVersion, Registry
+from watchkeeper.registry.snapshots import SnapshotStore
 from watchkeeper.training import CannotTrainError, lineage
 from watchkeeper.training.adoption import adopt
 from watchkeeper.training.declaration import Model, Parameters
@@ -42,6 +44,7 @@ from watchkeeper.training.report.page import write_page
 from watchkeeper.training.rows import joined
 from watchkeeper.training.seal import seal
 from watchkeeper.training.search import search
+from watchkeeper.training.snapshot import store_rows, write_dvc_file
 from watchkeeper.training.split import split, thinned
 
 log = logging.getLogger(__name__)
@@ -69,7 +72,11 @@ class TrainingRequest(msgspec.Struct, frozen=True):
 
 
 def train(
-    request: TrainingRequest, source_url: str, registry: Registry, ledger: Ledger
+    request: TrainingRequest,
+    source_url: str,
+    registry: Registry,
+    ledger: Ledger,
+    snapshots: SnapshotStore | None = None,
 ) -> RegisteredVersion:
     """Train, judge and register one version; the same run again finishes what is missing.
 
@@ -78,23 +85,31 @@ def train(
         source_url: SQLAlchemy URL of the operational database.
         registry: where the version is registered.
         ledger: where recent rows come from and the event goes to.
+        snapshots: where the table of all rows is stored; nowhere without it.
 
     Raises:
         CannotTrainError: request, declaration or data must change first.
-        RegistryError, SourceUnavailableError, sqlalchemy.exc.SQLAlchemyError: a server did not
-            answer; the same run can start again.
+        RefusedSnapshotError: the store of snapshots refuses the table.
+        RegistryError, SourceUnavailableError, SnapshotError, sqlalchemy.exc.SQLAlchemyError: a
+            server did not answer; the same run can start again.
     """
     with tempfile.TemporaryDirectory(prefix="watchkeeper-training-") as workspace:
         folder = Path(workspace) / "version"
         version = find_version(registry, request.model.name, request.run)
         if version is None:
             request = with_estimators(request, lambda: registry, Path(workspace) / "adopted")
-            made = _make_version(request, source_url, registry, ledger, folder)
-            page = write_page(
-                Path(workspace), made.manifest, made.report, made.parameters, made.fitted
-            )
+            inputs = _read(request, source_url, registry, ledger, Path(workspace))
+            if snapshots is not None:
+                inputs = _stored(snapshots, inputs, request.model, Path(workspace))
+            made = make_version(request, inputs, folder)
+            pages = [
+                write_page(
+                    Path(workspace), made.manifest, made.report, made.parameters, made.fitted
+                ),
+                *write_dvc_file(Path(workspace), inputs.snapshot),
+            ]
             given = msgspec.to_builtins(made.parameters)
-            version = register(registry, ledger, folder, given, pages=[page])
+            version = register(registry, ledger, folder, given, pages=pages)
         else:
             log.info("run %s has already registered version %d", request.run, version.version)
             registry.download(model_uri(request.model.name, version.version), folder)
@@ -127,19 +142,28 @@ class Made(msgspec.Struct, frozen=True):
     fitted: Fitted
 
 
-def _make_version(
-    request: TrainingRequest, source_url: str, registry: Registry, ledger: Ledger, folder: Path
-) -> Made:
-    """Read the input of the run and make its version."""
-    timer, fetched = StageTimer(), folder.with_name("production")
-    inputs = read(
-        request.model, source_url, registry, ledger, episode=request.episode, folder=fetched
-    )
+def _read(
+    request: TrainingRequest, source_url: str, registry: Registry, ledger: Ledger, workspace: Path
+) -> TrainingInput:
+    """Read the input of the run."""
+    timer, model = StageTimer(), request.model
+    fetched = workspace / "production"
+    inputs = read(model, source_url, registry, ledger, episode=request.episode, folder=fetched)
     of = f" ({inputs.sample})" if inputs.sample else ""
     timer.log(
         f"read: {len(inputs.history)} rows of history{of}, {len(inputs.recent.rows)} recent rows"
     )
-    return make_version(request, inputs, folder)
+    return inputs
+
+
+def _stored(
+    snapshots: SnapshotStore, inputs: TrainingInput, model: Model, workspace: Path
+) -> TrainingInput:
+    """Store the rows of the run."""
+    timer = StageTimer()
+    stored = store_rows(snapshots, workspace, model, inputs.history, inputs.recent.rows)
+    timer.log(f"snapshot: {stored.rows} rows, {stored.size} bytes in {stored.url}")
+    return msgspec.structs.replace(inputs, snapshot=stored)
 
 
 def make_version(
@@ -247,6 +271,7 @@ def _lineage(request: TrainingRequest, inputs: TrainingInput, fitted: Fitted) ->
         replaces=request.replaces,
         newest_id=int(inputs.history.key[-1]),
         sample=inputs.sample,
+        snapshot=inputs.snapshot,
     )
 
 

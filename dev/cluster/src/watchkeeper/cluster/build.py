@@ -67,6 +67,7 @@ RECIPES = (
             ("github.com/envoyproxy/gateway", ("charts/gateway-helm", "charts/gateway-crds-helm")),
         ),
     ),
+    Recipe("versitygw", "github.com/versity/versitygw"),  # S3 for the tests
 )
 
 
