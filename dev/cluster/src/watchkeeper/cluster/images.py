@@ -67,6 +67,11 @@ def describe(builds: dict[str, Built]) -> dict[str, Image]:
             {"/usr/local/bin/envoy": envoy, **libraries(run(["ldd", envoy]))},
             ("/usr/local/bin/envoy",),
         ),
+        Image(
+            "versitygw",
+            _one(builds["versitygw"].program("versitygw"), "/usr/local/bin/versitygw"),
+            ("/usr/local/bin/versitygw",),
+        ),
     ]
     return {image.name: image for image in found}
 
