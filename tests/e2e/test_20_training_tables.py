@@ -45,6 +45,23 @@ def pulled(installation: Installation, s3: S3) -> Json:  # noqa: ARG001 - the ru
     return {**found, "version": version}
 
 
+def artifact(installation: Installation, version: int, name: str) -> str:
+    """Return a file of the MLflow run of a version, as the pod of the command line reads it."""
+    script = (
+        "from watchkeeper.registry import Registry; client = Registry().client; "
+        f"run = client.get_model_version('{MODEL}', '{version}').run_id; "
+        f"print('BEGIN' + open(client.download_artifacts(run, '{name}')).read())"
+    )
+    pod = ("exec", f"deploy/{RELEASE}-cli", f"--namespace={installation.namespace}", "--")
+    return kubectl(*pod, "python", "-c", script, seconds=120.0).partition("BEGIN")[2]
+
+
+def test_a_run_makes_the_page_of_its_version(installation: Installation, pulled: Json) -> None:
+    page = artifact(installation, pulled["version"], "report.html")
+    assert page.startswith("<!DOCTYPE html>")
+    assert page.count("<svg") >= 5
+
+
 def test_the_command_line_restores_the_table_in_its_pod(
     installation: Installation, pulled: Json
 ) -> None:
@@ -62,15 +79,8 @@ def test_dvc_restores_the_same_table_from_outside(
         environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
         subprocess.run(command, cwd=tmp_path, env=environment, timeout=900, check=True)
 
-    # The MLflow run of the version has the file.
-    script = (
-        "from watchkeeper.registry import Registry; client = Registry().client; "
-        f"run = client.get_model_version('{MODEL}', '{pulled['version']}').run_id; "
-        "print(open(client.download_artifacts(run, 'training-rows.parquet.dvc')).read())"
-    )
-    pod = ("exec", f"deploy/{RELEASE}-cli", f"--namespace={installation.namespace}", "--")
-    text = kubectl(*pod, "python", "-c", script, seconds=120.0)
-    (tmp_path / "training-rows.parquet.dvc").write_text(text[text.index("outs:") :])
+    text = artifact(installation, pulled["version"], "training-rows.parquet.dvc")
+    (tmp_path / "training-rows.parquet.dvc").write_text(text)
     dvc("init", "--no-scm")
     dvc("remote", "add", "--default", "store", f"s3://{BUCKET}/plant")
     options = {

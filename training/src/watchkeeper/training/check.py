@@ -40,6 +40,7 @@ from watchkeeper.training.sampler import Sampler
 log = logging.getLogger("watchkeeper.training.check")
 
 MOST_ROWS: Final = 5000  # fitted, and as many held out
+Check = Made  # by which the tests of projects name what `check` returns
 
 
 def check(model: Model, url: str, folder: Path, parameters: Parameters | None = None) -> Made:
