@@ -31,6 +31,17 @@ class ReportWindow(msgspec.Struct, frozen=True):
     rows: int = 0
 
 
+class DayPart(msgspec.Struct, frozen=True, array_like=True):
+    """The mean of a feature in three hours of the record time; a list in JSON.
+
+    ``start`` is their start, seconds since 1970. ``rows`` counts the values.
+    """
+
+    start: float
+    rows: int
+    mean: float
+
+
 class FeatureReport(msgspec.Struct, frozen=True, kw_only=True):
     """The comparison of one feature: a request column, its missing values, or a score.
 
@@ -40,7 +51,9 @@ class FeatureReport(msgspec.Struct, frozen=True, kw_only=True):
     standard deviations of the baseline; None for categories. ``left_out`` says why the feature does
     not count for the verdict; it is empty if the feature counts. ``confirmations`` is how often the
     drift of the feature was seen in a row, each time in rows that no earlier one has;
-    ``confirmed_until`` is the record time of the last of these rows, seconds since 1970.
+    ``confirmed_until`` is the record time of the last of these rows, seconds since 1970. ``z_day``
+    is the z-score of the mean of the last day, and ``day`` are the means of its parts; None and
+    empty for categories.
     """
 
     name: str
@@ -57,6 +70,8 @@ class FeatureReport(msgspec.Struct, frozen=True, kw_only=True):
     left_out: str = ""
     confirmations: int = 0
     confirmed_until: float = 0.0
+    z_day: float | None = None
+    day: tuple[DayPart, ...] = ()
 
 
 class BrokenSensor(msgspec.Struct, frozen=True):

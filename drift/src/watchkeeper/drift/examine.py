@@ -13,6 +13,7 @@ from watchkeeper.core.policies import DriftPolicy
 from watchkeeper.drift.statistics.columns import answered_rows
 from watchkeeper.drift.statistics.compare import compare
 from watchkeeper.drift.statistics.confirmation import confirm
+from watchkeeper.drift.statistics.day import with_day
 from watchkeeper.drift.statistics.reference import Reference
 from watchkeeper.drift.statistics.sensors import broken_sensors
 from watchkeeper.drift.window import Window
@@ -52,6 +53,7 @@ def examine(
         previous=previous,
         decided=decided,
     )
+    features = with_day(features, columns, window, rows=policy.window, previous=previous)
     drifted = [feature.name for feature in features if feature.drifted]
     verdict: DriftVerdict
     if not decided:

@@ -21,6 +21,7 @@ FEATURE_GAUGES: Final = {
     "effect_size": "Effect size of the newest window, from 0 to 1",
     "reference_threshold": "Effect size from which a feature has drifted",
     "z": "Z-score of the mean of the newest window",
+    "z_day": "Z-score of the mean of the last day",
     "drifted": "1 while the feature has drifted",
 }
 

@@ -144,6 +144,13 @@ def answered_rows(
     }
 
 
+def times_of_rows(requests: Sequence[Observation], limit: int) -> Values:
+    """Return the record times of the rows that :func:`answered_rows` returns."""
+    answered = [request for request in requests if request.status == OK]
+    counts = [min(max(request.rows, 0), limit) for request in answered]
+    return np.repeat(np.array([request.time for request in answered], dtype=float), counts)[-limit:]
+
+
 def rows_after(requests: Sequence[Observation], time: float) -> int:
     """Return the number of rows of the answered requests after a record time."""
     return sum(max(r.rows, 0) for r in requests if r.status == OK and r.time > time)
