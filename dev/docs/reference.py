@@ -127,7 +127,7 @@ def cli_page() -> str:
         "In a checkout the command is `.venv/bin/watchkeeper`, on a cluster ",
         "`kubectl exec -n <namespace> deploy/watchkeeper-cli -- watchkeeper`.\n",
     ]
-    for name, command in root.commands.items():  # type: ignore[attr-defined]
+    for name, command in _commands(root):
         context = typer.Context(command, info_name=f"watchkeeper {name}")
         usage = command.get_usage(context).removeprefix("Usage: ")
         text = inspect.cleandoc(command.help or "")
@@ -136,6 +136,15 @@ def cli_page() -> str:
         if rows:
             parts += ["| argument or option | meaning |\n|---|---|\n", *rows]
     return "".join(parts)
+
+
+def _commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the commands of a group and of the groups in it, by their words."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
 
 
 def chart_page() -> str:

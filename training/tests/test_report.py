@@ -21,7 +21,7 @@ from watchkeeper.core.tasks import TASKS, task_of
 from watchkeeper.core.tasks.base import Labelled
 from watchkeeper.training.check import check
 from watchkeeper.training.declaration import Model, Split
-from watchkeeper.training.report.page import write_page
+from watchkeeper.training.report.page import _drawn, write_page
 from watchkeeper.training.report.plots import PLOTS, binary, multiclass, regression
 from watchkeeper.training.run import Made
 
@@ -105,7 +105,7 @@ def test_the_page_of_a_model_without_truth_has_no_plots(source: str, tmp_path: P
 
 
 def test_names_from_the_data_are_text_and_no_elements(tmp_path: Path) -> None:
-    evil = "<img src=x>"
+    evil = "<img src=x> $%$"
     table = bearings.readings(ROWS)
     table["state"] = table["state"].replace("worn", evil)
     source = pumps.database(tmp_path / "source.db", table, "bearings")
@@ -117,6 +117,7 @@ def test_names_from_the_data_are_text_and_no_elements(tmp_path: Path) -> None:
     found = Page(page_of(model, source, tmp_path))
     assert "img" not in found.elements
     assert evil in found.text
+    assert "cannot be drawn" not in found.text
 
 
 def test_the_importance_finds_the_columns_that_the_truth_depends_on(
@@ -189,14 +190,27 @@ def test_each_task_with_a_truth_has_plots() -> None:
     assert set(PLOTS) == set(TASKS) - {"anomaly"}
 
 
-def test_groups_and_few_rows_make_a_page(tmp_path: Path) -> None:
-    table = bearings.readings(220)
+def test_few_rows_with_groups_make_a_page(tmp_path: Path) -> None:
+    table = bearings.readings(400)
+    table["machine"] = [f"machine-{number % 40}" for number in range(len(table))]
     source = pumps.database(tmp_path / "source.db", table, "bearings")
     model = msgspec.structs.replace(
         HEALTH,
         heads=HEALTH.heads[:1],
         gate=type(HEALTH.gate)(),
-        split=Split(),
         answer=type(HEALTH.answer)(),
+        split=Split(group="machine"),
     )
     assert "Confusion matrix" in page_of(model, source, tmp_path)
+
+
+def test_a_plot_that_fails_is_named_and_does_not_end_the_run(
+    health: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object) -> str:
+        raise ValueError("Input X contains NaN")
+
+    assert "cannot be drawn" not in health
+    (picture,) = _drawn(fails, 1, 2)
+    assert picture.caption == "A plot cannot be drawn: ValueError: Input X contains NaN"
+    assert "cannot be drawn: Input X contains NaN" in caplog.text

@@ -9,6 +9,7 @@ import pandas as pd
 import pumps
 import pyarrow.parquet as pq
 import pytest
+from bearing import HEALTH
 from pump_failure import MODEL
 
 from watchkeeper.core.exit_codes import EXIT_FATAL, EXIT_RETRY, EXIT_SUCCESS
@@ -79,7 +80,9 @@ def test_the_snapshot_has_the_rows_of_the_run_and_equal_rows_are_stored_once(
     assert new["failed"].notna().sum() == 150
 
 
-def test_a_missing_value_and_an_unknown_truth_are_null_and_groups_are_kept(tmp_path: Path) -> None:
+def test_missing_values_unknown_truths_and_what_identifies_a_prediction_are_null(
+    tmp_path: Path,
+) -> None:
     model = msgspec.structs.replace(
         MODEL,
         columns=(
@@ -97,16 +100,35 @@ def test_a_missing_value_and_an_unknown_truth_are_null_and_groups_are_kept(tmp_p
         np.array(["a", "b"]),
         np.ones((2, 3), dtype=bool),
     )
-    write_rows(tmp_path / "rows.parquet", model, rows, rows.take(np.arange(0)))
+    write_rows(tmp_path / "rows.parquet", model, rows, rows.take(np.array([1])))
     assert pq.read_table(tmp_path / "rows.parquet").to_pydict() == {
-        KEY: ["7", "8"],
-        PART: ["history", "history"],
-        GROUP: ["a", "b"],
-        "load": [1.5, None],
-        "grade": [None, "M"],
-        "wear": [3, 2**53 + 1],
-        "failed": [None, 1.0],
+        KEY: ["7", "8", None],
+        PART: ["history", "history", "recent"],
+        GROUP: ["a", "b", None],
+        "load": [1.5, None, None],
+        "grade": [None, "M", "M"],
+        "wear": [3, 2**53 + 1, 2**53 + 1],
+        "failed": [None, 1.0, 1.0],
     }
+
+
+def test_each_datatype_and_each_truth_is_read_back(tmp_path: Path) -> None:
+    kinds = {"a": "FP64", "b": "FP32", "c": "INT64", "d": "INT32", "e": "BOOL", "f": "TIMESTAMP"}
+    model = msgspec.structs.replace(
+        HEALTH, columns=tuple(Column(name, kind) for name, kind in kinds.items())
+    )
+    columns = {"a": [0.1], "b": [0.5], "c": [2**53 + 1], "d": [-7], "e": [1], "f": [1.75e9]}
+    rows = Rows(
+        pd.DataFrame(columns),
+        np.array([2.0]),
+        np.array([7]),
+        np.array([""]),
+        np.ones((1, 6), dtype=bool),
+        {"life": np.array([41.5])},
+    )
+    write_rows(tmp_path / "rows.parquet", model, rows, rows.take(np.arange(0)))
+    found = pq.read_table(tmp_path / "rows.parquet").to_pydict()
+    assert found == {KEY: ["7"], PART: ["history"], **columns, "state": [2.0], "life": [41.5]}
 
 
 @pytest.fixture
@@ -137,6 +159,8 @@ def test_a_run_without_its_store_registers_nothing_and_says_whether_to_try_again
     monkeypatch.setenv("WATCHKEEPER_SNAPSHOTS_ACCESS_KEY", "key")
     monkeypatch.setenv("WATCHKEEPER_SNAPSHOTS_SECRET_KEY", "secret")
     assert main(command) == EXIT_RETRY
+    monkeypatch.setenv("WATCHKEEPER_SNAPSHOTS_URL", f"file://{tmp_path}/file/tables")
+    assert main(command) == EXIT_FATAL
     assert len(registry.versions("pump-failure")) == versions
 
 

@@ -260,6 +260,14 @@ def data_pull(
         Path | None,
         typer.Option(metavar="FILE", help="Where to write it. Default: MODEL-vVERSION.parquet."),
     ] = None,
+    store: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="URL",
+            help="Where the tables are now, if they were moved. Default: where the version says.",
+        ),
+    ] = "",
     json: Json = False,
 ) -> None:
     """Restore the table that a version was trained on, and verify it.
@@ -269,7 +277,9 @@ def data_pull(
     with report_errors(json):
         system, model = _open(model)
         file = to or Path(f"{model}-v{version}.parquet")
-        found = data.pull(system, model, version, file)
+        found = data.snapshot_of(system, model, version)
+        settings = data.store_settings(read_cli_settings(), os.environ, store)
+        data.restore(found, settings, file)
         shown = {"file": str(file), "rows": found.rows, "sha256": found.sha256}
         text = f"{file}: {found.rows} rows, verified by SHA-256 {found.sha256}"
         _print(shown, json, lambda: print(text))

@@ -37,8 +37,8 @@ class TrainingInput(msgspec.Struct, frozen=True):
 
     ``production`` is None before the first promotion. ``sample`` says which rows of a large history
     were read. ``group_numbers`` (rows of the history,) numbers the declared groups by their first
-    appearance, see :mod:`watchkeeper.training.group_order`. ``snapshot`` is the stored table of all
-    these rows.
+    appearance, see :mod:`watchkeeper.training.group_order`. ``snapshot`` is the table of all these
+    rows, which is stored with the version.
     """
 
     history: Rows

@@ -3,7 +3,7 @@
 ==========  =========================================================================
 adopt       the estimators that somebody else has registered, if the model has some
 read        history, recent rows and the version in production
-snapshot    the table of all these rows in the store of snapshots, if there is one
+snapshot    the table of all these rows, if there is a store of snapshots
 split       which rows are fitted and which are held out
 search      the parameters, by cross-validation
 fit         one pipeline per head, and the scores of all rows
@@ -12,6 +12,7 @@ judge       the gate's report from the held-out rows
 seal        the version's folder, with manifest and digests
 reload      the folder, loaded as servers load it, answers its own example
 page        the gate's report with plots, for people
+store       the table of the rows
 register    the version in MLflow, its event, and the alias of a candidate
 ==========  =========================================================================
 """
@@ -44,7 +45,7 @@ from watchkeeper.training.report.page import write_page
 from watchkeeper.training.rows import joined
 from watchkeeper.training.seal import seal
 from watchkeeper.training.search import search
-from watchkeeper.training.snapshot import store_rows, write_dvc_file
+from watchkeeper.training.snapshot import FILE, write_dvc_file, write_rows
 from watchkeeper.training.split import split, thinned
 
 log = logging.getLogger(__name__)
@@ -99,8 +100,9 @@ def train(
         if version is None:
             request = with_estimators(request, lambda: registry, Path(workspace) / "adopted")
             inputs = _read(request, source_url, registry, ledger, Path(workspace))
+            table = Path(workspace) / FILE
             if snapshots is not None:
-                inputs = _stored(snapshots, inputs, request.model, Path(workspace))
+                inputs = _with_snapshot(inputs, snapshots, request.model, table)
             made = make_version(request, inputs, folder)
             pages = [
                 write_page(
@@ -108,6 +110,9 @@ def train(
                 ),
                 *write_dvc_file(Path(workspace), inputs.snapshot),
             ]
+            if snapshots is not None and inputs.snapshot is not None:
+                # Just before the version, so that no object is left of a run that makes none.
+                snapshots.put(table, inputs.snapshot)
             given = msgspec.to_builtins(made.parameters)
             version = register(registry, ledger, folder, given, pages=pages)
         else:
@@ -156,14 +161,16 @@ def _read(
     return inputs
 
 
-def _stored(
-    snapshots: SnapshotStore, inputs: TrainingInput, model: Model, workspace: Path
+def _with_snapshot(
+    inputs: TrainingInput, snapshots: SnapshotStore, model: Model, table: Path
 ) -> TrainingInput:
-    """Store the rows of the run."""
+    """Write the rows of the run into a file, and return the input with the snapshot of it."""
     timer = StageTimer()
-    stored = store_rows(snapshots, workspace, model, inputs.history, inputs.recent.rows)
-    timer.log(f"snapshot: {stored.rows} rows, {stored.size} bytes in {stored.url}")
-    return msgspec.structs.replace(inputs, snapshot=stored)
+    write_rows(table, model, inputs.history, inputs.recent.rows)
+    rows = len(inputs.history) + len(inputs.recent.rows)
+    snapshot = snapshots.describe(table, rows)
+    timer.log(f"snapshot: {rows} rows, {snapshot.size} bytes, for {snapshot.url}")
+    return msgspec.structs.replace(inputs, snapshot=snapshot)
 
 
 def make_version(

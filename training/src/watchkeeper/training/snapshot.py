@@ -14,40 +14,17 @@ import pyarrow.parquet as pq
 
 from watchkeeper.core.signature import DTYPES
 from watchkeeper.core.snapshot import Snapshot
-from watchkeeper.registry.snapshots import SnapshotStore, dvc_file
+from watchkeeper.registry.snapshots import dvc_file
 from watchkeeper.training.declaration import Model
 from watchkeeper.training.rows import Rows
 
 FILE: Final = "training-rows.parquet"
 # Beside the request columns and the truths, with names that those hardly have.
-KEY: Final = "watchkeeper.key"  # the id in the source, or that of the prediction
+KEY: Final = "watchkeeper.key"  # of the history: the id in the source
 PART: Final = "watchkeeper.part"  # "history" or "recent"
-GROUP: Final = "watchkeeper.group"  # where the split declares one
+GROUP: Final = "watchkeeper.group"  # of the history, where the split declares one
 _TYPES: Final = {"f": pa.float64(), "i": pa.int64(), "O": pa.string()}  # by NumPy's kind
 _PIECE: Final = 100_000  # rows in memory a second time
-
-
-def store_rows(
-    store: SnapshotStore, folder: Path, model: Model, history: Rows, recent: Rows
-) -> Snapshot:
-    """Write the rows of a training run into the store.
-
-    Args:
-        store: the store.
-        folder: for the file until it is stored.
-        model: the declaration.
-        history: the rows of the history that were read.
-        recent: the rows of predictions that were read.
-
-    Raises:
-        SnapshotError: the store did not answer; the same run can start again.
-        RefusedSnapshotError: the store refuses.
-    """
-    file = folder / FILE
-    write_rows(file, model, history, recent)
-    snapshot = store.put(file, len(history) + len(recent))
-    file.unlink()
-    return snapshot
 
 
 def write_dvc_file(folder: Path, snapshot: Snapshot | None) -> list[Path]:
@@ -62,7 +39,8 @@ def write_dvc_file(folder: Path, snapshot: Snapshot | None) -> list[Path]:
 def write_rows(file: Path, model: Model, history: Rows, recent: Rows) -> None:
     """Write rows into a Parquet file: key, part, group, request columns and truths.
 
-    A missing value and an unknown truth are null.
+    A missing value and an unknown truth are null. So are key and group of a prediction: its subject
+    may be forgotten later, and the table stays.
     """
     fields = [(KEY, pa.string()), (PART, pa.string())]
     fields += [(GROUP, pa.string())] * bool(model.split.group)
@@ -72,9 +50,13 @@ def write_rows(file: Path, model: Model, history: Rows, recent: Rows) -> None:
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for part, rows in (("history", history), ("recent", recent)):
             for piece in _pieces(rows):
-                columns = {KEY: _texts(piece.key), PART: pa.repeat(part, len(piece))}
+                unknown = pa.nulls(len(piece))
+                columns = {
+                    KEY: _texts(piece.key) if part == "history" else unknown,
+                    PART: pa.repeat(part, len(piece)),
+                }
                 if model.split.group:
-                    columns[GROUP] = _texts(piece.group)
+                    columns[GROUP] = _texts(piece.group) if part == "history" else unknown
                 for each in model.columns:
                     values = piece.columns[each.name].to_numpy()
                     kind = schema.field(each.name).type
@@ -82,7 +64,7 @@ def write_rows(file: Path, model: Model, history: Rows, recent: Rows) -> None:
                 for truth in model.truths:
                     values = piece.others.get(truth.name, piece.target)
                     columns[truth.name] = pa.array(values, mask=np.isnan(values))
-                writer.write_table(pa.table(columns, schema=schema))
+                writer.write_table(pa.table(columns).cast(schema))
 
 
 def _pieces(rows: Rows) -> Iterator[Rows]:

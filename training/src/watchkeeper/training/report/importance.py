@@ -64,8 +64,12 @@ def draw_importance(axes: Axes, head: Head, pipeline: Pipeline, rows: Rows, seed
     axes.axvline(0.0, color="grey", linewidth=0.8, linestyle="--")
     metric = task.search_metric.replace("_", " ")
     axes.set(xlabel=f"loss of {metric}", title="Importance of columns")
-    all_of = "" if len(shown) == len(found.importances) else f"The {len(shown)} largest. "
-    return f"{all_of}{REPEATS} permutations of each column in {most} rows."
+    part = "" if len(shown) == len(found.importances) else f"The {len(shown)} largest. "
+    chosen_by = ", with as many of each outcome as possible" * bool(task.outcomes)
+    return (
+        f"{part}The box has the quartiles of {REPEATS} permutations of each column, in {most} of "
+        f"{len(rows)} rows{chosen_by * (most < len(rows))}."
+    )
 
 
 def _chosen(rows: Rows, most: int, has_outcomes: bool, seed: int) -> Any:

@@ -1,10 +1,11 @@
 """The page of a version: one HTML file without scripts, with all numbers and plots."""
 
 import io
+import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import matplotlib as mpl
 import msgspec
@@ -21,6 +22,8 @@ from watchkeeper.training.fit import Fitted
 from watchkeeper.training.report.importance import draw_importance
 from watchkeeper.training.report.plots import PLOTS
 from watchkeeper.training.report.text import counted, described, facts
+
+log = logging.getLogger(__name__)
 
 NAME: Final = "report.html"
 _NO_METADATA: Final = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -53,8 +56,16 @@ def write_page(
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    # Text stays text: it can be searched, and the file does not depend on fonts of this machine.
-    with mpl.rc_context({"svg.fonttype": "none", "font.size": 9.0, "axes.titlesize": "medium"}):
+    # Text stays text: it can be searched, the file does not depend on fonts of this machine, and a
+    # name with dollars is no formula.
+    with mpl.rc_context(
+        {
+            "svg.fonttype": "none",
+            "text.parse_math": False,
+            "font.size": 9.0,
+            "axes.titlesize": "medium",
+        }
+    ):
         heads = {x.score: list(_pictures(x, fitted, parameters.seed)) for x in manifest.heads}
     text = environment.get_template("page.html.j2").render(
         manifest=manifest,
@@ -76,21 +87,26 @@ def _pictures(head: Head, fitted: Fitted, seed: int) -> Iterator[Picture]:
     if held is None or not len(held):
         return
     for plot in PLOTS.get(head.task, ()):
-        figure = _figure()
-        caption = plot(figure.gca(), task, held.truth(), seed)
-        if caption is not None:
-            yield Picture(_svg(figure), caption)
-    figure = _figure()
-    pipeline = fitted.pipelines[head.score]
-    caption = draw_importance(figure.gca(), head, pipeline, held.rows, seed)
-    yield Picture(_svg(figure), caption)
+        yield from _drawn(plot, task, held.truth(), seed)
+    yield from _drawn(draw_importance, head, fitted.pipelines[head.score], held.rows, seed)
 
 
-def _figure() -> Figure:
-    """Return a figure that no global state of matplotlib knows: it is freed with its last user."""
+def _drawn(plot: Callable[..., str | None], *given: Any) -> list[Picture]:
+    """Draw one plot of what is given.
+
+    A version is good without its picture, so no error of a plot ends a training run.
+    """
+    # A figure that no global state of matplotlib knows: it is freed with its last user.
     figure = Figure(figsize=_INCHES, layout="constrained")
-    figure.add_subplot()
-    return figure
+    try:
+        caption = plot(figure.add_subplot(), *given)
+        return [] if caption is None else [Picture(_svg(figure), caption)]
+    except (OSError, MemoryError):
+        raise  # of the machine
+    except Exception as error:  # noqa: BLE001 - features of users see values that never occur
+        log.warning("a plot of the page of the version cannot be drawn: %s", error)
+        reason = f"A plot cannot be drawn: {type(error).__name__}: {error}"
+        return [Picture(Markup(""), reason)]
 
 
 def _svg(figure: Figure) -> Markup:

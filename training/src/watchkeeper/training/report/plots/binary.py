@@ -1,4 +1,4 @@
-"""The plots of a binary head. The bands and bars are 95 % confidence intervals."""
+"""The plots of a binary head."""
 
 from collections.abc import Callable
 from itertools import islice
@@ -15,6 +15,7 @@ from watchkeeper.core.tasks.base import Labelled, Task
 RESAMPLES: Final = 100
 _GRID: Final = np.linspace(0.0, 1.0, 201)
 _BINS: Final = 10
+_BAND: Final = "The band is the 95 % confidence interval."
 _TAILS: Final = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 
 # From truth (rows,), score (rows,) and weights (rows,) or None to the values on the grid.
@@ -41,7 +42,7 @@ def roc(axes: Axes, task: Task, rows: Labelled, seed: int) -> str | None:
     _draw_curve(axes, rows, _score(task, rows), rates, seed)
     axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle="--")
     axes.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC curve")
-    return "The dashed line is that of a score that knows nothing."
+    return f"{_BAND} The dashed line is that of a score that knows nothing."
 
 
 def precision_recall(axes: Axes, task: Task, rows: Labelled, seed: int) -> str | None:
@@ -59,7 +60,7 @@ def precision_recall(axes: Axes, task: Task, rows: Labelled, seed: int) -> str |
     share = float(rows.target.mean())
     axes.axhline(share, color="grey", linewidth=0.8, linestyle="--")
     axes.set(xlabel="recall", ylabel="precision", title="Precision and recall", ylim=(0, 1.02))
-    return f"The dashed line is the share of positives: {share:.2%} of the rows."
+    return f"{_BAND} The dashed line is the share of positives: {share:.2%} of the rows."
 
 
 def calibration(axes: Axes, task: Task, rows: Labelled, seed: int) -> str | None:  # noqa: ARG001
@@ -80,8 +81,8 @@ def calibration(axes: Axes, task: Task, rows: Labelled, seed: int) -> str | None
     axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle="--")
     axes.set(xlabel="predicted probability", ylabel="share of positives", title="Calibration")
     return (
-        f"Each point is one of at most {_BINS} groups of equally many rows, by their score. A "
-        "calibrated score is on the dashed line."
+        f"Each point is one of at most {_BINS} groups of equally many rows, by their score, "
+        "with a 95 % confidence interval. A calibrated score is on the dashed line."
     )
 
 
