@@ -25,6 +25,7 @@ class S3:
         labels = {"app": SERVICE}
         pod: Json = {
             "automountServiceAccountToken": False,
+            "securityContext": {"fsGroup": 65532},  # it owns the volume
             "initContainers": [
                 _container(
                     "bucket",
