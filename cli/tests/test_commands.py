@@ -42,8 +42,17 @@ def test_endpoints_without_a_ledger_have_no_password_to_hide() -> None:
     assert without_passwords(endpoints) == endpoints
 
 
+def commands_of(group: Any, before: str = "") -> dict[str, Any]:
+    """The commands of a group and of the groups in it, by their words."""
+    found = {}
+    for name, command in group.commands.items():
+        is_group = hasattr(command, "commands")
+        found |= commands_of(command, f"{name} ") if is_group else {f"{before}{name}": command}
+    return found
+
+
 def commands_of_the_app() -> dict[str, Any]:
-    return dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    return commands_of(typer.main.get_command(app))
 
 
 @pytest.mark.parametrize("name", commands_of_the_app())

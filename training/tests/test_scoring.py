@@ -15,6 +15,7 @@ from watchkeeper.ledger import Ledger
 from watchkeeper.registry import Registry
 from watchkeeper.training.artifact import EXAMPLE_QUANTILES
 from watchkeeper.training.reference import SHUFFLED_ROWS
+from watchkeeper.training.report.importance import MOST_ROWS, REPEATS
 from watchkeeper.training.run import TrainingRequest, train
 from watchkeeper.training.split import held_predictions
 from watchkeeper.training.verify import MADE_ROWS
@@ -55,11 +56,12 @@ def test_each_version_scores_each_held_out_row_once(
     rows: dict[int, int] = {}
     for forest, count in scored:
         rows[id(forest)] = rows.get(id(forest), 0) + count
-    # The new version also scores some rows again to see which columns its score depends on, and
-    # made rows to verify its ONNX form: features, missing ones, and requests.
+    # The new version also scores some rows again to see which columns its score depends on and how
+    # important each is, and made rows to verify its ONNX form: features, missing ones, requests.
+    permuted = (REPEATS * len(model.columns) + 1) * MOST_ROWS
     shuffled, made = SHUFFLED_ROWS * len(model.columns), 3 * MADE_ROWS * (onnx == "on")
     assert sorted(rows.values()) == [
         len(EXAMPLE_QUANTILES),  # of the saved version, which is loaded again
         HELD + unseen.sum(),
-        HISTORY + RECENT + shuffled + made,
+        HISTORY + RECENT + shuffled + permuted + made,
     ]

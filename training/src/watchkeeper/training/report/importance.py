@@ -20,7 +20,7 @@ from watchkeeper.pipeline import score
 from watchkeeper.training.rows import Rows
 
 REPEATS: Final = 5
-_MOST_ROWS: Final = 1000
+MOST_ROWS: Final = 1000
 _MOST_SCORED: Final = (
     60_000  # rows that are scored for all columns together, so that it takes seconds
 )
@@ -43,7 +43,7 @@ def draw_importance(axes: Axes, head: Head, pipeline: Pipeline, rows: Rows, seed
     """
     task = task_of(head)
     each = _MOST_SCORED // (REPEATS * len(rows.columns.columns))
-    most = min(len(rows), _MOST_ROWS, max(_LEAST_ROWS, each))
+    most = min(len(rows), MOST_ROWS, max(_LEAST_ROWS, each))
 
     def measured(fitted: Any, columns: pd.DataFrame, target: Any) -> float:
         scores = task.columns(score(fitted, head, columns))
