@@ -5,7 +5,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from object_store import S3
 
 from watchkeeper.registry.snapshots import SnapshotSettings, SnapshotStore, dvc_file
 
@@ -37,7 +36,7 @@ def test_dvc_pull_restores_the_table_byte_for_byte(
     settings = SnapshotSettings(f"file://{tmp_path}/tables")
     remote = {"url": f"{tmp_path}/tables"}
     if kind == "s3":
-        s3: S3 = request.getfixturevalue("s3")
+        s3 = request.getfixturevalue("s3")
         settings = s3.settings("tables-for-dvc")
         remote = {
             "url": settings.snapshots_url,
@@ -47,7 +46,9 @@ def test_dvc_pull_restores_the_table_byte_for_byte(
             "secret_access_key": settings.snapshots_secret_key,
         }
     (tmp_path / "table").write_bytes(CONTENT)
-    snapshot = SnapshotStore(settings).put(tmp_path / "table", 10)
+    store = SnapshotStore(settings)
+    snapshot = store.describe(tmp_path / "table", 10)
+    store.put(tmp_path / "table", snapshot)
 
     project = tmp_path / "project"
     project.mkdir()
