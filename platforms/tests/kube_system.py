@@ -5,7 +5,7 @@ The ``as_...`` methods write what the chart and the controllers would write, whi
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ KINDS = (
     api.INFERENCE_SERVICE,
     api.GATEWAY,
     api.HTTP_ROUTE,
+    api.BACKEND_TLS_POLICY,
     api.BACKEND_TRAFFIC_POLICY,
     api.SECURITY_POLICY,
     api.NETWORK_POLICY,
@@ -141,6 +142,14 @@ class KubeSystem:
             spec = {"schedule": "0 0 1 1 *", "suspend": True, "jobTemplate": job_template(name)}
             metadata = {"name": f"{name}-training", "labels": {MODEL_LABEL: name}}
             self.there.create(api.CRON_JOB, {"metadata": metadata, "spec": spec})
+
+    def as_helm_upgrade(self, change: Callable[[Json], None]) -> None:
+        """Change the configuration of the installation."""
+        found = self.here.get(api.CONFIG_MAP, "watchkeeper")
+        installation = json.loads(found["data"]["installation.json"])
+        change(installation)
+        data = {"installation.json": json.dumps(installation)}
+        self.here.replace(api.CONFIG_MAP, {**found, "data": data})
 
     def as_kserve(
         self, model: str, version: int, *, replicas: int = 1, available: int = 1, **status: Any

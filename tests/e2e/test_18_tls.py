@@ -1,20 +1,23 @@
-"""With certificates, MLflow and PostgreSQL are called over TLS only, also after a renewal.
+"""With certificates, MLflow, PostgreSQL and the servers of versions are called over TLS only.
 
-The installation is one of its own, because TLS is not turned off again.
+The installation is one of its own, because TLS is not turned off again. Its first version serves
+when TLS is turned on.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from declared_models import FIRST as MODEL
 from installation import FOLDER, RELEASE, Installation
-from kube import Json, get, helm, items, kubectl, wait_until
-from rollouts import has_succeeded
-from single_requests import infer
+from kube import Json, get, helm, items, kubectl, read_secret, wait_until
+from load import Load
+from past_the_gateway import past_the_gateway
+from rollouts import check_promotion, has_succeeded, newest_candidate
+from single_requests import infer, is_answered
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 from tls_secrets import NAMES, put
+from trustme import CA
 
 from watchkeeper.core.prediction_id import request_of
 from watchkeeper.ledger.lookup import find_prediction
@@ -23,20 +26,29 @@ NOTICED_SECONDS = 240.0  # kubelet replaces the files of a Secret within two min
 RUN_SECONDS = 400.0
 
 
+POLICY = "backendtlspolicies.gateway.networking.k8s.io"
+
+
 class WithTls(Installation):
-    """An installation of one model, with certificates."""
+    """An installation of one model, with certificates after :meth:`turn_on`."""
+
+    has_tls = False
+    authority: CA
 
     def values(self) -> Json:
-        return {**super().values(), "tls": {"secrets": NAMES}}
+        tls = {"tls": {"secrets": NAMES}} if self.has_tls else {}
+        return {**super().values(), **tls}
 
-    def install(self, **values: Any) -> None:
-        if not get("secret", NAMES["mlflow"], f"--namespace={self.namespace}"):
-            put(self)
-        super().install(**values)
+    def turn_on(self) -> None:
+        """Create the certificates, and upgrade the release."""
+        self.authority = CA()
+        put(self, self.authority)
+        self.has_tls = True
+        self.install()
 
 
 @pytest.fixture(scope="module")
-def installation() -> Iterator[Installation]:
+def installation() -> Iterator[WithTls]:
     made = WithTls(FOLDER / "tls", models=(MODEL,))
     made.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
@@ -46,6 +58,13 @@ def installation() -> Iterator[Installation]:
         made.write_diagnostics("end")
         made.close()
         made.remove()
+
+
+@pytest.fixture(scope="module")
+def load(installation: WithTls) -> Iterator[Load]:
+    """A steady load while TLS is turned on and certificates are renewed."""
+    with Load(installation, MODEL, "tls", rate=40.0) as made:
+        yield made
 
 
 def call_mlflow(installation: Installation, scheme: str) -> str:
@@ -90,12 +109,86 @@ def check_recorded(installation: Installation) -> None:
     wait_until("its record", lambda: find_prediction(installation.ledger, prediction))
 
 
-def test_the_first_version_is_trained_registered_and_served(installation: Installation) -> None:
+def ports(installation: Installation) -> dict[str, set[int]]:
+    """Return the ports of the servers that the gateway calls, by Service."""
+    route = get("httproute", MODEL, f"--namespace={installation.namespace}")
+    found: dict[str, set[int]] = {}
+    for rule in route["spec"]["rules"]:
+        for backend in rule["backendRefs"]:
+            found.setdefault(backend["name"], set()).add(backend["port"])
+    return found
+
+
+def served_certificate(installation: Installation, port: int) -> str:
+    """Return the certificate that a server of production shows on a port, as PEM."""
+    version = installation.model(MODEL)["production"]
+    address = installation.pods(MODEL, version)[0]["status"]["podIP"]
+    program = (
+        "import ssl, sys; "
+        "print(ssl.get_server_certificate((sys.argv[1], int(sys.argv[2])), timeout=10))"
+    )
+    pod = ("exec", f"deploy/{RELEASE}-cli", f"--namespace={installation.namespace}", "--")
+    return kubectl(*pod, "python", "-c", program, address, str(port))
+
+
+def test_tls_is_turned_on_while_a_version_serves(installation: WithTls, load: Load) -> None:
     assert installation.first_versions[MODEL].promoted == [1]
+    installation.turn_on()
+    wait_until("version 1 is served", lambda: installation.model(MODEL)["production"] == 1)
     check_recorded(installation)
-    assert installation.model(MODEL)["production"] == 1
+    assert ports(installation) == {f"{MODEL}-v1-predictor": {80, 9000}}
+    load.check()
+
+
+def test_the_next_version_gets_its_share_with_tls_beside_the_one_without(
+    installation: WithTls, load: Load
+) -> None:
+    run = installation.watchkeeper("train", MODEL)["run"]
+    wait_until("the run has ended", lambda: has_succeeded(installation, run), RUN_SECONDS)
+    assert newest_candidate(installation, MODEL) == 2
+    check_promotion(installation, MODEL, 2)
+    assert ports(installation) == {f"{MODEL}-v2-predictor": {8443, 9443}}
+    for protocol in ("http", "grpc"):
+        assert is_answered(installation, protocol, {}, MODEL)
+    load.check()
     output = helm("test", RELEASE, f"--namespace={installation.namespace}", "--logs")
-    assert f"{MODEL} version 1 answers over gRPC through the gateway" in output
+    assert f"{MODEL} version 2 answers over gRPC through the gateway" in output
+
+
+def test_servers_answer_nobody_without_tls(installation: WithTls) -> None:
+    for pod in installation.pods(MODEL, 2):
+        status, answer = past_the_gateway(installation, pod, {})
+        assert (status, "this server answers over TLS only" in answer) == (403, True)
+
+
+def test_the_policy_of_the_gateway_comes_back_when_somebody_deletes_it(
+    installation: WithTls,
+) -> None:
+    namespace = f"--namespace={installation.namespace}"
+    wanted = get(POLICY, MODEL, namespace)["spec"]
+    kubectl("delete", POLICY, MODEL, namespace)
+    wait_until("it is back", lambda: get(POLICY, MODEL, namespace))
+    assert get(POLICY, MODEL, namespace)["spec"] == wanted
+    for protocol in ("http", "grpc"):
+        wait_until("answered", lambda p=protocol: is_answered(installation, p, {}, MODEL))
+
+
+def test_servers_use_a_renewed_certificate_without_a_restart_and_without_a_failed_request(
+    installation: WithTls, load: Load
+) -> None:
+    before = installation.restarts(MODEL, 2)
+    failed = load.failed()
+    put(installation, installation.authority, ["servers"])
+    new = read_secret(installation.namespace, NAMES["servers"], "tls.crt").strip()
+    for port in (8443, 9443):
+        wait_until(
+            f"port {port} shows the new certificate",
+            lambda p=port: served_certificate(installation, p).strip() == new,
+            NOTICED_SECONDS,
+        )
+    assert installation.restarts(MODEL, 2) == before
+    assert load.failed() == failed
+    load.stop()
 
 
 def test_every_session_of_the_database_is_encrypted(installation: Installation) -> None:
@@ -125,8 +218,8 @@ def test_certificates_of_a_new_authority_are_used_without_a_restart_by_hand(
     installation: Installation,
 ) -> None:
     before = {each: restarts(installation, each) for each in ("mlflow", "postgresql", "rollout")}
-    servers = installation.restarts(MODEL, 1)
-    put(installation)
+    servers = installation.restarts(MODEL, 2)
+    put(installation, CA(), ["mlflow", "database"])
     wait_until(
         "MLflow has restarted",
         lambda: restarts(installation, "mlflow") > before["mlflow"],
@@ -145,16 +238,17 @@ def test_certificates_of_a_new_authority_are_used_without_a_restart_by_hand(
     wait_until("the run has ended", lambda: has_succeeded(installation, run), RUN_SECONDS)
     for component in ("postgresql", "rollout"):
         assert restarts(installation, component) == before[component]
-    assert installation.restarts(MODEL, 1) == servers
+    assert installation.restarts(MODEL, 2) == servers
 
 
-def test_a_new_pod_fetches_its_version_and_ships_its_records(installation: Installation) -> None:
+def test_a_new_pod_fetches_its_version_and_ships_its_records(installation: WithTls) -> None:
     namespace = f"--namespace={installation.namespace}"
-    old = {pod["metadata"]["name"] for pod in installation.pods(MODEL, 1)}
+    version = installation.model(MODEL)["production"]
+    old = {pod["metadata"]["name"] for pod in installation.pods(MODEL, version)}
     kubectl("delete", "pod", *old, namespace, "--wait=false")
 
     def replaced() -> bool:
-        pods = {pod["metadata"]["name"]: pod for pod in installation.pods(MODEL, 1)}
+        pods = {pod["metadata"]["name"]: pod for pod in installation.pods(MODEL, version)}
         return not old & pods.keys() and all(
             condition["status"] == "True"
             for pod in pods.values()

@@ -33,19 +33,23 @@ from watchkeeper.platforms.kube.api import Json, Kind
 START_SECONDS = 120.0
 REQUIRED = os.environ.get("WATCHKEEPER_TEST_API_SERVER") == "required"
 USERS = ("admin", "rollout", "sidecar", "person")
+_GATEWAY_API = "sigs.k8s.io_gateway-api/config/crd/standard/gateway.networking.k8s.io_"
+_ENVOY_GATEWAY = (
+    "github.com_envoyproxy_gateway/charts/gateway-helm/charts/crds/crds/generated/"
+    "gateway.envoyproxy.io_"
+)
 DEFINITIONS = {
     "github.com_kserve_kserve/install/v0.20.0/kserve-crds.yaml": ("inferenceservices",),
-    "sigs.k8s.io_gateway-api/config/crd/standard/gateway.networking.k8s.io_httproutes.yaml": (
-        "httproutes",
-    ),
-    "sigs.k8s.io_gateway-api/config/crd/standard/gateway.networking.k8s.io_gateways.yaml": (
-        "gateways",
-    ),
-    "github.com_envoyproxy_gateway/charts/gateway-helm/charts/crds/crds/generated/"
-    "gateway.envoyproxy.io_backendtrafficpolicies.yaml": ("backendtrafficpolicies",),
-    "github.com_envoyproxy_gateway/charts/gateway-helm/charts/crds/crds/generated/"
-    "gateway.envoyproxy.io_securitypolicies.yaml": ("securitypolicies",),
+    **{
+        f"{_GATEWAY_API}{each}.yaml": (each,)
+        for each in ("backendtlspolicies", "gateways", "httproutes")
+    },
+    **{
+        f"{_ENVOY_GATEWAY}{each}.yaml": (each,)
+        for each in ("backendtrafficpolicies", "securitypolicies")
+    },
 }
+
 
 NAMESPACE = Kind("", "v1", "Namespace", "namespaces")
 DEFINITION = Kind(
@@ -299,7 +303,7 @@ class ApiServer:
         for definition in definitions:
             self.admin.create(DEFINITION, definition)
             spec = definition["spec"]
-            for version in spec["versions"]:
+            for version in (each for each in spec["versions"] if each["served"]):
                 names = spec["names"]["kind"], spec["names"]["plural"]
                 kind = Kind(spec["group"], version["name"], *names)
                 self._wait(lambda kind=kind: self.admin.list(kind))

@@ -26,7 +26,9 @@ from watchkeeper.registry import Registry
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 TOKEN = Path("/run/secrets/gateway/credential")
-HTTP_PORT, GRPC_PORT = 80, 9000  # of the Services of a version
+AUTHORITY = Path("/run/authorities/servers.crt")  # of the servers, if they have certificates
+# The ports of the Services of a version.
+HTTP_PORT, GRPC_PORT = (8443, 9443) if AUTHORITY.exists() else (80, 9000)
 # A gateway needs some seconds for a new route, and a canary answers a part of the requests.
 RETRY_SECONDS = 60.0
 CALL_SECONDS = 30.0
@@ -44,18 +46,20 @@ class _NoCredentialError(_NoAnswerError):
 class _Peer:
     """Where requests are sent.
 
-    ``host`` is the host name in the requests, by which a gateway selects the model.
+    ``host`` is the host name in the requests, by which a gateway selects the model, and that of the
+    certificate. Without an ``authority`` the certificate is not checked.
     """
 
-    def __init__(self, address, port, host=None, *, tls=False):
-        self.address, self.port, self.host, self.tls = address, port, host or address, tls
+    def __init__(self, address, port, host=None, *, tls=False, authority=None):
+        self.address, self.port, self.host = address, port, host or address
+        self.tls, self.authority = tls, authority
 
     def __str__(self):
         address = f"[{self.address}]" if ":" in self.address else self.address
         return f"{address}:{self.port}"
 
 
-def _check(model, gateway, *, authenticated):
+def _check(model, gateway, *, authenticated, servers):
     version = Registry().aliases(model).get("production")
     if version is None:
         sys.exit(f"{model}: no version is in production yet; wait for the first training run")
@@ -88,7 +92,10 @@ def _check(model, gateway, *, authenticated):
             outputs = _retry(what, partial(_be_answered, ask, gateway, version))
             way = f"through the gateway, {gateway}"
         else:
-            server = _Peer(f"{serving_name(model, version)}-predictor", port)
+            address = f"{serving_name(model, version)}-predictor"
+            server = _Peer(address, port)
+            if AUTHORITY.exists():
+                server = _Peer(address, port, servers, tls=True, authority=AUTHORITY)
             token = {"x-watchkeeper-gateway": TOKEN.read_text()} if TOKEN.exists() else {}
             outputs = _retry(what, partial(_be_answered, ask, server, version, token))
             way = f"past the gateway, {server}"
@@ -131,14 +138,15 @@ def _be_refused(ask, gateway):
 
 def _infer_http(peer, *, model, body, headers):
     given = {"Host": peer.host, "Content-Type": "application/json", **SYNTHETIC, **headers}
-    unverified = ssl.create_default_context()
-    unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
+    context = ssl.create_default_context(cafile=peer.authority)
+    if peer.authority is None:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     status, text = _http(
         peer,
         f"/v2/models/{model}/infer",
         given,
         body=json.dumps(body),
-        context=unverified if peer.tls else None,
+        context=context if peer.tls else None,
     )
     if status != http.client.OK:
         kind = _NoCredentialError if status == http.client.UNAUTHORIZED else _NoAnswerError
@@ -176,7 +184,13 @@ def _infer_grpc(peer, *, model, body, headers):
     )
     options = [("grpc.default_authority", peer.host), ("grpc.enable_http_proxy", 0)]
     metadata = tuple({**SYNTHETIC, **headers}.items())
-    with grpc.insecure_channel(str(peer), options) as channel:
+    if peer.tls:
+        options.append(("grpc.ssl_target_name_override", peer.host))
+        credentials = grpc.ssl_channel_credentials(peer.authority.read_bytes())
+        opened = grpc.secure_channel(str(peer), credentials, options)
+    else:
+        opened = grpc.insecure_channel(str(peer), options)
+    with opened as channel:
         infer = GRPCInferenceServiceStub(channel).ModelInfer
         try:
             answer = infer(request, timeout=CALL_SECONDS, metadata=metadata)
@@ -230,4 +244,5 @@ def _find_gateway(namespace, name, listener):
 given = json.loads(sys.argv[1])
 address, port, tls = _find_gateway(**given["gateway"])
 for name, host in given["hosts"].items():
-    _check(name, _Peer(address, port, host, tls=tls), authenticated=given["authenticated"])
+    gateway = _Peer(address, port, host, tls=tls)
+    _check(name, gateway, authenticated=given["authenticated"], servers=given["servers"])

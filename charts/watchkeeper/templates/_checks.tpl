@@ -191,7 +191,7 @@ gateway.port: the Gateway {{ $other.metadata.namespace }}/{{ $other.metadata.nam
 
 {{- define "watchkeeper.checkTLS" -}}
 {{- $issuer := .Values.tls.issuer.name }}
-{{- $embedded := dict "mlflow" .Values.mlflow.enabled "database" .Values.postgresql.enabled }}
+{{- $embedded := dict "mlflow" .Values.mlflow.enabled "database" .Values.postgresql.enabled "servers" true }}
 {{- range $server, $given := .Values.tls.secrets }}
 {{- if and $issuer $given (index $embedded $server) }}
 {{- fail (printf "tls.secrets.%s is %s, but tls.issuer gives the embedded server its certificate: leave one of them empty" $server $given) }}

@@ -6,6 +6,7 @@ restart the pods. */}}
 {{- $model := .model -}}
 {{- $serving := .root.Values.serving -}}
 {{- $authority := include "watchkeeper.authority" (dict "root" .root "server" "database") -}}
+{{- $certificate := dict "root" .root "server" "servers" -}}
 metadata:
   labels:
     app.kubernetes.io/name: {{ include "watchkeeper.name" $root }}
@@ -62,11 +63,23 @@ spec:
         {{- if include "watchkeeper.gatewaySecret" $root }}
         - {name: WATCHKEEPER_GATEWAY_TOKENS, value: /run/secrets/gateway}
         {{- end }}
+        {{- if include "watchkeeper.certificate" $certificate }}
+        - {name: WATCHKEEPER_CERTIFICATE, value: /run/certificate}
+        {{- end }}
         {{- include "watchkeeper.extraEnv" $serving.extraEnv | nindent 8 }}
-      {{- if include "watchkeeper.gatewaySecret" $root }}
-      # KServe adds these to the mounts of the runtime.
+      # KServe adds mounts and ports to those of the runtime. By its port the rollout controller knows a version
+      # that the gateway must call with TLS.
+      {{- if or (include "watchkeeper.gatewaySecret" $root) (include "watchkeeper.certificate" $certificate) }}
       volumeMounts:
+        {{- if include "watchkeeper.gatewaySecret" $root }}
         - {name: gateway-tokens, mountPath: /run/secrets/gateway, readOnly: true}
+        {{- end }}
+        {{- include "watchkeeper.certificateMount" $certificate | nindent 8 }}
+      {{- end }}
+      {{- if include "watchkeeper.certificate" $certificate }}
+      ports:
+        - {name: https, containerPort: 8443, protocol: TCP}
+        - {name: grpc-h2c-tls, containerPort: 9443, protocol: TCP}
       {{- end }}
     initContainers:
       # A native sidecar ends after the server. It has no readiness probe: a ledger that is down must
@@ -115,6 +128,7 @@ spec:
       {{- with include "watchkeeper.gatewaySecret" $root }}
       - {name: gateway-tokens, secret: {secretName: {{ . }}}}
       {{- end }}
+      {{- include "watchkeeper.certificateVolume" $certificate | nindent 6 }}
       - name: registry-secrets # mounted in the container that fetches the files
         secret:
           secretName: {{ include "watchkeeper.secret" $root }}

@@ -28,6 +28,15 @@ policies:
       authorization:
         defaultAction: Allow
 {{- end }}
+{{- with include "watchkeeper.certificate" (dict "root" $root "server" "servers") }}
+  # How the gateway calls the servers that have a certificate; the rollout controller adds those.
+  - kind: BackendTLSPolicy
+    metadata: {name: {{ $model }}}
+    spec:
+      validation:
+        hostname: {{ include "watchkeeper.serversHost" $root }}
+        caCertificateRefs: [{group: "", kind: Secret, name: {{ . }}}]
+{{- end }}
 {{- if $root.Values.networkPolicies.enabled }}
 {{- $component := "watchkeeper.networkPolicy.component" }}
   - kind: NetworkPolicy
@@ -42,7 +51,7 @@ policies:
       policyTypes: [Ingress, Egress]
       ingress:
         - from: [{{ toJson $root.Values.networkPolicies.gateway }}, {podSelector: {{ include $component "test" }}}]
-          ports: [{port: 8080}, {port: 9000}]
+          ports: [{port: 8080}, {port: 8443}, {port: 9000}, {port: 9443}]
         - from: [{podSelector: {{ include $component "cli" }}}]
           ports: [{port: 9090}]
         {{- if $root.Values.monitoring.podMonitors }}

@@ -1,12 +1,12 @@
-{{/* TLS of the two servers `mlflow` and `database`. A client is described by {root, servers, training,
+{{/* TLS of the servers `mlflow` and `database`, and of the `servers` of all versions. A client is described by {root, servers, training,
 running}: the servers that it calls, whether it is in the training namespace, and whether it runs before an
 upgrade changes the embedded PostgreSQL. */}}
 
 {{/* The Secret with the certificate of an embedded server: {root, server}. Empty without TLS, and for a
 server outside of the release. */}}
 {{- define "watchkeeper.certificate" -}}
-{{- $component := eq .server "mlflow" | ternary "mlflow" "postgresql" -}}
-{{- if (index .root.Values $component).enabled -}}
+{{- $component := eq .server "database" | ternary "postgresql" .server -}}
+{{- if or (eq .server "servers") (index .root.Values $component).enabled -}}
 {{- $issued := printf "%s-%s-tls" (include "watchkeeper.fullname" .root) $component -}}
 {{- index .root.Values.tls.secrets .server | default (empty .root.Values.tls.issuer.name | ternary "" $issued) -}}
 {{- end -}}
@@ -86,4 +86,10 @@ refuses a key that everybody can read. */}}
 {{- if include "watchkeeper.certificate" . -}}
 - {name: certificate, mountPath: /run/certificate, readOnly: true}
 {{- end }}
+{{- end }}
+
+{{/* The host in the certificate of the servers of all versions. Nothing has this address: it is what the
+gateway asks for, and compares. */}}
+{{- define "watchkeeper.serversHost" -}}
+{{ include "watchkeeper.fullname" . }}-servers.{{ .Release.Namespace }}.svc
 {{- end }}

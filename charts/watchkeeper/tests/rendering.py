@@ -125,16 +125,25 @@ def policies(objects: list[Json], namespace: str) -> list[Json]:
     versions = {
         "SecurityPolicy": "gateway.envoyproxy.io/v1alpha1",
         "NetworkPolicy": "networking.k8s.io/v1",
+        "BackendTLSPolicy": "gateway.networking.k8s.io/v1",
     }
     return [
         {
             **policy,
             "apiVersion": versions[policy["kind"]],
             "metadata": {**policy["metadata"], "namespace": namespace},
+            "spec": {**policy["spec"], **_targets(policy["kind"], model)},
         }
-        for settings in _models(objects).values()
+        for model, settings in _models(objects).items()
         for policy in settings["policies"]
     ]
+
+
+def _targets(kind: str, model: str) -> Json:
+    """Return what rollout adds to the spec of a policy: the servers with a certificate."""
+    if kind != "BackendTLSPolicy":
+        return {}
+    return {"targetRefs": [{"group": "", "kind": "Service", "name": f"{model}-v1-predictor"}]}
 
 
 def _models(objects: list[Json]) -> Json:

@@ -21,7 +21,9 @@ VALUES: dict[str, Json] = {
         }
     },
     "no Envoy Gateway": {"gateway": {"retries": False, "className": "other"}},
-    "TLS between the components": {"tls": {"secrets": {"mlflow": "one", "database": "two"}}},
+    "TLS between the components": {
+        "tls": {"secrets": {"mlflow": "one", "database": "two", "servers": "three"}}
+    },
     "TLS of the gateway": {"gateway": {"port": 443, "tls": {"secretName": "certificate"}}},
     "external databases": {
         "postgresql": {"enabled": False},

@@ -56,6 +56,7 @@ INVALID = {
     "tls.secrets.mlflow=a": "tls.secrets.database is empty, so one of MLflow and PostgreSQL would",
     "tls.secrets.database=a": "tls.secrets.mlflow is empty, so one of MLflow and PostgreSQL would",
     "tls.secrets.mlflow=a,tls.issuer.name=b": "tls.secrets.mlflow is a, but tls.issuer gives",
+    "tls.secrets.servers=a,tls.issuer.name=b": "tls.secrets.servers is a, but tls.issuer gives",
     "tls.secrets.mlflow=a,mlflow.enabled=false,mlflow.url=http://m": "of an MLflow that has no TLS",
     "auth.client.mode=none": "'/auth': additional properties 'client' not allowed",
     "auth.clients.mode=basic": "must be one of 'none', 'apiKey', 'jwt'",

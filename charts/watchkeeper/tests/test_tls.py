@@ -1,4 +1,4 @@
-"""Every client checks the certificates of MLflow and of the database, if there are any."""
+"""Every client checks the certificates of MLflow, the database and the servers, if they exist."""
 
 import json
 import os
@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 import yaml
 from cluster import KUBECONFIG, check_accepted, definitions, kubectl, remove
-from rendering import CHART, MODELS, Json, containers, inference_services, only, rendered
+from rendering import (
+    CHART,
+    MODELS,
+    Json,
+    containers,
+    inference_services,
+    only,
+    policies,
+    rendered,
+)
 
 ISSUED: Json = {"tls": {"issuer": {"name": "ours"}}}
 GIVEN: Json = {"tls": {"secrets": {"mlflow": "one", "database": "two"}}}
@@ -113,9 +122,42 @@ def test_a_server_has_its_own_certificate_for_the_name_that_clients_call(server:
     assert [(each["secretName"], each["defaultMode"]) for each in mounted] == [(name, 0o440)]
 
 
+@pytest.mark.parametrize(
+    ("values", "secret"),
+    [
+        (ISSUED, "watchkeeper-servers-tls"),
+        ({"tls": {"secrets": {"servers": "three"}}}, "three"),
+    ],
+)
+def test_the_gateway_checks_the_certificate_that_the_servers_have(
+    values: Json, secret: str
+) -> None:
+    objects = rendered(values)
+    host = "watchkeeper-servers.plant.svc"
+    if values is ISSUED:
+        assert only(objects, "Certificate", secret)["spec"]["dnsNames"] == [host]
+    for service in inference_services(objects, "plant"):
+        predictor = service["spec"]["predictor"]
+        variables = {each["name"]: each["value"] for each in predictor["model"]["env"]}
+        mounts = {m["mountPath"]: m["name"] for m in predictor["model"]["volumeMounts"]}
+        volumes = {each["name"]: each for each in predictor["volumes"]}
+        folder = variables["WATCHKEEPER_CERTIFICATE"]
+        assert volumes[mounts[folder]]["secret"]["secretName"] == secret
+        assert [each["containerPort"] for each in predictor["model"]["ports"]] == [8443, 9443]
+    for model in MODELS:
+        validation = only(policies(objects, "plant"), "BackendTLSPolicy", model)["spec"][
+            "validation"
+        ]
+        assert validation["hostname"] == host
+        assert [each["name"] for each in validation["caCertificateRefs"]] == [secret]
+    (container,) = only(objects, "Pod", "watchkeeper-test")["spec"]["containers"]
+    volumes = only(objects, "Pod", "watchkeeper-test")["spec"]["volumes"]
+    assert authority(container, volumes, Path("/run/authorities/servers.crt")) == secret
+
+
 def test_training_in_the_namespace_of_the_release_needs_no_certificate() -> None:
     objects = rendered({**ISSUED, "training": {"namespace": "plant"}})
-    assert sum(each["kind"] == "Certificate" for each in objects) == 2
+    assert sum(each["kind"] == "Certificate" for each in objects) == 3
     assert "watchkeeper-training-tls" not in {secret for *_, secret in clients(objects)}
 
 
@@ -130,7 +172,7 @@ def cert_manager() -> Iterator[None]:
 @pytest.mark.usefixtures("namespace", "cert_manager")
 def test_the_api_server_accepts_certificates(namespace: str) -> None:
     objects = rendered({"tls": {"issuer": {"name": "ours"}}}, namespace=namespace)
-    assert sum(each["kind"] == "Certificate" for each in objects) == 3
+    assert sum(each["kind"] == "Certificate" for each in objects) == 4
     check_accepted(objects + inference_services(objects, namespace))
 
 

@@ -97,12 +97,15 @@ class Load:
     def check(self) -> None:
         """Check that the senders run and that no request has failed."""
         self._traffic.check()
-        progress = self.progress()
-        assert sum(counts.failed for counts in progress.requests.values()) == 0, progress.errors
+        assert self.failed() == 0, self.progress().errors
 
     def progress(self) -> TrafficProgress:
         """Return the numbers of requests, answers and labels so far."""
         return self._traffic.progress()
+
+    def failed(self) -> int:
+        """Return the number of requests that have failed so far."""
+        return sum(counts.failed for counts in self.progress().requests.values())
 
     def answered(self) -> int:
         """Return the number of answers over the protocol that has fewer."""

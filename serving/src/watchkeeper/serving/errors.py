@@ -67,6 +67,12 @@ class UnauthenticatedError(RequestError):
     http, grpc = 401, "UNAUTHENTICATED"
 
 
+class TlsRequiredError(RequestError):
+    """The connection has no TLS."""
+
+    http = 403
+
+
 class BodyTimeoutError(RequestError):
     """The body did not arrive in time."""
 

@@ -24,6 +24,7 @@ from watchkeeper.serving.errors import (
     NotFoundError,
     OverloadedError,
     RequestError,
+    TlsRequiredError,
     TooLargeError,
     UnimplementedError,
     UnsupportedCodingError,
@@ -76,6 +77,7 @@ class V2Middleware:
         admission: Admission control of the process.
         metrics: Counts refused feedback requests, and requests past the gateway.
         tokens: The tokens of the gateway.
+        only_tls: Whether requests without TLS get nothing but health.
         max_body_bytes: Limit for the body of one request.
         body_seconds: How long a body may take to arrive.
     """
@@ -89,6 +91,7 @@ class V2Middleware:
         metrics: Metrics,
         *,
         tokens: GatewayTokens,
+        only_tls: bool,
         max_body_bytes: int,
         body_seconds: float,
     ) -> None:
@@ -99,6 +102,7 @@ class V2Middleware:
         self._admission = admission
         self._metrics = metrics
         self._tokens = tokens
+        self._only_tls = only_tls
         self._max_body_bytes = max_body_bytes
         self._body_seconds = body_seconds
         model, version = plane.model, str(plane.version)
@@ -128,6 +132,9 @@ class V2Middleware:
 
     def _route(self, scope: Message) -> App:
         path = scope["path"]
+        if self._only_tls and scope["scheme"] != "https" and not path.startswith("/v2/health/"):
+            self._metrics.past_gateway.inc()
+            return partial(self._refuse, TlsRequiredError("this server answers over TLS only"))
         if self._tokens.required and not _OPEN_PATH.fullmatch(path):
             try:
                 self._tokens.check(find_token(scope["headers"]))

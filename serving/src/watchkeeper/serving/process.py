@@ -16,6 +16,7 @@ from mlserver.registry import MultiModelRegistry
 from prometheus_client import REGISTRY
 
 from watchkeeper.serving.admission import Admission, AdmissionController, ShedCounter
+from watchkeeper.serving.certificate import Certificate
 from watchkeeper.serving.dataplane import create_data_plane
 from watchkeeper.serving.feedback import FeedbackHandler
 from watchkeeper.serving.gateway_tokens import GatewayTokens
@@ -67,6 +68,7 @@ class ServingProcess(MLServer):  # type: ignore[misc]
             ShedCounter(model, version, spool, metrics),
         )
         self._tokens = GatewayTokens(settings.gateway_tokens)
+        self._certificate = Certificate(settings.certificate) if settings.certificate else None
         self._model = model_settings(settings)
         self._terminated = asyncio.Event()
         super().__init__(mlserver_settings(settings))
@@ -119,6 +121,8 @@ class ServingProcess(MLServer):  # type: ignore[misc]
             await asyncio.sleep(_REGULAR_SECONDS)
             self._admission.shed.report()
             await asyncio.to_thread(self._tokens.read_again)
+            if self._certificate is not None:
+                await asyncio.to_thread(self._certificate.read_again)
 
     async def _drain(self) -> None:
         """Report that the process is not ready, while it still answers, so that clients leave."""
@@ -156,6 +160,7 @@ class ServingProcess(MLServer):  # type: ignore[misc]
             self._metrics,
             *mlserver_arguments,
             tokens=self._tokens,
+            certificate=self._certificate,
         )
         self._grpc_server = GrpcServer(
             self._serving,
@@ -164,6 +169,7 @@ class ServingProcess(MLServer):  # type: ignore[misc]
             self._metrics,
             *mlserver_arguments,
             tokens=self._tokens,
+            certificate=self._certificate,
         )
         self._metrics_server = MetricsHttpServer(self._settings)
 

@@ -1,7 +1,7 @@
 """MLServer's three servers with our applications: HTTP, gRPC and the metrics page.
 
 Each server has ``bind``, ``start`` and ``stop``. A stop finishes accepted requests and resets no
-connection.
+connection. With a certificate, HTTP and gRPC have a second port each, with TLS.
 """
 
 import abc
@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -27,6 +28,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from watchkeeper.serving.admission import Admission
+from watchkeeper.serving.certificate import Certificate
 from watchkeeper.serving.connection import Connection
 from watchkeeper.serving.dataplane import DataPlane
 from watchkeeper.serving.errors import RequestError
@@ -68,7 +70,9 @@ class _UvicornServer(uvicorn.Server):
         with contextlib.suppress(BlockingIOError):
             while True:
                 connection, _ = listener.accept()
-                await loop.connect_accepted_socket(self._create_protocol, connection)
+                await loop.connect_accepted_socket(
+                    self._create_protocol, connection, ssl=self.config.ssl
+                )
         for server in self.servers:
             server.close()
         listener.close()
@@ -90,10 +94,10 @@ class _HttpServerBase(abc.ABC):
     """What the HTTP server and the metrics server have in common."""
 
     _settings: Settings
-    _socket: socket.socket
-    _server: _UvicornServer
+    _listeners: list[tuple[_UvicornServer, socket.socket]]
     port: int
     stop_seconds: int
+    tls: tuple[int, ssl.SSLContext] | None = None  # a second port
 
     @abc.abstractmethod
     def application(self) -> Any:
@@ -104,21 +108,31 @@ class _HttpServerBase(abc.ABC):
         """Create the protocol of one connection."""
 
     def bind(self) -> None:
-        """Bind the port, so that a port in use stops the process before anything else starts.
+        """Bind the ports, so that a port in use stops the process before anything else starts.
 
         Raises:
-            PortError: The port is in use or not allowed.
+            PortError: A port is in use or not allowed.
         """
+        application = self.application()
+        self._listeners = [
+            (self._create_server(application, context), self._bind(port))
+            for port, context in ((self.port, None), *([self.tls] if self.tls else []))
+        ]
+
+    def _bind(self, port: int) -> socket.socket:
         host = self._settings.host
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._socket = socket.socket(family)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound = socket.socket(family)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            self._socket.bind((host, self.port))
+            bound.bind((host, port))
         except OSError as error:
-            raise PortError(f"{host}:{self.port}: {error.strerror}") from error
+            raise PortError(f"{host}:{port}: {error.strerror}") from error
+        return bound
+
+    def _create_server(self, application: Any, context: ssl.SSLContext | None) -> _UvicornServer:
         config = uvicorn.Config(
-            self.application(),
+            application,
             http=self.create_connection,  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
@@ -129,15 +143,18 @@ class _HttpServerBase(abc.ABC):
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=self.stop_seconds,
         )
-        self._server = _UvicornServer(config)
+        config.load()
+        config.ssl = context
+        return _UvicornServer(config)
 
     async def start(self) -> None:
         """Serve until :meth:`stop`, and return when accepted requests are finished."""
-        await self._server.serve([self._socket])
+        await asyncio.gather(*(server.serve([bound]) for server, bound in self._listeners))
 
     async def stop(self, sig: int | None = None) -> None:  # noqa: ARG002
         """Make :meth:`start` return."""
-        self._server.should_exit = True
+        for server, _ in self._listeners:
+            server.should_exit = True
 
 
 class HttpServer(_HttpServerBase, RESTServer):  # type: ignore[misc]
@@ -152,6 +169,7 @@ class HttpServer(_HttpServerBase, RESTServer):  # type: ignore[misc]
         metrics: Metrics,
         *mlserver_arguments: Any,
         tokens: GatewayTokens,
+        certificate: Certificate | None,
     ) -> None:
         RESTServer.__init__(self, *mlserver_arguments)
         self._app.router.redirect_slashes = False
@@ -164,6 +182,8 @@ class HttpServer(_HttpServerBase, RESTServer):  # type: ignore[misc]
         self._metrics = metrics
         self._tokens = tokens
         self.port, self.stop_seconds = serving.http_port, round(serving.stop_seconds)
+        if certificate is not None:
+            self.tls = (serving.https_port, certificate.context)
 
     def application(self) -> Any:
         """Return our middleware before MLServer's application."""
@@ -174,6 +194,7 @@ class HttpServer(_HttpServerBase, RESTServer):  # type: ignore[misc]
             self._admission,
             self._metrics,
             tokens=self._tokens,
+            only_tls=self.tls is not None,
             max_body_bytes=self._serving.body_bytes,
             body_seconds=self._serving.body_seconds,
         )
@@ -227,12 +248,16 @@ class GrpcServer(GRPCServer):  # type: ignore[misc]
         metrics: Metrics,
         *mlserver_arguments: Any,
         tokens: GatewayTokens,
+        certificate: Certificate | None,
     ) -> None:
         super().__init__(*mlserver_arguments)
         self._metrics, self._tokens = metrics, tokens
         self._serving, self._plane, self._admission = serving, plane, admission
         self._queue_probe = GrpcQueueProbe(serving.queue_seconds)
-        self._address = f"{self._settings.host}:{self._settings.grpc_port}"
+        self._certificate = certificate
+        # With TLS, this port is for the process itself, which measures its queue.
+        host = self._settings.host if certificate is None else "127.0.0.1"
+        self._address = f"{host}:{self._settings.grpc_port}"
 
     def bind(self) -> None:
         """Bind the port. Without SO_REUSEPORT, a second process cannot share it unnoticed.
@@ -263,10 +288,14 @@ class GrpcServer(GRPCServer):  # type: ignore[misc]
         add_HealthServicer_to_server(Health(self._plane), handlers)
         add_ServerReflectionServicer_to_server(create_reflection(handlers.services), handlers)
         self._server.add_generic_rpc_handlers((handlers,))
+        address = self._address
         try:
-            self._server.add_insecure_port(self._address)
+            self._server.add_insecure_port(address)
+            if self._certificate is not None:
+                address = f"{self._settings.host}:{self._serving.grpcs_port}"
+                self._server.add_secure_port(address, self._certificate.grpc_credentials())
         except RuntimeError as error:
-            raise PortError(f"{self._address}: {error}") from error
+            raise PortError(f"{address}: {error}") from error
 
     async def start(self) -> None:
         """Serve until :meth:`stop`."""

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from watchkeeper.core.names import check_model_name
+from watchkeeper.serving.certificate import Certificate
 from watchkeeper.serving.gateway_tokens import GatewayTokens
 
 MEBIBYTE = 1024 * 1024
@@ -23,8 +24,11 @@ class ServingSettings(msgspec.Struct, frozen=True):
         feedback_token: Bearer token that clients need to send labels.
         gateway_tokens: Folder with the tokens that requests of the gateway have; without one, the
             server answers everybody who reaches it.
+        certificate: Folder with ``tls.crt`` and ``tls.key``. With it, the server answers over TLS
+            only; without TLS it answers health, over HTTP.
         host: Address to listen on.
         http_port, grpc_port, metrics_port: Ports to listen on.
+        https_port, grpcs_port: Ports with TLS, if there is a certificate.
         spool_bytes: Limit for all records that are not shipped yet.
         body_bytes: Limit for the body of one request.
         body_seconds: How long a body may take to arrive.
@@ -45,10 +49,13 @@ class ServingSettings(msgspec.Struct, frozen=True):
     signing_key: str
     feedback_token: str
     gateway_tokens: str = ""
+    certificate: str = ""
     host: str = "127.0.0.1"
     http_port: int = 8080
     grpc_port: int = 9000
     metrics_port: int = 8082
+    https_port: int = 8443
+    grpcs_port: int = 9443
     spool_bytes: int = 200 * MEBIBYTE
     body_bytes: int = 4 * MEBIBYTE
     body_seconds: float = 10.0
@@ -65,6 +72,8 @@ class ServingSettings(msgspec.Struct, frozen=True):
             if getattr(self, name) < 1:
                 raise ValueError(f"WATCHKEEPER_{name.upper()} must be at least 1")
         GatewayTokens(self.gateway_tokens)  # refuses a folder without a token
+        if self.certificate:
+            Certificate(self.certificate)  # refuses a folder without one
         if not self.queue_seconds > 0:
             raise ValueError("WATCHKEEPER_QUEUE_SECONDS must be more than 0")
         for name in ("signing_key", "feedback_token"):

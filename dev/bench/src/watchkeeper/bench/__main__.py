@@ -24,8 +24,10 @@ Measurements = tuple[tuple[str, int, tuple[str, ...], int], ...]
 MEASUREMENTS: Measurements = (
     ("json", 1, (*ALL, "fastapi"), 1),
     ("json", 1, SWITCHABLE, 4),
+    ("json", 1, ("with-tls",), 1),
     ("typed", 1, ALL, 1),
     ("typed", 1, SWITCHABLE, 4),
+    ("typed", 1, ("with-tls",), 1),
     ("binary", 1024, ("watchkeeper",), 1),
     ("json", 1024, ("mlserver-sklearn", "fastapi"), 1),
     ("raw", 1024, ("watchkeeper", "mlserver-sklearn"), 1),

@@ -1,5 +1,6 @@
 """The requests: for each server in the form that is cheapest for it, and a check of its answer."""
 
+import ssl
 import struct
 from pathlib import Path
 from typing import Any
@@ -81,12 +82,13 @@ def check(server: Server, case: Case, expected: Numbers) -> None:
         RuntimeError: The answer differs from the pipeline's.
     """
     if case.protocol == "grpc":
-        with grpc.insecure_channel(f"127.0.0.1:{server.grpc}") as channel:
+        with _channel(server) as channel:
             answered = channel.unary_unary(METHOD)(case.body[5:], timeout=30)
         got = _scores_of_message(pb.ModelInferResponse.FromString(answered), case.model)
     else:
-        url = f"http://127.0.0.1:{server.http}{case.path}"
-        answer = httpx.post(url, content=case.body, headers=case.headers, timeout=30)
+        trusted = ssl.create_default_context(cafile=server.authority)
+        with httpx.Client(verify=trusted, timeout=30) as client:
+            answer = client.post(server.url + case.path, content=case.body, headers=case.headers)
         answer.raise_for_status()
         got = _scores(answer.json(), case.model)
     if server.name.endswith("constant"):
@@ -96,6 +98,13 @@ def check(server: Server, case: Case, expected: Numbers) -> None:
         got = got[:, -1] if case.model.scores == 1 else got
     if got.shape != expected.shape or np.abs(got - expected).max() > _TOLERANCE:
         raise RuntimeError(f"{case.file.name}: {got[:3]} instead of {expected[:3]}")
+
+
+def _channel(server: Server) -> grpc.Channel:
+    address = f"127.0.0.1:{server.grpc}"
+    if server.authority is None:
+        return grpc.insecure_channel(address)
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials(server.authority.read_bytes()))
 
 
 def _tensors(rows: Numbers, peer: bool) -> list[tuple[str, Numbers]]:

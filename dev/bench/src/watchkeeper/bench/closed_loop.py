@@ -36,12 +36,12 @@ def requests_per_second(server: Server, case: Case, seconds: float) -> float:
 
 
 def _run(server: Server, case: Case, extent: list[str]) -> int:
-    port = server.http if case.protocol == "http" else server.grpc
+    url = server.url if case.protocol == "http" else server.grpc_url
     command = ["taskset", "-c", LOAD_CORE, "h2load", "-t1", f"-c{CONNECTIONS}", "-m1", *extent]
     command += ["-d", str(case.file), *(f"-H{n}: {value}" for n, value in case.headers.items())]
     command += ["--h1"] if case.protocol == "http" else []
     done = subprocess.run(
-        [*command, f"http://127.0.0.1:{port}{case.path}"],
+        [*command, f"{url}{case.path}"],
         capture_output=True,
         text=True,
         timeout=_TIMEOUT,

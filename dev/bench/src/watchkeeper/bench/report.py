@@ -49,7 +49,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 def compare(rates: Rates) -> list[Row]:
-    """Compare with the peers, and requests with and without their record."""
+    """Compare with the peers, and requests with and without their record or TLS."""
     rows = [_at_least(rates, *target) for target in _TARGETS]
     for what, encoding in (("HTTP JSON", "json"), ("gRPC", "typed")):
         without, with_records = (
@@ -65,6 +65,9 @@ def compare(rates: Rates) -> list[Row]:
                 cost.upper <= 1.05,
             )
         )
+        tls = ratio(rates["watchkeeper", encoding, 1], rates["with-tls", encoding, 1])
+        measured = f"{tls.mean - 1:.1%} (upper bound {tls.upper - 1:.1%})"
+        rows.append(Row(f"{what}, 1 row: cost of TLS, in open connections", "", measured, None))
     return rows
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import msgspec
+from trustme import CA
 
 from watchkeeper.bench.model import PEER_FILE, VERSION, Model
 from watchkeeper.bench.switchable import OFF, ON
@@ -23,14 +24,24 @@ _SPOOL_BYTES = 8 * 1024**3
 
 
 class Server:
-    """A process on the servers' core, with a port for each protocol."""
+    """A process on the servers' core, with a port for each protocol.
+
+    With an ``authority``, its ports speak TLS.
+    """
 
     def __init__(self, name: str, command: list[str], variables: dict[str, str], folder: Path):
         self.name = name
         self._signals: list[signal.Signals] = []
         self.log = folder / f"{name}.log"
         self.http, self.grpc = int(variables["HTTP"]), int(variables["GRPC"])
-        self._ready = f"http://127.0.0.1:{self.http}{variables['READY']}"
+        self.authority = Path(variables["AUTHORITY"]) if "AUTHORITY" in variables else None
+        self.url, self.grpc_url = (
+            f"{'https' if self.authority else 'http'}://127.0.0.1:{port}"
+            for port in (self.http, self.grpc)
+        )
+        self._ready = (
+            f"http://127.0.0.1:{variables.get('READY_PORT', self.http)}{variables['READY']}"
+        )
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 ["taskset", "-c", SERVER_CORE, *command],
@@ -146,6 +157,21 @@ def _watchkeeper(model: Model, folder: Path, name: str) -> Command:
     return [sys.executable, "-m", module], variables
 
 
+def _watchkeeper_with_tls(model: Model, folder: Path, name: str) -> Command:
+    command, variables = _watchkeeper(model, folder, name)
+    https, grpcs = _free_ports(2)
+    certificate, authority = folder / f"certificate-{name}", CA()
+    certificate.mkdir()
+    made = authority.issue_cert("127.0.0.1")
+    made.private_key_pem.write_to_path(str(certificate / "tls.key"))
+    made.cert_chain_pems[0].write_to_path(str(certificate / "tls.crt"))
+    authority.cert_pem.write_to_path(str(certificate / "ca.crt"))
+    settings = {"CERTIFICATE": str(certificate), "HTTPS_PORT": https, "GRPCS_PORT": grpcs}
+    variables |= {f"WATCHKEEPER_{key}": value for key, value in settings.items()}
+    variables |= {"READY_PORT": variables["HTTP"], "HTTP": https, "GRPC": grpcs}
+    return command, {**variables, "AUTHORITY": str(certificate / "ca.crt")}
+
+
 def _mlserver(implementation: str, **changed: object) -> Callable[[Model, Path, str], Command]:
     """Configure MLServer with its defaults, as KServe's runtime does."""
 
@@ -183,6 +209,7 @@ _CONSTANT = "watchkeeper.bench.constant_peer.Constant"
 SERVERS: dict[str, Callable[[Model, Path, str], Command]] = {
     "watchkeeper": _watchkeeper,
     "switchable": _watchkeeper,
+    "with-tls": _watchkeeper_with_tls,
     # It serves every estimator with the methods of scikit-learn, those of XGBoost and LightGBM too.
     "mlserver-sklearn": _mlserver("mlserver_sklearn.SKLearnModel"),
     "constant": _mlserver(_CONSTANT),

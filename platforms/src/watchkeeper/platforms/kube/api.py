@@ -52,6 +52,9 @@ INFERENCE_SERVICE: Final = Kind(
 )
 GATEWAY: Final = Kind("gateway.networking.k8s.io", "v1", "Gateway", "gateways")
 HTTP_ROUTE: Final = Kind("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes")
+BACKEND_TLS_POLICY: Final = Kind(
+    "gateway.networking.k8s.io", "v1", "BackendTLSPolicy", "backendtlspolicies"
+)
 BACKEND_TRAFFIC_POLICY: Final = Kind(
     "gateway.envoyproxy.io", "v1alpha1", "BackendTrafficPolicy", "backendtrafficpolicies"
 )

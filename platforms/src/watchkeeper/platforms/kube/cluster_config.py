@@ -26,8 +26,9 @@ class ModelConfig(msgspec.Struct, frozen=True, rename="camel"):
             ``${VERSION}`` and ``${NAME}`` (of the InferenceService) are replaced. Name, namespace,
             storage URI and some settings of KServe are added.
         hostnames: The host names of its route.
-        policies: What protects its route and its servers: SecurityPolicies and NetworkPolicies,
-            each with ``kind``, ``metadata`` and ``spec``. None if an earlier chart has written the
+        policies: What protects its route and its servers: SecurityPolicies, NetworkPolicies and a
+            BackendTLSPolicy, each with ``kind``, ``metadata`` and ``spec``. The targets of the last
+            one are the versions that are served with TLS. None if an earlier chart has written the
             configuration, which has made them objects of the release.
     """
 

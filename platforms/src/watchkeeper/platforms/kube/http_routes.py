@@ -1,5 +1,7 @@
 """Read and write routes: one HTTPRoute per model, with weights and rollout state in one write."""
 
+from collections.abc import Collection
+
 from watchkeeper.platforms.interface import PlatformError, Route
 from watchkeeper.platforms.kube.api import HTTP_ROUTE, Api, Json
 from watchkeeper.platforms.kube.cluster_config import ClusterConfig
@@ -31,12 +33,19 @@ class HttpRoutes:
         return self._api.find(HTTP_ROUTE, model) is not None
 
     def write(
-        self, model: str, route: Route, config: ClusterConfig, *, protected: bool = True
+        self,
+        model: str,
+        route: Route,
+        config: ClusterConfig,
+        *,
+        encrypted: Collection[int] = (),
+        protected: bool = True,
     ) -> None:
         """Write weights and state in one step.
 
-        Without its policies (``protected`` is False), the route does not trust the header that
-        names the client. Such a route is never accepted, so it is written again.
+        The gateway calls the versions in ``encrypted`` with TLS. Without its policies
+        (``protected`` is False), the route does not trust the header that names the client. Such a
+        route is never accepted, so it is written again.
 
         Raises:
             PlatformError: The route is not as it was last read, or it cannot be written.
@@ -47,7 +56,7 @@ class HttpRoutes:
             "labels": {**config.labels, MODEL: model},
             "annotations": annotations(route.state),
         }
-        spec = route_spec(model, route.weights, config, protected=protected)
+        spec = route_spec(model, route.weights, config, encrypted=encrypted, protected=protected)
         for _ in range(MAX_ATTEMPTS):
             found = self._api.find(HTTP_ROUTE, model)
             current = None if found is None else parse(check_ours(found, model), model)
@@ -61,7 +70,9 @@ class HttpRoutes:
                 return
         raise PlatformError(f"HTTPRoute {model}: it keeps changing; try again")
 
-    def accepted(self, model: str, config: ClusterConfig) -> bool:
+    def accepted(
+        self, model: str, config: ClusterConfig, *, encrypted: Collection[int] = ()
+    ) -> bool:
         """Return whether the status says that the gateway has accepted the route as it should be.
 
         The status is about a generation of the route. The Gateway API does not report when the
@@ -72,7 +83,10 @@ class HttpRoutes:
         if found is None:
             return False
         route = parse(check_ours(found, model), model)
-        if route is None or not _contains(found["spec"], route_spec(model, route.weights, config)):
+        if route is None:
+            return False
+        wanted = route_spec(model, route.weights, config, encrypted=encrypted)
+        if not _contains(found["spec"], wanted):
             return False  # a single rule was changed by hand, or the host names by an upgrade
         metadata = found["metadata"]
         if not config.labels.items() <= metadata["labels"].items():

@@ -22,6 +22,7 @@ from watchkeeper.platforms.kube.labels import (
     WATCHKEEPER,
     check_ours,
 )
+from watchkeeper.platforms.kube.route_spec import HTTP_PORT, WITH_TLS
 
 SCALE: Final = ("minReplicas", "maxReplicas", "scaleTarget", "scaleMetric", "autoScaling")
 # Standard mode creates Deployments without Knative; the label prevents a route of KServe's own.
@@ -95,6 +96,15 @@ class InferenceServices:
         """
         services = self._api.all(INFERENCE_SERVICE, {**(labels or {}), MODEL: model})
         return {_version(service) for service in services if not _is_deleted(service)}
+
+    def encrypted(self, model: str) -> set[int]:
+        """Return the versions that were created with a port for TLS, until they are gone."""
+        return {
+            _version(service)
+            for service in self._api.all(INFERENCE_SERVICE, {MODEL: model})
+            for port in service["spec"]["predictor"]["model"].get("ports", [])
+            if port["containerPort"] == WITH_TLS[HTTP_PORT]
+        }
 
 
 def check_host(name: str, namespace: str) -> None:

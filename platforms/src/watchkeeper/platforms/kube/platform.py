@@ -47,7 +47,7 @@ class KubePlatform:
         self._training = Api(training) if training not in ("", namespace) else self._api
         self._services = InferenceServices(self._api)
         self._routes = HttpRoutes(self._api)
-        self._policies = RoutePolicies(self._api)
+        self._policies = RoutePolicies(self._api, self._services)
         self._removal = Removal(self._api, self._services, self._policies)
         self._jobs = TrainingJobs(self._training)
         self._leases = Leases(self._api)
@@ -106,11 +106,12 @@ class KubePlatform:
             protected = not self._policies.missing(model, config)
         else:  # the route would open the model without its policies
             self._policies.apply(model, config, self._policies.find(model))
-        self._routes.write(model, route, config, protected=protected)
+        encrypted = self._services.encrypted(model)
+        self._routes.write(model, route, config, encrypted=encrypted, protected=protected)
 
     def confirmed(self, model: str) -> bool:
         """Return whether the gateway has accepted the route as it is."""
-        return self._routes.accepted(model, self._config())
+        return self._accepted(model, self._config())
 
     def reconcile(self, model: str) -> None:
         """Restore the policies; the cluster's own controllers do the rest.
@@ -120,7 +121,7 @@ class KubePlatform:
         config, found = self._config(), self._policies.find(model)
         self._policies.apply(model, config, found)
         unwanted = self._policies.unwanted(model, config, found)
-        if unwanted and (self._routes.read(model) is None or self._routes.accepted(model, config)):
+        if unwanted and (self._routes.read(model) is None or self._accepted(model, config)):
             self._policies.delete_all(unwanted)
 
     def problems(self, model: str) -> list[str]:
@@ -193,6 +194,10 @@ class KubePlatform:
     def release(self, lease: str) -> None:
         """Release a lease if this process holds it."""
         self._leases.release(lease)
+
+    def _accepted(self, model: str, config: ClusterConfig) -> bool:
+        encrypted = self._services.encrypted(model)
+        return self._routes.accepted(model, config, encrypted=encrypted)
 
     def _config(self) -> ClusterConfig:
         return read_config(self._api, self._name)

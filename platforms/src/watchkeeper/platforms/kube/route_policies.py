@@ -1,4 +1,4 @@
-"""The policies of a model: who may call its route and its servers, and how calls are repeated.
+"""The policies of a model: who may call its route and its servers, how calls are repeated, and TLS.
 
 Their specs come from the values of the chart. They are not objects of the release, because the
 route and the servers of a model outlive a release, and must not lose their protection. So the order
@@ -12,6 +12,7 @@ import msgspec
 
 from watchkeeper.platforms.interface import PlatformError
 from watchkeeper.platforms.kube.api import (
+    BACKEND_TLS_POLICY,
     BACKEND_TRAFFIC_POLICY,
     FIELD_MANAGER,
     NETWORK_POLICY,
@@ -22,11 +23,13 @@ from watchkeeper.platforms.kube.api import (
 )
 from watchkeeper.platforms.kube.cluster_config import ClusterConfig
 from watchkeeper.platforms.kube.gateway_status import policy_problem
+from watchkeeper.platforms.kube.inference_services import InferenceServices
 from watchkeeper.platforms.kube.labels import MODEL, check_ours
-from watchkeeper.platforms.kube.route_spec import retry_policy
+from watchkeeper.platforms.kube.route_spec import retry_policy, service_name
 
 KINDS: Final = {
-    kind.name: kind for kind in (SECURITY_POLICY, NETWORK_POLICY, BACKEND_TRAFFIC_POLICY)
+    kind.name: kind
+    for kind in (SECURITY_POLICY, NETWORK_POLICY, BACKEND_TLS_POLICY, BACKEND_TRAFFIC_POLICY)
 }
 
 Policies = dict[tuple[str, str], Json]  # by kind and name
@@ -37,8 +40,9 @@ log = logging.getLogger(__name__)
 class RoutePolicies:
     """The policies of all models in a namespace."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, services: InferenceServices) -> None:
         self._api = api
+        self._services = services
         self._stored: dict[bytes, Json] = {}  # specs with the defaults of the API server
 
     def find(self, model: str) -> Policies:
@@ -84,14 +88,20 @@ class RoutePolicies:
         ]
 
     def unwanted(self, model: str, config: ClusterConfig, found: Policies) -> Policies:
-        """Return the policies of this installation that the values no longer contain."""
+        """Return the policies of this installation that the values no longer contain.
+
+        The one for TLS stays until the last version is gone that has a certificate.
+        """
         if config.model(model).policies is None:
             return {}
+        needed = {BACKEND_TLS_POLICY.name} if self._services.encrypted(model) else set()
         wanted = self._wanted(model, config)
         return {
             name: policy
             for name, policy in found.items()
-            if name not in wanted and config.labels.items() <= policy["metadata"]["labels"].items()
+            if name not in wanted
+            and name[0] not in needed
+            and config.labels.items() <= policy["metadata"]["labels"].items()
         }
 
     def delete(self, model: str, labels: dict[str, str]) -> None:
@@ -129,7 +139,7 @@ class RoutePolicies:
         return {
             (name, policy["metadata"]["name"]): policy
             for name, kind in KINDS.items()
-            # The kinds of Envoy Gateway are missing where the gateway is another one.
+            # A cluster may lack some kinds: those of Envoy Gateway, or BackendTLSPolicy.
             for policy in self._api.all(kind, labels, optional_kind=True)
         }
 
@@ -145,15 +155,26 @@ class RoutePolicies:
                 raise PlatformError(
                     f"{model}: {kind} is not a kind of policy; the kinds are {', '.join(KINDS)}"
                 )
+            spec = policy["spec"]
+            if kind == BACKEND_TLS_POLICY.name:
+                if not (targets := self._encrypted_services(model)):
+                    continue
+                spec = {**spec, "targetRefs": targets}
             labels = {**metadata.get("labels", {}), **config.labels, MODEL: model}
             metadata = {**metadata, "namespace": self._api.namespace, "labels": labels}
             wanted[kind, metadata["name"]] = {
                 "apiVersion": KINDS[kind].api_version,
                 "kind": kind,
                 "metadata": metadata,
-                "spec": policy["spec"],
+                "spec": spec,
             }
         return wanted
+
+    def _encrypted_services(self, model: str) -> list[Json]:
+        return [
+            {"group": "", "kind": "Service", "name": service_name(model, version)}
+            for version in sorted(self._services.encrypted(model))
+        ]
 
     def _differs(self, kind: Kind, found: Json, wanted: Json) -> bool:
         """Return whether a policy is not exactly what it should be, apart from defaults.

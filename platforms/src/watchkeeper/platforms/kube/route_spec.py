@@ -1,11 +1,12 @@
 """The content of a model's HTTPRoute and its retry policy, and the way back to a :class:`Route`.
 
 All rules have the same weights. Requests with the content type of gRPC go to the h2c port, all
-others to the HTTP port. Paths that need no API key have rules of their own, to which policies of
-the chart refer: health, readiness, and feedback, for which the server itself checks a credential.
+others to the HTTP port. A version that is served with TLS has other ports. Paths that need no API
+key have rules of their own, to which policies of the chart refer: health, readiness, and feedback,
+for which the server itself checks a credential.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -22,20 +23,30 @@ STATE: Final = "watchkeeper/rollout"  # the annotation with the state of the rol
 SHOWN: Final = {key: f"watchkeeper/{key.replace('_', '-')}" for key in SHOWN_STATE}
 # The ports of KServe's Services: the first port of the container is 80, others keep their number.
 GRPC_PORT, HTTP_PORT = 9000, 80
+WITH_TLS: Final = {GRPC_PORT: 9443, HTTP_PORT: 8443}
 CLIENT_HEADER: Final = "x-watchkeeper-client"  # the client's name, set by the gateway only
 REQUEST_SECONDS = 30
 ATTEMPT_SECONDS = 10
 
 
 def route_spec(
-    model: str, weights: Mapping[int, int], config: ClusterConfig, *, protected: bool = True
+    model: str,
+    weights: Mapping[int, int],
+    config: ClusterConfig,
+    *,
+    encrypted: Collection[int] = (),
+    protected: bool = True,
 ) -> Json:
-    """Return the spec of a model's HTTPRoute; see HttpRoutes.write for ``protected``."""
+    """Return the spec of a model's HTTPRoute; see HttpRoutes.write for the arguments."""
     return {
         "parentRefs": [config.gateway],
         "hostnames": list(config.model(model).hostnames),
         "rules": rules(
-            model, weights, clients=config.clients and protected, filters=config.filters
+            model,
+            weights,
+            clients=config.clients and protected,
+            filters=config.filters,
+            encrypted=encrypted,
         ),
     }
 
@@ -46,6 +57,7 @@ def rules(
     *,
     clients: bool = False,
     filters: Sequence[Json] = (),
+    encrypted: Collection[int] = (),
 ) -> list[Json]:
     """Return the rules, the most specific first.
 
@@ -55,6 +67,7 @@ def rules(
         clients: The gateway checks API keys and sets the client's name in a header. The rules
             remove that header wherever the gateway does not set it, so that no client can forge it.
         filters: Further filters of the rules that are not open to everybody.
+        encrypted: The versions that are served with TLS.
     """
     grpc = {"type": "RegularExpression", "name": "content-type", "value": "application/grpc.*"}
     # A match of a path that is exact has no place for a version.
@@ -81,8 +94,8 @@ def rules(
                 {
                     "group": "",
                     "kind": "Service",
-                    "name": _service(model, version),
-                    "port": port,
+                    "name": service_name(model, version),
+                    "port": WITH_TLS[port] if version in encrypted else port,
                     "weight": weight,
                 }
                 for version, weight in sorted(weights.items())
@@ -92,6 +105,11 @@ def rules(
         }
         for name, (match, port) in matches.items()
     ]
+
+
+def service_name(model: str, version: int) -> str:
+    """Return the name of the Service that KServe makes for a version."""
+    return f"{serving_name(model, version)}-predictor"
 
 
 def retry_policy(model: str) -> Json:
@@ -139,10 +157,10 @@ def parse(found: Json, model: str) -> Route | None:
     """
     text = found["metadata"].get("annotations", {}).get(STATE, "{}")
     weights: dict[int, int] = {}
-    prefix, suffix = _service(model, 0).split("0")
+    prefix, suffix = service_name(model, 0).split("0")
     for backend in (found["spec"].get("rules") or [{}])[-1].get("backendRefs", []):
         version = backend["name"].removeprefix(prefix).removesuffix(suffix)
-        if version.isdecimal() and backend["name"] == _service(model, int(version)):
+        if version.isdecimal() and backend["name"] == service_name(model, int(version)):
             weights[int(version)] = backend.get("weight", 1)
     try:
         state = msgspec.json.decode(text, type=dict[str, str])
@@ -179,7 +197,3 @@ def _percentages(weights: Mapping[int, int]) -> dict[int, int]:
 
 def _exact(path: str) -> Json:
     return {"path": {"type": "Exact", "value": path}}
-
-
-def _service(model: str, version: int) -> str:
-    return f"{serving_name(model, version)}-predictor"

@@ -1,0 +1,85 @@
+"""The certificate of the server, for TLS between the gateway and the server.
+
+Its files may be replaced while the process runs: connections that begin later get the new
+certificate. With a certificate, the server answers over TLS only. The ports without TLS remain for
+kubelet, whose probes have no authority, and answer health only.
+"""
+
+import logging
+import ssl
+from pathlib import Path
+from typing import Any, Final
+
+CERTIFICATE: Final = "tls.crt"
+KEY: Final = "tls.key"
+
+logger = logging.getLogger(__name__)
+
+
+class Certificate:
+    """A certificate and its key, as the files ``tls.crt`` and ``tls.key`` of a folder.
+
+    Args:
+        folder: The path of the folder.
+
+    Attributes:
+        context: What the HTTP server needs. It stays the same when the files are replaced.
+
+    Raises:
+        ValueError: The files are missing, or not a certificate with its key.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
+        self.context = _new_context()
+        try:
+            self._pair = self._load()
+        except OSError as error:  # an SSLError is one
+            raise ValueError(
+                f"WATCHKEEPER_CERTIFICATE={folder}: {error}; the folder needs a certificate in "
+                f"{CERTIFICATE} and its key in {KEY}, both as PEM"
+            ) from error
+
+    def read_again(self) -> None:
+        """Read the files again. If that fails, the certificate stays as it is."""
+        try:
+            if _read(self._current()) == self._pair:
+                return
+            self._pair = self._load()
+        except OSError as error:
+            logger.warning("%s: the last certificate stays: %s", self._folder, error)
+            return
+        logger.info("the certificate was replaced")
+
+    def grpc_credentials(self) -> Any:
+        """Return what the gRPC server needs; it asks for the certificate of each connection."""
+        import grpc  # noqa: PLC0415 - settings are checked before it is imported
+
+        def configuration() -> Any:
+            certificate, key = self._pair
+            return grpc.ssl_server_certificate_configuration([(key, certificate)])
+
+        return grpc.dynamic_ssl_server_credentials(configuration(), configuration)
+
+    def _load(self) -> tuple[bytes, bytes]:
+        folder = self._current()
+        files = (folder / CERTIFICATE, folder / KEY)
+        _new_context().load_cert_chain(*files)  # a failure must not leave half a change
+        self.context.load_cert_chain(*files)
+        return _read(folder)
+
+    def _current(self) -> Path:
+        # What Kubernetes mounts is a link to a folder that is replaced as a whole.
+        link = self._folder / "..data"
+        return link.resolve() if link.exists() else self._folder
+
+
+def _new_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _read(folder: Path) -> tuple[bytes, bytes]:
+    return (folder / CERTIFICATE).read_bytes(), (folder / KEY).read_bytes()
