@@ -13,8 +13,9 @@ from kube import Json, get, helm, items, kubectl, read_secret, wait_until
 from load import Load
 from past_the_gateway import past_the_gateway
 from rollouts import check_promotion, has_succeeded, newest_candidate
+from sessions import sessions
 from single_requests import infer, is_answered
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 from tls_secrets import NAMES, put
 from trustme import CA
@@ -81,19 +82,6 @@ def call_mlflow(installation: Installation, scheme: str) -> str:
     url = f"{scheme}://{RELEASE}-mlflow.{installation.namespace}.svc:5000/health"
     pod = ("exec", f"deploy/{RELEASE}-cli", f"--namespace={installation.namespace}", "--")
     return kubectl(*pod, "python", "-c", program, url)
-
-
-def sessions(installation: Installation) -> dict[str, set[bool]]:
-    """Return, for each user of PostgreSQL with a session, whether the sessions are encrypted."""
-    query = text(
-        "SELECT usename, ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) "
-        "WHERE client_addr IS NOT NULL"
-    )
-    found: dict[str, set[bool]] = {}
-    with installation.ledger.read() as connection:
-        for user, encrypted in connection.execute(query):
-            found.setdefault(user, set()).add(encrypted)
-    return found
 
 
 def restarts(installation: Installation, component: str) -> int:

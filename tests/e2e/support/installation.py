@@ -90,6 +90,7 @@ class Installation:
         folder: a folder for files of the scenarios.
         persistent: the installation has a given name: it is adopted if it exists, and not removed.
         models: the models of the release.
+        chart: the folder of the chart.
         namespace: the namespace of the release.
         training: the namespace of its training Jobs.
         plant: the database of the plants.
@@ -103,6 +104,7 @@ class Installation:
     def __init__(self, folder: Path, name: str = "", models: tuple[str, ...] = MODELS) -> None:
         self.folder = folder
         self.models = models
+        self.chart = CHART
         self.persistent = bool(name)
         self.namespace = name or f"e2e-{secrets.token_hex(3)}"
         self.training = f"{self.namespace}-training"
@@ -190,7 +192,7 @@ class Installation:
         file = self.folder / "values.json"
         file.write_text(json.dumps({**self.values(), **values}))
         helm(
-            *("upgrade", "--install", RELEASE, str(CHART), f"--namespace={self.namespace}"),
+            *("upgrade", "--install", RELEASE, str(self.chart), f"--namespace={self.namespace}"),
             *(f"--values={IMAGES}", f"--values={file}", "--wait", "--timeout=8m"),
         )
 
