@@ -124,6 +124,26 @@ def test_explain_leads_from_a_prediction_to_its_training_data(home: Path, addres
     assert [step["kind"] for step in chain["steps"]] == ["promoted", "watched"]
 
 
+def test_predictions_are_in_a_view_of_each_model(home: Path, address: str) -> None:
+    prediction = infer(address, FIRST)["parameters"]["prediction_id"]
+    ledger = Ledger(f"sqlite:///{home / 'ledger.db'}")
+    wait_for(lambda: find_prediction(ledger, request_of(prediction)), 60.0)
+    ledger.close()
+    for model in (FIRST, SECOND):
+        printed = watchkeeper(home, "data", "views", model)
+        assert printed["created"] is False
+        watchkeeper(home, "data", "views", model, "--create")
+    with sqlite3.connect(home / "ledger.db") as connection:
+        connection.row_factory = sqlite3.Row
+        view = FIRST.replace("-", "_") + "_predictions"
+        query = f"SELECT * FROM {view} WHERE id = ?"  # noqa: S608
+        (row,) = connection.execute(query, [request_of(prediction)]).fetchall()
+    connection.close()
+    assert sample_row(FIRST).items() <= dict(row).items()
+    assert (row["version"], row["alias"], row["subject"]) == (1, "production", SUBJECT)
+    assert {each.name for each in find_declaration(FIRST).signature.outputs} <= set(row.keys())
+
+
 @pytest.mark.nightly
 def test_drift_of_one_model_does_not_affect_the_other(home: Path, address: str) -> None:  # noqa: ARG001
     ledger = Ledger(f"sqlite:///{home / 'ledger.db'}")

@@ -8,12 +8,13 @@ import pytest
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 from declared_models import input_columns, model_with_categories
-from installation import Installation
-from kube import wait_until
+from installation import RELEASE, Installation
+from kube import kubectl, wait_until
 from ledger_comparison import check_exact
 from load import Load
 from rollouts import current_scenario
 from sample_requests import sample_row
+from sqlalchemy import text
 from tritonclient.utils import InferenceServerException
 
 MODEL = model_with_categories()
@@ -57,6 +58,27 @@ def test_answers_equal_the_offline_prediction_and_are_in_the_ledger(
         "kserve-grpc",
     }
     check_exact(installation, load)
+
+
+def test_the_owner_of_the_ledger_makes_views_that_show_all_predictions(
+    installation: Installation,
+) -> None:
+    namespace = f"--namespace={installation.namespace}"
+    command = ("exec", f"deploy/{RELEASE}-cli", namespace, "--", "watchkeeper", "data", "views")
+    with pytest.raises(AssertionError, match=r"permission denied|must be owner"):
+        kubectl(*command, MODEL, "--create", seconds=120.0)
+    owner = (
+        "PGPASSWORD=$(cat /run/secrets/watchkeeper/database-password) "
+        "psql --quiet -v ON_ERROR_STOP=1 -h 127.0.0.1 -U watchkeeper ledger"
+    )
+    database = ("exec", "-i", f"{RELEASE}-postgresql-0", namespace, "--", "sh", "-c", owner)
+    kubectl(*database, given=kubectl(*command, MODEL, seconds=120.0))
+    view = MODEL.replace("-", "_") + "_predictions"
+    stored = "SELECT sum(rows) FROM predictions WHERE model = :model AND status = 'OK'"
+    with installation.ledger.read() as connection:
+        shown = connection.execute(text(f"SELECT count(*) FROM {view}")).scalar_one()  # noqa: S608
+        assert shown == connection.execute(text(stored), {"model": MODEL}).scalar_one()
+    assert shown >= 2 * REQUESTS
 
 
 @pytest.fixture(scope="module", params=["http", "grpc"])

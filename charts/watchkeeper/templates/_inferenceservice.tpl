@@ -67,8 +67,7 @@ spec:
         - {name: WATCHKEEPER_CERTIFICATE, value: /run/certificate}
         {{- end }}
         {{- include "watchkeeper.extraEnv" $serving.extraEnv | nindent 8 }}
-      # KServe adds mounts and ports to those of the runtime. By its port the rollout controller knows a version
-      # that the gateway must call with TLS.
+      # KServe adds these to the mounts of the runtime.
       {{- if or (include "watchkeeper.gatewaySecret" $root) (include "watchkeeper.certificate" $certificate) }}
       volumeMounts:
         {{- if include "watchkeeper.gatewaySecret" $root }}
@@ -77,7 +76,12 @@ spec:
         {{- include "watchkeeper.certificateMount" $certificate | nindent 8 }}
       {{- end }}
       {{- if include "watchkeeper.certificate" $certificate }}
+      # By the first port with TLS the rollout controller knows that the gateway must use it. KServe would put
+      # ports that the runtime lacks before its own, and the first one becomes port 80 of the Service.
       ports:
+        - {name: http, containerPort: 8080, protocol: TCP}
+        - {name: grpc-h2c, containerPort: 9000, protocol: TCP}
+        - {name: metrics, containerPort: 8082, protocol: TCP}
         - {name: https, containerPort: 8443, protocol: TCP}
         - {name: grpc-h2c-tls, containerPort: 9443, protocol: TCP}
       {{- end }}

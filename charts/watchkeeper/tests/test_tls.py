@@ -143,7 +143,10 @@ def test_the_gateway_checks_the_certificate_that_the_servers_have(
         volumes = {each["name"]: each for each in predictor["volumes"]}
         folder = variables["WATCHKEEPER_CERTIFICATE"]
         assert volumes[mounts[folder]]["secret"]["secretName"] == secret
-        assert [each["containerPort"] for each in predictor["model"]["ports"]] == [8443, 9443]
+        plain = only(objects, "ServingRuntime", "watchkeeper")["spec"]["containers"][0]["ports"]
+        ports = predictor["model"]["ports"]
+        assert ports[:-2] == plain, "KServe puts others before those of the runtime"
+        assert [each["containerPort"] for each in ports[-2:]] == [8443, 9443]
     for model in MODELS:
         validation = only(policies(objects, "plant"), "BackendTLSPolicy", model)["spec"][
             "validation"

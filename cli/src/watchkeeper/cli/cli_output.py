@@ -1,10 +1,10 @@
-"""Output on standard error: lines for people, or with ``--json`` one JSON object per line."""
+"""Results and errors of commands: text for people, or with ``--json`` JSON for programs."""
 
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Final
 
 import msgspec
 import typer
@@ -23,6 +23,7 @@ from watchkeeper.registry import RegistryError
 from watchkeeper.registry.snapshots import RefusedSnapshotError, SnapshotError
 
 JSON: Final = "--json"
+Json = Annotated[bool, typer.Option(JSON, help="Print JSON for programs.")]
 # Errors with a message for the user. Every other error is a defect and keeps its traceback.
 EXPECTED: Final = (
     InvalidNameError,
@@ -57,6 +58,14 @@ class JsonErrorGroup(TyperGroup):
             _print_error(error.format_message(), as_json=True)
             code = error.exit_code
         sys.exit(code or 0)
+
+
+def print_result(value: Any, as_json: bool, print_for_people: Callable[[], None]) -> None:
+    """Print what a command has found, as JSON or for people."""
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    else:
+        print_for_people()
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""``watchkeeper data``: the tables that versions were trained on."""
+"""What ``watchkeeper data`` works with: training tables, and the signature of the views."""
 
 import hashlib
 import tempfile
@@ -12,8 +12,9 @@ from watchkeeper.cli.system import CliSettings, System
 from watchkeeper.core.names import model_uri
 from watchkeeper.core.persisted import effective_variables, read_persisted
 from watchkeeper.core.settings import read_settings
+from watchkeeper.core.signature import Signature
 from watchkeeper.core.snapshot import Snapshot
-from watchkeeper.core.version import read_manifest
+from watchkeeper.core.version import Manifest, read_manifest
 from watchkeeper.registry.snapshots import SnapshotSettings, SnapshotStore
 
 
@@ -24,16 +25,33 @@ def snapshot_of(system: System, model: str, version: int) -> Snapshot:
         CommandError: the version has no snapshot.
         RegistryError: the registry does not answer, or has no such version.
     """
-    with tempfile.TemporaryDirectory(prefix="watchkeeper-data-") as workspace:
-        folder = Path(workspace) / "version"
-        system.registry.download(model_uri(model, version), folder)
-        snapshot = read_manifest(folder).lineage.snapshot
+    snapshot = _manifest(system, model, version).lineage.snapshot
     if snapshot is None:
         raise CommandError(
             f"{model} version {version} has no snapshot: its training run had no store "
             "(WATCHKEEPER_SNAPSHOTS_URL), or it is older than snapshots"
         )
     return snapshot
+
+
+def production_signature(system: System, model: str) -> Signature:
+    """Return the signature of the version in production.
+
+    Raises:
+        CommandError: the model has no version in production.
+        RegistryError: the registry does not answer.
+    """
+    version = system.registry.aliases(model).get("production")
+    if version is None:
+        raise CommandError(f"{model} has no version in production yet")
+    return _manifest(system, model, version).signature
+
+
+def _manifest(system: System, model: str, version: int) -> Manifest:
+    with tempfile.TemporaryDirectory(prefix="watchkeeper-data-") as workspace:
+        folder = Path(workspace) / "version"
+        system.registry.download(model_uri(model, version), folder)
+        return read_manifest(folder)
 
 
 def restore(snapshot: Snapshot, settings: SnapshotSettings, file: Path) -> None:

@@ -5,18 +5,17 @@ Every command prints JSON for programs with --json.
 
 import contextlib
 import os
-from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib import metadata
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
 from rich.console import Console
 
-from watchkeeper.cli import commands, data, training_commands
-from watchkeeper.cli.cli_output import JSON, JsonErrorGroup, report_errors
+from watchkeeper.cli import commands, training_commands
+from watchkeeper.cli.cli_output import JSON, Json, JsonErrorGroup, print_result, report_errors
+from watchkeeper.cli.data_commands import data_app
 from watchkeeper.cli.down import down as stop_system
 from watchkeeper.cli.explain import print_explanation, read_explanation
 from watchkeeper.cli.history import EventPrinter, follow_events, parse_since, read_events
@@ -28,14 +27,11 @@ from watchkeeper.cli.status import (
     read_status,
     without_passwords,
 )
-from watchkeeper.cli.system import System, local_home, open_system, read_cli_settings
+from watchkeeper.cli.system import local_home, open_model, open_system, read_cli_settings
 from watchkeeper.cli.up import up as start_system
 from watchkeeper.core.events import as_json as event_as_json
 
 app = typer.Typer(cls=JsonErrorGroup, no_args_is_help=True, add_completion=False, help=__doc__)
-data_app = typer.Typer(
-    cls=JsonErrorGroup, no_args_is_help=True, help="The tables that versions were trained on."
-)
 app.add_typer(data_app, name="data", rich_help_panel="Inspect")
 console = Console()
 
@@ -44,7 +40,6 @@ INSPECT = "Inspect"
 STEER = "Steer"
 LOCAL = "Local system"
 
-Json = Annotated[bool, typer.Option(JSON, help="Print JSON for programs.")]
 Parameters = Annotated[
     list[str] | None,
     typer.Option(
@@ -76,24 +71,8 @@ def options(
     """Accept the options that stand before a command."""
 
 
-def _print(value: Any, as_json: bool, print_for_people: Callable[[], None]) -> None:
-    if as_json:
-        print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
-    else:
-        print_for_people()
-
-
 def _print_done(message: str, as_json: bool) -> None:
-    _print({"done": message}, as_json, lambda: console.print(message))
-
-
-def _open(model: str) -> tuple[System, str]:
-    """Connect to the system and find the one model that a command is for."""
-    system = open_system()
-    models = system.select_models(model)
-    if len(models) != 1:
-        raise commands.CommandError(f"name the model; the system has {', '.join(models)}")
-    return system, models[0]
+    print_result({"done": message}, as_json, lambda: console.print(message))
 
 
 @app.command(rich_help_panel=MAKE)
@@ -164,7 +143,7 @@ def status(json: Json = False) -> None:
     """Show versions, traffic, rollouts, drift and addresses."""
     with report_errors(json):
         found = read_status(open_system())
-        _print(found, json, lambda: print_status(console, found))
+        print_result(found, json, lambda: print_status(console, found))
 
 
 @app.command(rich_help_panel=INSPECT)
@@ -211,7 +190,7 @@ def history(
             for event in events:
                 printer.print(event)
 
-        _print([event_as_json(event) for event in events], json, print_all)
+        print_result([event_as_json(event) for event in events], json, print_all)
 
 
 @app.command(rich_help_panel=INSPECT)
@@ -224,7 +203,7 @@ def explain(
     """Show how one prediction came about: version, training run, data, trigger, rollout."""
     with report_errors(json):
         explanation = read_explanation(open_system(), prediction_id)
-        _print(explanation.as_json(), json, lambda: print_explanation(console, explanation))
+        print_result(explanation.as_json(), json, lambda: print_explanation(console, explanation))
 
 
 @app.command(rich_help_panel=INSPECT)
@@ -245,44 +224,10 @@ def sample(
         if curl + python + grpc > 1:
             raise commands.CommandError("give one of --curl, --python and --grpc")
         form: Form = "python" if python else "grpc" if grpc else "curl"
-        system, model = _open(model)
+        system, model = open_model(model)
         needs_key = needs_keys(read_cli_settings().home, os.environ)
         text = render(read_sample(system, model, needs_key=needs_key), form)
-        _print({"model": model, "form": form, "text": text}, json, lambda: print(text))
-
-
-@data_app.command("pull")
-def data_pull(
-    model: Annotated[str, typer.Argument(help="The model.")],
-    version: Annotated[int, typer.Argument(min=1, help="The version.")],
-    *,
-    to: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Where to write it. Default: MODEL-vVERSION.parquet."),
-    ] = None,
-    store: Annotated[
-        str,
-        typer.Option(
-            "--from",
-            metavar="URL",
-            help="Where the tables are now, if they were moved. Default: where the version says.",
-        ),
-    ] = "",
-    json: Json = False,
-) -> None:
-    """Restore the table that a version was trained on, and verify it.
-
-    It has the rows of the history and of the predictions that the training run has read.
-    """
-    with report_errors(json):
-        system, model = _open(model)
-        file = to or Path(f"{model}-v{version}.parquet")
-        found = data.snapshot_of(system, model, version)
-        settings = data.store_settings(read_cli_settings(), os.environ, store)
-        data.restore(found, settings, file)
-        shown = {"file": str(file), "rows": found.rows, "sha256": found.sha256}
-        text = f"{file}: {found.rows} rows, verified by SHA-256 {found.sha256}"
-        _print(shown, json, lambda: print(text))
+        print_result({"model": model, "form": form, "text": text}, json, lambda: print(text))
 
 
 @app.command(rich_help_panel=STEER)
@@ -294,9 +239,9 @@ def train(
 ) -> None:
     """Start a training run."""
     with report_errors(json):
-        system, model = _open(model)
+        system, model = open_model(model)
         name = commands.train(system, model, _parse_parameters(parameter or []))
-        _print({"run": name}, json, lambda: console.print(f"training run {name} started"))
+        print_result({"run": name}, json, lambda: console.print(f"training run {name} started"))
 
 
 @app.command(rich_help_panel=STEER)
@@ -322,9 +267,9 @@ def adopt(
     of the model must adopt versions of that name.
     """
     with report_errors(json):
-        system, model = _open(model)
+        system, model = open_model(model)
         name = commands.adopt(system, model, version)
-        _print({"run": name}, json, lambda: console.print(f"training run {name} started"))
+        print_result({"run": name}, json, lambda: console.print(f"training run {name} started"))
 
 
 def _parse_parameters(texts: list[str]) -> dict[str, str]:
@@ -351,7 +296,7 @@ def promote(
     its gate becomes the candidate and starts a rollout.
     """
     with report_errors(json):
-        system, model = _open(model)
+        system, model = open_model(model)
         _print_done(commands.promote(system, model, version), json)
 
 
@@ -359,7 +304,7 @@ def promote(
 def abort(model: Model = "", json: Json = False) -> None:
     """Abort the rollout of the candidate; production gets all traffic."""
     with report_errors(json):
-        system, model = _open(model)
+        system, model = open_model(model)
         _print_done(commands.abort(system, model), json)
 
 
@@ -367,7 +312,7 @@ def abort(model: Model = "", json: Json = False) -> None:
 def rollback(model: Model = "", json: Json = False) -> None:
     """Roll production back to the previous version."""
     with report_errors(json):
-        system, model = _open(model)
+        system, model = open_model(model)
         _print_done(commands.rollback(system, model), json)
 
 
@@ -375,7 +320,7 @@ def rollback(model: Model = "", json: Json = False) -> None:
 def pause(model: Model = "", json: Json = False) -> None:
     """Pause the rollout of a model; its traffic stays as it is."""
     with report_errors(json):
-        system, model = _open(model)
+        system, model = open_model(model)
         _print_done(commands.set_paused(system, model, paused=True), json)
 
 
@@ -383,7 +328,7 @@ def pause(model: Model = "", json: Json = False) -> None:
 def resume(model: Model = "", json: Json = False) -> None:
     """Resume a paused rollout."""
     with report_errors(json):
-        system, model = _open(model)
+        system, model = open_model(model)
         _print_done(commands.set_paused(system, model, paused=False), json)
 
 
@@ -421,7 +366,7 @@ def up(
     with report_errors(json, verbose=True):
         started = start_system(local_home(), tuple(models or ()))
         endpoints = without_passwords(started)
-        _print(endpoints, json, lambda: print_endpoints(console, endpoints))
+        print_result(endpoints, json, lambda: print_endpoints(console, endpoints))
 
 
 @app.command(rich_help_panel=LOCAL)

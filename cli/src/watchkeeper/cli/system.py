@@ -99,3 +99,21 @@ def open_system() -> System:
         endpoints=endpoints,
         models=tuple(endpoints.hosts) or settings.models or declared_models(),
     )
+
+
+def open_model(name: str) -> tuple[System, str]:
+    """Connect to the system, and find the one model that a command is for.
+
+    Args:
+        name: its name; it may be empty if the system has one model only.
+
+    Raises:
+        UnknownModelError: the system has no model of that name, or several and none was named.
+        PlatformError: there is no system.
+        SettingsError: a variable has a value that cannot be used.
+    """
+    system = open_system()
+    models = system.select_models(name)
+    if len(models) != 1:
+        raise UnknownModelError(f"name the model; the system has {', '.join(models)}")
+    return system, models[0]

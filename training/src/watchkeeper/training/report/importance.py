@@ -20,9 +20,9 @@ from watchkeeper.pipeline import score
 from watchkeeper.training.rows import Rows
 
 REPEATS: Final = 5
-MOST_ROWS: Final = 1000
+MOST_ROWS: Final = 500
 # Rows that are scored for all columns together, so that it takes seconds.
-_MOST_SCORED: Final = 60_000
+_MOST_SCORED: Final = 30_000
 _LEAST_ROWS: Final = 200
 _MOST_COLUMNS: Final = 25  # with the largest importance, in the plot
 
