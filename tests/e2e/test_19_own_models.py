@@ -1,15 +1,16 @@
 """Two models that are not ours: made from tables, each with a training image of its own."""
 
+import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from declared_models import MODELS
-from installation import Installation
-from kube import OWN_CLUSTER, get, wait_until
+from installation import RELEASE, Installation
+from kube import OWN_CLUSTER, Json, run_command, wait_until
 from offline import wrong_answers
 from own_models import Project
-from rollouts import job_result
 from sklearn.datasets import load_breast_cancer, load_diabetes
 
 from watchkeeper.core.events import Promoted
@@ -47,6 +48,20 @@ def install(installation: Installation, projects: dict[str, Project]) -> None:
     installation.install(models={**installation.values()["models"], **own})
 
 
+def deliver(installation: Installation, project: Project) -> Json:
+    """Wait for what becomes of an image, as the workflow of a project does, while clients ask."""
+    words = ("wait", project.model, "--code", project.image, "--timeout", "500", "--json")
+    pod = ("exec", f"deploy/{RELEASE}-cli", f"--namespace={installation.namespace}", "--")
+    with ThreadPoolExecutor() as executor:
+        waiting = executor.submit(
+            run_command, "kubectl", *pod, "watchkeeper", *words, seconds=550.0
+        )
+        while not waiting.done():
+            project.ask(installation, ROWS)
+    found: Json = json.loads(waiting.result())
+    return found
+
+
 def test_each_model_is_trained_in_its_own_image_and_serves(
     installation: Installation, projects: dict[str, Project]
 ) -> None:
@@ -81,8 +96,8 @@ def test_a_new_image_of_a_model_trains_that_model_only(
     new = max(installation.jobs("diabetes"), key=lambda job: job["metadata"]["creationTimestamp"])
     (container,) = new["spec"]["template"]["spec"]["containers"]
     assert container["image"] == projects["diabetes"].image
-    name, place = new["metadata"]["name"], f"--namespace={installation.training}"
-    wait_until("the run has ended", lambda: job_result(get("job", name, place)), 200.0)
-    assert job_result(get("job", name, place)) == "Complete"
+    done = deliver(installation, projects["diabetes"])
+    assert done["state"] == "promoted", done
+    assert (done["version"], installation.model("diabetes")["production"]) == (2, 2)
     after = {name: len(installation.jobs(name)) for name in (*MODELS, *projects)}
     assert after == {**before, "diabetes": 2}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from sqlalchemy import create_engine
 
 from watchkeeper.core.projects import read_project, write_metadata
@@ -106,6 +108,26 @@ def test_a_clean_table_becomes_a_project_without_a_warning(
     assert 'Column("starts", "INT64", minimum=0.0, maximum=800.0)' in declaration
     assert 'Column("site", "BYTES", categories=("north", "south"))' in declaration
     assert_sound(workspace / "pump-trial")
+
+
+def test_the_project_has_a_workflow_that_delivers_it(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clean(100).to_csv("readings.csv", index=False)
+    written(capsys, "pump-trial", "--from", "readings.csv", "--target", "failed")
+    text = (workspace / "pump-trial/.github/workflows/deliver.yaml").read_text()
+    steps = yaml.safe_load(text)["jobs"]["deliver"]["steps"]
+    assert all(
+        re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", each["uses"]) for each in steps if "uses" in each
+    )
+    scripts = [each["run"] for each in steps if "run" in each]
+    for script in scripts:
+        # GitHub replaces its expressions before a shell reads the script.
+        plain = re.sub(r"\$\{\{ [\w.]+ \}\}", "value", script)
+        assert "{{" not in plain
+        subprocess.run(["bash", "-n", "-c", plain], check=True)
+    assert 'models.pump-trial.training.image=$IMAGE"' in scripts[-2]
+    assert 'watchkeeper wait pump-trial --code "$IMAGE"' in scripts[-1]
 
 
 def test_what_is_unusual_is_reported_one_by_one_and_decided_in_the_declaration(

@@ -16,6 +16,7 @@ from rich.console import Console
 from watchkeeper.cli import commands, training_commands
 from watchkeeper.cli.cli_output import JSON, Json, JsonErrorGroup, print_result, report_errors
 from watchkeeper.cli.data_commands import data_app
+from watchkeeper.cli.delivery import wait_for_delivery
 from watchkeeper.cli.down import down as stop_system
 from watchkeeper.cli.explain import print_explanation, read_explanation
 from watchkeeper.cli.history import EventPrinter, follow_events, parse_since, read_events
@@ -228,6 +229,37 @@ def sample(
         needs_key = needs_keys(read_cli_settings().home, os.environ)
         text = render(read_sample(system, model, needs_key=needs_key), form)
         print_result({"model": model, "form": form, "text": text}, json, lambda: print(text))
+
+
+@app.command(rich_help_panel=INSPECT)
+def wait(
+    model: Annotated[str, typer.Argument(help="The model.")],
+    *,
+    code: Annotated[
+        str,
+        typer.Option(
+            help="The version of the code: on a cluster its training image, as the values of the "
+            "chart name it."
+        ),
+    ],
+    seconds: Annotated[
+        float, typer.Option("--timeout", min=0, help="How many seconds to wait at most.")
+    ] = 7200.0,
+    json: Json = False,
+) -> None:
+    """Wait for what becomes of new code: its training run, gate, rollout and watch.
+
+    The exit code is 0 if its version is in production and its watch is over, otherwise 1.
+    """
+    with report_errors(json):
+        system, model = open_model(model)
+        for found in wait_for_delivery(system, model, code, seconds):
+            if not json:
+                version = "" if found.version is None else f"version {found.version}: "
+                print(f"{found.state}: {version}{found.reason}", flush=True)
+        print_result(found, json, lambda: None)
+        if found.state != "promoted":
+            raise typer.Exit(1)
 
 
 @app.command(rich_help_panel=STEER)

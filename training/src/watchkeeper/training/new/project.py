@@ -30,6 +30,7 @@ FILES: Final = {
     "Dockerfile": "Dockerfile",
     ".dockerignore": "dockerignore",
     "values.yaml": "values.yaml",
+    ".github/workflows/deliver.yaml": "deliver.yaml",
     "README.md": "README.md",
 }
 
