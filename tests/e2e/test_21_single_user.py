@@ -1,8 +1,10 @@
 """A release of the chart that had one user for both databases is upgraded while it serves.
 
-The earlier chart comes from the history of this repository; the images are today's.
+The earlier chart comes from the history of this repository. The images are today's, and so are the
+rights that they need.
 """
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +37,9 @@ def earlier_chart(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ("archive", "-o", str(archive), EARLIER, str(CHART.relative_to(ROOT)))
     subprocess.run([*git, *words], check=True)
     subprocess.run(["tar", "-x", "-f", str(archive), "-C", str(folder)], check=True)
-    return folder / CHART.relative_to(ROOT)
+    chart = folder / CHART.relative_to(ROOT)
+    shutil.copyfile(CHART / "files/roles.yaml", chart / "files/roles.yaml")
+    return chart
 
 
 @pytest.fixture(scope="module")
