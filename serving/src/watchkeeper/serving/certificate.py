@@ -31,6 +31,7 @@ class Certificate:
 
     def __init__(self, folder: str) -> None:
         self._folder = Path(folder)
+        self._problem = ""
         self.context = _new_context()
         try:
             self._pair = self._load()
@@ -47,8 +48,11 @@ class Certificate:
                 return
             self._pair = self._load()
         except OSError as error:
-            logger.warning("%s: the last certificate stays: %s", self._folder, error)
+            if str(error) != self._problem:  # it is called every second
+                logger.warning("%s: the last certificate stays: %s", self._folder, error)
+            self._problem = str(error)
             return
+        self._problem = ""
         logger.info("the certificate was replaced")
 
     def grpc_credentials(self) -> Any:
