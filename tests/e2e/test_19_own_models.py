@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from declared_models import MODELS
-from installation import RELEASE, Installation
+from installation import RELEASE, ROLLOUT_POLICY, Installation
 from kube import OWN_CLUSTER, Json, run_command, wait_until
 from offline import wrong_answers
 from own_models import Project
@@ -44,7 +44,8 @@ def projects(
 
 
 def install(installation: Installation, projects: dict[str, Project]) -> None:
-    own = {name: project.values() for name, project in projects.items()}
+    policies = {"policies": {"rollout": ROLLOUT_POLICY}}
+    own = {name: {**project.values(), **policies} for name, project in projects.items()}
     installation.install(models={**installation.values()["models"], **own})
 
 

@@ -73,5 +73,6 @@ def test_a_rollout_goes_on_while_the_manifests_are_applied_all_the_time(
     assert generations(installation) == before, "nothing was restarted"
     assert len(installation.jobs(MODEL)) == 2
     assert history(installation.ledger, MODEL, kind=RouteRepaired) == []
-    route = get("httproute", MODEL, f"--namespace={installation.namespace}")
+    namespace = f"--namespace={installation.namespace}"
+    route = get("httproute", MODEL, namespace, "--show-managed-fields")
     assert FIELD_MANAGER not in {each["manager"] for each in route["metadata"]["managedFields"]}
