@@ -45,6 +45,11 @@ def test_a_new_training_image_starts_one_run_for_each_model(
     before = runs(installation)
     add_tag(NEW_TAG)
     installation.install(images={"tag": NEW_TAG})
+    wait_until(
+        "each model has a new run",
+        lambda: all(runs(installation)[model] - before[model] for model in MODELS),
+        120.0,
+    )
     wait_until("all runs have ended", lambda: all_ended(installation), 400.0)
     load.check()
     for model in MODELS:

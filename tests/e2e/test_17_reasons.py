@@ -1,5 +1,8 @@
 """What is wrong is said where people look: at the install, in the status, and in Events."""
 
+import time
+from datetime import datetime
+
 import pytest
 from declared_models import FIRST as MODEL
 from declared_models import MODELS
@@ -61,7 +64,11 @@ def test_a_policy_that_takes_the_place_of_ours_is_in_the_status_and_an_event(
     metadata = {"name": "somebody-else", "namespace": installation.namespace}
     spec = {"targetRefs": own["spec"]["targetRefs"], "retry": {"numRetries": 1}}
     apply({**{key: own[key] for key in ("apiVersion", "kind")}, "metadata": metadata, "spec": spec})
-    # Of two policies the older one is in force, and rollout creates ours again.
+    # Of two policies the older one is in force, and rollout creates ours again. Times are in whole
+    # seconds.
+    theirs = get(RETRIES, "somebody-else", namespace)["metadata"]["creationTimestamp"]
+    created = datetime.fromisoformat(theirs).timestamp()
+    wait_until("the next second", lambda: time.time() >= created + 1.0)
     kubectl("delete", RETRIES, MODEL, namespace)
     expected = f"the gateway does not apply BackendTrafficPolicy {MODEL}: Conflicted"
     wait_until("status", lambda: expected in installation.model(MODEL)["problem"])
