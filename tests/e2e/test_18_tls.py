@@ -4,12 +4,13 @@ The installation is one of its own, because TLS is not turned off again. Its fir
 when TLS is turned on.
 """
 
+import secrets
 from collections.abc import Iterator
 
 import pytest
 from declared_models import FIRST as MODEL
 from installation import FOLDER, RELEASE, Installation
-from kube import Json, get, helm, items, kubectl, read_secret, wait_until
+from kube import Json, apply, get, helm, items, kubectl, read_secret, secret, wait_until
 from load import Load
 from past_the_gateway import past_the_gateway
 from rollouts import check_promotion, has_succeeded, newest_candidate
@@ -246,3 +247,15 @@ def test_a_new_pod_fetches_its_version_and_ships_its_records(installation: WithT
 
     wait_until("all pods of the version are new and ready", replaced, 300.0)
     check_recorded(installation)
+
+
+def test_helm_test_asks_the_servers_with_tls_if_clients_authenticate(installation: WithTls) -> None:
+    version = installation.model(MODEL)["production"]
+    apply(secret(installation.namespace, "clients", {"press-shop": secrets.token_hex(16)}))
+    api_key = {"secretNames": ["clients"]}
+    installation.install(auth={"clients": {"mode": "apiKey", "apiKey": api_key}})
+    output = helm("test", RELEASE, f"--namespace={installation.namespace}", "--logs")
+    for protocol, port in (("HTTP", 8443), ("gRPC", 9443)):
+        server = f"{MODEL}-v{version}-predictor:{port}"
+        expected = f"{MODEL} version {version} answers over {protocol} past the gateway, {server}"
+        assert expected in output
