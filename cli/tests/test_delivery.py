@@ -1,7 +1,9 @@
-"""``watchkeeper wait`` says what has become of a version of the code, and ends when it is over."""
+"""``watchkeeper wait`` says how far a version of the code has come, and ends with its result."""
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -68,6 +70,18 @@ OWN = (2, GatePassed(**by(CODE)))
         (((None, RunFailed(run=RUN, log="")), OWN), "candidate", 2),
         (((2, GateRejected(**by(CODE))),), "rejected", 2),
         (((2, GateRejected(**by(CODE))), (3, Promoted())), "rejected", 2),
+        (((2, GateRejected(**by(CODE))), (3, GatePassed(**by(CODE)))), "candidate", 3),
+        (((2, GateRejected(**by(CODE))), (None, RunFailed(run=RUN, log=""))), "run-failed", None),
+        ((OWN, (None, RunFailed(run=RUN, log=""))), "candidate", 2),
+        ((OWN, (2, STARTED), (3, GateRejected(**by(CODE)))), "rollout", 2),
+        (
+            (OWN, (2, Promoted()), (2, Watched(verdict="pass")), (3, GatePassed(**by(CODE)))),
+            "promoted",
+            2,
+        ),
+        # A version before it fails its watch, and the one before that is promoted again.
+        ((OWN, (1, Promoted()), (2, STARTED)), "rollout", 2),
+        ((OWN, (1, STARTED)), "candidate", 2),
         ((OWN,), "candidate", 2),
         ((OWN, (2, STARTED)), "rollout", 2),
         ((OWN, (2, STARTED), (2, STEP)), "rollout", 2),
@@ -104,8 +118,16 @@ def ledger(tmp_path: Path) -> Ledger:
     return Ledger(url)
 
 
-def system(ledger: Ledger) -> System:
-    return cast("System", type("Opened", (), {"ledger": ledger}))
+class Refusing:
+    """A platform whose runs with these names were refused."""
+
+    def __init__(self, *runs: str) -> None:
+        self.is_refused = runs.__contains__
+
+
+def system(ledger: Ledger, *refused: str) -> System:
+    opened = {"ledger": ledger, "platform": Refusing(*refused)}
+    return cast("System", SimpleNamespace(**opened))
 
 
 def test_each_change_is_shown_until_the_end(ledger: Ledger) -> None:
@@ -122,6 +144,41 @@ def test_each_change_is_shown_until_the_end(ledger: Ledger) -> None:
         states.append(next(waiting).state)
     assert states == ["training", "candidate", "rollout", "watch", "promoted"]
     assert list(waiting) == []
+    ledger.close()
+
+
+def test_a_run_that_was_refused_is_the_end_and_one_that_is_tried_again_is_not(
+    ledger: Ledger,
+) -> None:
+    (event,) = events((None, RunFailed(run=RUN, log="")))
+    emit(ledger, event)
+    assert [each.state for each in wait_for_delivery(system(ledger, RUN), MODEL, CODE, 60.0)] == [
+        "run-failed"
+    ]
+    waiting = wait_for_delivery(system(ledger), MODEL, CODE, 60.0)
+    assert next(waiting).state == "run-failed"
+    (_, passed) = events((None, STARTED), OWN)
+    emit(ledger, passed)
+    assert next(waiting).state == "candidate"
+    ledger.close()
+
+
+def test_an_outage_of_the_ledger_is_waited_out(ledger: Ledger, tmp_path: Path) -> None:
+    waiting = wait_for_delivery(system(ledger), MODEL, CODE, 60.0)
+    assert next(waiting).state == "training"
+    file = tmp_path / "ledger.db"
+    content = file.read_bytes()
+    ledger.close()
+    file.write_bytes(b"no database")
+    restored = threading.Timer(3.0, lambda: file.write_bytes(content) and emit_passed())
+
+    def emit_passed() -> None:
+        (_, passed) = events((None, STARTED), OWN)
+        emit(Ledger(f"sqlite:///{file}"), passed)
+
+    restored.start()
+    assert next(waiting).state == "candidate"
+    restored.join()
     ledger.close()
 
 

@@ -169,6 +169,26 @@ def test_a_canary_step_compares_both_versions_in_its_window(ledger: Ledger) -> N
     assert (last["requests"], last["mean_p"]) == (1, 0.25)
 
 
+def test_columns_with_the_names_of_others_are_shown_under_another_name(ledger: Ledger) -> None:
+    names = ("ID", "time", "Time_Input", "alias")
+    signature = Signature(
+        inputs=tuple(Column(name, "FP64") for name in names),
+        outputs=(Output("latency", "FP64"), Output("id", "FP64")),
+    )
+    create_views(ledger, MODEL, signature)
+    decide(ledger, 2, 20.0, step(0.0, 20.0, 25))
+    inputs = {name: [float(number)] for number, name in enumerate(names)}
+    outputs = {"latency": [8.0], "id": [9.0]}
+    store(ledger, request(1, 5.0, version=2, inputs=inputs, outputs=outputs))
+    (row,) = read(ledger, "SELECT * FROM pump_failure_predictions")
+    assert (row["id"], row["time"], row["latency"]) == (f"{1:032x}", 5.0, 0.001)
+    shown = ("ID_input", "time_input", "Time_Input_input", "alias_input")
+    assert [row[name] for name in shown] == [0.0, 1.0, 2.0, 3.0]
+    assert (row["latency_output"], row["id_output"]) == (8.0, 9.0)
+    (canary,) = read(ledger, "SELECT * FROM pump_failure_canary_steps")
+    assert (canary["mean_latency"], canary["mean_latency_output"]) == (0.001, 8.0)
+
+
 def test_views_are_replaced_by_those_of_another_signature(ledger: Ledger) -> None:
     create_views(ledger, MODEL, SIGNATURE)
     store(ledger, request(1))

@@ -120,6 +120,20 @@ def served_certificate(installation: Installation, port: int) -> str:
     return kubectl(*pod, "python", "-c", program, address, str(port))
 
 
+def connect(installation: Installation, address: str, port: int) -> str:
+    """Connect from the pod of the command line; return "connected", or the error."""
+    program = (
+        "import socket, sys\n"
+        "try:\n"
+        "    socket.create_connection((sys.argv[1], int(sys.argv[2])), 10).close()\n"
+        "    print('connected')\n"
+        "except OSError as error:\n"
+        "    print(type(error).__name__)\n"
+    )
+    pod = ("exec", f"deploy/{RELEASE}-cli", f"--namespace={installation.namespace}", "--")
+    return kubectl(*pod, "python", "-c", program, address, str(port)).strip()
+
+
 def test_tls_is_turned_on_while_a_version_serves(installation: WithTls, load: Load) -> None:
     assert installation.first_versions[MODEL].promoted == [1]
     installation.turn_on()
@@ -148,6 +162,8 @@ def test_servers_answer_nobody_without_tls(installation: WithTls) -> None:
     for pod in installation.pods(MODEL, 2):
         status, answer = past_the_gateway(installation, pod, {})
         assert (status, "this server answers over TLS only" in answer) == (403, True)
+        assert connect(installation, pod["status"]["podIP"], 9000) == "ConnectionRefusedError"
+        assert connect(installation, pod["status"]["podIP"], 9443) == "connected"
 
 
 def test_the_policy_of_the_gateway_comes_back_when_somebody_deletes_it(

@@ -50,7 +50,7 @@ def install(installation: Installation, projects: dict[str, Project]) -> None:
 
 
 def deliver(installation: Installation, project: Project) -> Json:
-    """Wait for what becomes of an image, as the workflow of a project does, while clients ask."""
+    """Wait for the result of an image, as the workflow of a project does, while clients ask."""
     words = ("wait", project.model, "--code", project.image, "--timeout", "500", "--json")
     pod = ("exec", f"deploy/{RELEASE}-cli", f"--namespace={installation.namespace}", "--")
     with ThreadPoolExecutor() as executor:

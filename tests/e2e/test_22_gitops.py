@@ -1,4 +1,4 @@
-"""A GitOps tool applies the manifests all the time, and gets in nobody's way."""
+"""A GitOps tool applies the manifests all the time, and disturbs no rollout."""
 
 from collections.abc import Iterator
 

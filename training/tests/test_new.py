@@ -122,10 +122,8 @@ def test_the_project_has_a_workflow_that_delivers_it(
     )
     scripts = [each["run"] for each in steps if "run" in each]
     for script in scripts:
-        # GitHub replaces its expressions before a shell reads the script.
-        plain = re.sub(r"\$\{\{ [\w.]+ \}\}", "value", script)
-        assert "{{" not in plain
-        subprocess.run(["bash", "-n", "-c", plain], check=True)
+        assert "{{" not in script, "GitHub would insert the value into the text of the script"
+        subprocess.run(["bash", "-n", "-c", script], check=True)
     assert 'models.pump-trial.training.image=$IMAGE"' in scripts[-2]
     assert 'watchkeeper wait pump-trial --code "$IMAGE"' in scripts[-1]
 

@@ -37,7 +37,7 @@ RISKY = {
     ),
     "postgresql.enabled": ("", "Ledger and registry are in the PostgreSQL of this release"),
     "highAvailability": ("highAvailability=true", "highAvailability does not include MLflow"),
-    "tls.issuer.name": ("", "Connections to MLflow, the servers are not encrypted"),
+    "tls.issuer.name": ("", "not encrypted: to MLflow, to the servers."),
     "mlflow.auth.enabled": ("mlflow.auth.enabled=false", "MLflow requires no password"),
     "mlflow.artifacts.destination": (
         "mlflow.artifacts.destination=s3://bucket/mlflow",

@@ -152,8 +152,8 @@ class Syncing:
     ) -> None:
         self._stopped.set()
         self._thread.join()
-        if self._error is not None and error is None:
-            raise self._error
+        if self._error is not None:
+            raise self._error from error
 
     def _run(self) -> None:
         while not self._stopped.is_set() and self._error is None:

@@ -1,4 +1,4 @@
-"""``watchkeeper wait``: what has become of a version of the code, from its run to its watch."""
+"""``watchkeeper wait``: how far a version of the code has come, from its run to its watch."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +20,7 @@ from watchkeeper.core.events import (
     Watched,
 )
 from watchkeeper.core.names import code_run_name
+from watchkeeper.ledger.errors import LedgerError
 from watchkeeper.ledger.events import history
 
 POLL_SECONDS: Final = 2.0
@@ -44,9 +45,7 @@ State = Literal[
     "rolled-back",
     "replaced",
 ]
-ENDS: Final[frozenset[State]] = frozenset(
-    {"run-failed", "rejected", "promoted", "rolled-back", "replaced"}
-)
+ENDS: Final[frozenset[State]] = frozenset({"rejected", "promoted", "rolled-back", "replaced"})
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -56,37 +55,40 @@ class Delivery(msgspec.Struct, frozen=True):
         state: the last thing that has happened.
         reason: it in one sentence.
         version: the version that the code has made; None before the gate has judged one.
+        run: the training run that has failed last; "" once there is a version.
     """
 
     state: State
     reason: str
     version: int | None = None
-
-    @property
-    def is_final(self) -> bool:
-        """Whether nothing more will happen without a new cause."""
-        return self.state in ENDS
+    run: str = ""
 
 
 def delivery_of(events: Sequence[Event], model: str, code: str) -> Delivery:
     """Return how far a version of the code has come.
+
+    The first version that passes the gate counts, or the last one that is rejected. Later runs of
+    the same code, after a drift for example, are no part of the delivery.
 
     Args:
         events: the events of the model, oldest first.
         model: the model.
         code: the version of the code: on a cluster the training image, as the values name it.
     """
-    run = code_run_name(model, code)
+    base = code_run_name(model, code)
     found = Delivery("training", f"no training run of {code} has ended yet")
     for event in events:
+        is_judged = found.version is not None and found.state != "rejected"
         match event.details:
-            case RunFailed(run=name) if name == run or name.startswith(f"{run}-r"):
-                found = Delivery("run-failed", event.reason)
-            case GateRejected(code_version=of) if of == code:
+            case RunFailed(run=run) if not is_judged and (
+                run == base or run.startswith(f"{base}-r")
+            ):
+                found = Delivery("run-failed", event.reason, run=run)
+            case GateRejected(code_version=of) if not is_judged and of == code:
                 found = Delivery("rejected", event.reason, event.version)
-            case GatePassed(code_version=of) if of == code:
+            case GatePassed(code_version=of) if not is_judged and of == code:
                 found = Delivery("candidate", event.reason, event.version)
-            case _ if found.version is not None:
+            case _ if is_judged:
                 found = _next(found, event)
     return found
 
@@ -96,7 +98,7 @@ def _next(found: Delivery, event: Event) -> Delivery:
     state, reason = found.state, event.reason
     match event.details:
         case RolloutStarted() | Promoted() if event.version != found.version:
-            if _is_replaced(state, event):
+            if _is_replaced(found, event):
                 state = "replaced"
                 reason = f"version {event.version} has taken the place of {found.version}"
         case _ if event.version != found.version:
@@ -112,11 +114,12 @@ def _next(found: Delivery, event: Event) -> Delivery:
     return found if state == found.state else Delivery(state, reason, found.version)
 
 
-def _is_replaced(state: State, by: Event) -> bool:
+def _is_replaced(found: Delivery, by: Event) -> bool:
     """Return whether a version loses its place by an event of another version."""
-    if isinstance(by.details, Promoted):
-        return state in ("candidate", "rollout", "watch", "promoted")
-    return state in ("candidate", "rollout")
+    if found.state in ("candidate", "rollout"):
+        # An older version that is promoted again, after a rollback, does not take its place.
+        return (by.version or 0) > (found.version or 0)
+    return isinstance(by.details, Promoted) and found.state in ("watch", "promoted")
 
 
 def wait_for_delivery(
@@ -131,16 +134,26 @@ def wait_for_delivery(
 
     Raises:
         CommandError: the end is not reached in time.
-        LedgerError: the ledger does not answer.
     """
     deadline = monotonic() + seconds
-    last: Delivery | None = None
-    while last is None or not last.is_final:
-        found = delivery_of(history(system.ledger, model, kind=KINDS), model, code)
+    last = Delivery("training", "the ledger has not answered yet")
+    while True:
+        try:
+            found = delivery_of(history(system.ledger, model, kind=KINDS), model, code)
+        except LedgerError:
+            found = last  # an outage is shorter than a delivery
         if found != last:
             yield found
-        elif monotonic() > deadline:
+            last = found
+        if _is_final(system, found):
+            return
+        if monotonic() > deadline:
             raise CommandError(f"not over after {seconds:g} s; at last: {found.reason}")
-        else:
-            time.sleep(POLL_SECONDS)
-        last = found
+        time.sleep(POLL_SECONDS)
+
+
+def _is_final(system: System, found: Delivery) -> bool:
+    """Return whether nothing more happens without a new cause."""
+    if found.state == "run-failed":  # it is tried again by itself, unless it was refused
+        return system.platform.is_refused(found.run)
+    return found.state in ENDS

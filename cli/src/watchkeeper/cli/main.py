@@ -247,7 +247,7 @@ def wait(
     ] = 7200.0,
     json: Json = False,
 ) -> None:
-    """Wait for what becomes of new code: its training run, gate, rollout and watch.
+    """Wait for the result of new code: its training run, gate, rollout and watch.
 
     The exit code is 0 if its version is in production and its watch is over, otherwise 1.
     """

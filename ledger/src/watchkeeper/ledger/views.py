@@ -87,7 +87,9 @@ def _statements(dialect: sa.Dialect, model: str, signature: Signature) -> list[s
 
 def _create(dialect: sa.Dialect, name: str, query: sa.Select[Any]) -> str:
     text = query.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
-    return f"CREATE VIEW {name} AS\n{text}"
+    # Otherwise PostgreSQL may call a function of a reader with rows that the view leaves out.
+    barrier = " WITH (security_barrier)" if dialect.name == "postgresql" else ""
+    return f"CREATE VIEW {name}{barrier} AS\n{text}"
 
 
 def _predictions(kind: str, model: str, signature: Signature) -> sa.Select[Any]:
@@ -100,16 +102,34 @@ def _predictions(kind: str, model: str, signature: Signature) -> sa.Select[Any]:
     columns: dict[str, sa.ColumnElement[Any]] = {each: p[each] for each in _OF_REQUEST}
     columns["row_in_request"] = place
     columns["alias"] = sa.case((p.version == production, "production"), else_="candidate")
+    names = _names(signature)
     for document, part, described in (
         (p.inputs, "input", signature.inputs),
         (p.outputs, "output", signature.outputs),
     ):
         for each in described:
-            name = f"{each.name}_{part}" if each.name in columns else each.name
-            columns[name] = _Element(document, each.name, place, each.datatype)
+            value = _Element(document, each.name, place, each.datatype)
+            columns[names[part, each.name]] = value
     return sa.select(*(column.label(name) for name, column in columns.items())).where(
         p.model == model, p.status == OK
     )
+
+
+def _names(signature: Signature) -> dict[tuple[str, str], str]:
+    """Return the name of the column for each input and output, by its part and its own name.
+
+    MySQL and SQLite do not distinguish upper and lower case in names of columns.
+    """
+    taken = {*_OF_REQUEST, "row_in_request", "alias"}
+    found: dict[tuple[str, str], str] = {}
+    for part, described in (("input", signature.inputs), ("output", signature.outputs)):
+        for each in described:
+            name = each.name
+            while name.casefold() in taken:
+                name = f"{name}_{part}"
+            taken.add(name.casefold())
+            found[part, each.name] = name
+    return found
 
 
 def _canary_steps(model: str, predicted: sa.TableClause, signature: Signature) -> sa.Select[Any]:
@@ -161,16 +181,20 @@ def _canary_steps(model: str, predicted: sa.TableClause, signature: Signature) -
         .subquery("counted")
     )
     p = predicted.c
-    numbers = [each.name for each in signature.outputs if each.datatype in ("FP64", "INT64")]
+    names = _names(signature)
+    numbers = [
+        names["output", each.name]
+        for each in signature.outputs
+        if each.datatype in ("FP64", "INT64")
+    ]
     means = (
         sa.select(
             steps.c.step,
             p.version,
+            # Without the product, MariaDB gives the mean of integers four decimals.
             *(
-                # Without the product, MariaDB gives the mean of integers four decimals.
                 sa.func.avg(p[name] * sa.literal_column("1e0")).label(f"mean_{name}")
                 for name in numbers
-                if name in p
             ),
         )
         .join_from(steps, predicted, sa.and_(in_step(p.time, p.version), _is_false(p.synthetic)))

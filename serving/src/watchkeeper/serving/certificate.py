@@ -41,18 +41,30 @@ class Certificate:
                 f"{CERTIFICATE} and its key in {KEY}, both as PEM"
             ) from error
 
-    def read_again(self) -> None:
-        """Read the files again. If that fails, the certificate stays as it is."""
+    def is_replaced(self) -> bool:
+        """Return whether the files have another certificate that can be used; may take a thread."""
         try:
             if _read(self._current()) == self._pair:
-                return
-            self._pair = self._load()
+                return False
+            self._check()
         except OSError as error:
             if str(error) != self._problem:  # it is called every second
                 logger.warning("%s: the last certificate stays: %s", self._folder, error)
             self._problem = str(error)
-            return
+            return False
         self._problem = ""
+        return True
+
+    def use(self) -> None:
+        """Use the certificate in the files from now on.
+
+        Call it where connections begin, in the event loop: a context must not change in a thread
+        while a connection is made from it.
+
+        Raises:
+            OSError: The files were replaced since they were checked. Check them again.
+        """
+        self._pair = self._load()
         logger.info("the certificate was replaced")
 
     def grpc_credentials(self) -> Any:
@@ -66,11 +78,16 @@ class Certificate:
         return grpc.dynamic_ssl_server_credentials(configuration(), configuration)
 
     def _load(self) -> tuple[bytes, bytes]:
+        self._check()  # a failure must not leave half a change
+        self.context.load_cert_chain(*self._files())
+        return _read(self._current())
+
+    def _check(self) -> None:
+        _new_context().load_cert_chain(*self._files())
+
+    def _files(self) -> tuple[Path, Path]:
         folder = self._current()
-        files = (folder / CERTIFICATE, folder / KEY)
-        _new_context().load_cert_chain(*files)  # a failure must not leave half a change
-        self.context.load_cert_chain(*files)
-        return _read(folder)
+        return folder / CERTIFICATE, folder / KEY
 
     def _current(self) -> Path:
         # What Kubernetes mounts is a link to a folder that is replaced as a whole.

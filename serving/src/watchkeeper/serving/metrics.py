@@ -44,7 +44,8 @@ class Metrics:
         self.labels = counter("labels_total", "Labels accepted")
         self.refused_labels = counter("label_requests_refused_total", "Feedback requests refused")
         self.past_gateway = counter(
-            "past_gateway_total", "Requests refused because they did not come from the gateway"
+            "past_gateway_total",
+            "Requests refused because they lack the token of the gateway, or TLS",
         )
         self.spool_bytes = gauge("spool_bytes", "Upper bound of the bytes in the spool")
         self.ready = gauge("ready", "1 while ready")

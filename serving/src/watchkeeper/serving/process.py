@@ -6,6 +6,7 @@ requests.
 """
 
 import asyncio
+import contextlib
 import gc
 import logging
 import signal
@@ -121,8 +122,11 @@ class ServingProcess(MLServer):  # type: ignore[misc]
             await asyncio.sleep(_REGULAR_SECONDS)
             self._admission.shed.report()
             await asyncio.to_thread(self._tokens.read_again)
-            if self._certificate is not None:
-                await asyncio.to_thread(self._certificate.read_again)
+            if self._certificate is not None and await asyncio.to_thread(
+                self._certificate.is_replaced
+            ):
+                with contextlib.suppress(OSError):  # replaced again meanwhile
+                    self._certificate.use()
 
     async def _drain(self) -> None:
         """Report that the process is not ready, while it still answers, so that clients leave."""

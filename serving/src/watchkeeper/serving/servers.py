@@ -48,6 +48,7 @@ from watchkeeper.serving.settings import ServingSettings
 _KEEP_ALIVE_SECONDS = 3900
 # How long the first request of a connection may take to arrive while the process stops.
 _LAST_REQUESTS_SECONDS = 0.3
+_LAST_HANDSHAKE_SECONDS = 1.0  # the same for the handshake of such a connection
 _METRICS_CONNECTIONS = 64
 _MAX_STREAMS = 512  # open in one gRPC connection; a client queues further calls itself
 _UNLIMITED = 2**30
@@ -65,19 +66,26 @@ class _UvicornServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept the connections that are already established, then close idle connections."""
         (listener,) = sockets or []
-        loop = asyncio.get_running_loop()
         listener.setblocking(False)
+        accepted = []
         with contextlib.suppress(BlockingIOError):
             while True:
-                connection, _ = listener.accept()
-                await loop.connect_accepted_socket(
-                    self._create_protocol, connection, ssl=self.config.ssl
-                )
+                accepted.append(listener.accept()[0])
+        # One that breaks, or does not speak TLS, must not keep the others from their answers.
+        await asyncio.gather(*map(self._connect, accepted), return_exceptions=True)
         for server in self.servers:
             server.close()
         listener.close()
         await asyncio.sleep(_LAST_REQUESTS_SECONDS)
         await super().shutdown()
+
+    async def _connect(self, connection: socket.socket) -> None:
+        await asyncio.get_running_loop().connect_accepted_socket(
+            self._create_protocol,
+            connection,
+            ssl=self.config.ssl,
+            ssl_handshake_timeout=_LAST_HANDSHAKE_SECONDS if self.config.ssl else None,
+        )
 
     def _create_protocol(self) -> asyncio.Protocol:
         create: Any = self.config.http_protocol_class

@@ -94,7 +94,9 @@ class RoutePolicies:
         """
         if config.model(model).policies is None:
             return {}
-        needed = {BACKEND_TLS_POLICY.name} if self._services.encrypted(model) else set()
+        needed = {kind for kind, _ in found if kind == BACKEND_TLS_POLICY.name}
+        if needed and not self._services.encrypted(model):
+            needed = set()
         wanted = self._wanted(model, config)
         return {
             name: policy

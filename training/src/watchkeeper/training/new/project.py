@@ -35,6 +35,8 @@ FILES: Final = {
 }
 
 ADOPTING: Final = {"model.py": "adopting.py"}  # instead, if the model adopts versions of MLflow
+# Of models that are fitted: a push of one that adopts versions starts no training run.
+FITTED: Final = {"deliver.yaml"}
 
 
 class Data(msgspec.Struct, frozen=True):
@@ -104,11 +106,14 @@ def write(
         "steps": _steps(decisions),
         **heads.parts(decisions.truths, adopted),
         "row_id": decisions.row_id,
+        "workflow": "" if adopted else _WORKFLOW,
     }
     templates = files(__package__) / "templates"
     try:
         folder.mkdir()
         for path, usual in FILES.items():
+            if adopted and usual in FITTED:
+                continue
             template = ADOPTING.get(usual, usual) if adopted else usual
             file = folder / path.format(module=values["module"])
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -122,6 +127,10 @@ def write(
         raise CannotTrainError(f"{error.filename or folder}: {error.strerror}") from error
 
 
+_WORKFLOW: Final = (
+    "\n| `.github/workflows/deliver.yaml` | delivers each push to a cluster, and reports the "
+    "result; delete it if you do not use GitHub |"
+)
 _UNNAMED: Final = (
     '# source = "postgresql+psycopg://reader@db.example.com/plant"\n'
     "# Without it, the variable WATCHKEEPER_SOURCE_URL names the database, with its password."
