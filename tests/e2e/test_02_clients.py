@@ -64,15 +64,15 @@ def test_the_owner_of_the_ledger_makes_views_that_show_all_predictions(
     installation: Installation,
 ) -> None:
     namespace = f"--namespace={installation.namespace}"
-    command = ("exec", f"deploy/{RELEASE}-cli", namespace, "--", "watchkeeper", "data", "views")
+    command = ("watchkeeper", "data", "views", MODEL)
     with pytest.raises(CommandError, match="permission denied"):
-        kubectl(*command, MODEL, "--create", seconds=120.0)
+        installation.in_cli(*command, "--create")
     owner = (
         "PGPASSWORD=$(cat /run/secrets/watchkeeper/database-password) "
         "psql --quiet -v ON_ERROR_STOP=1 -h 127.0.0.1 -U watchkeeper ledger"
     )
     database = ("exec", "-i", f"{RELEASE}-postgresql-0", namespace, "--", "sh", "-c", owner)
-    kubectl(*database, given=kubectl(*command, MODEL, seconds=120.0))
+    kubectl(*database, given=installation.in_cli(*command))
     view = MODEL.replace("-", "_") + "_predictions"
     stored = "SELECT sum(rows) FROM predictions WHERE model = :model AND status = 'OK'"
     with installation.ledger.read() as connection:

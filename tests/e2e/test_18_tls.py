@@ -9,20 +9,17 @@ from collections.abc import Iterator
 
 import pytest
 from declared_models import FIRST as MODEL
-from installation import FOLDER, RELEASE, Installation
+from installation import FOLDER, RELEASE, Installation, installed
 from kube import Json, apply, get, helm, items, kubectl, read_secret, secret, wait_until
 from load import Load
 from past_the_gateway import past_the_gateway
 from rollouts import check_promotion, has_succeeded, newest_candidate
 from sessions import sessions
-from single_requests import infer, is_answered
+from single_requests import check_recorded, is_answered
 from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 from tls_secrets import NAMES, put
 from trustme import CA
-
-from watchkeeper.core.prediction_id import request_of
-from watchkeeper.ledger.lookup import find_prediction
 
 NOTICED_SECONDS = 240.0  # kubelet replaces the files of a Secret within two minutes
 RUN_SECONDS = 400.0
@@ -51,15 +48,8 @@ class WithTls(Installation):
 
 @pytest.fixture(scope="module")
 def installation() -> Iterator[WithTls]:
-    made = WithTls(FOLDER / "tls", models=(MODEL,))
-    made.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        made.ensure()
+    with installed(WithTls(FOLDER / "tls", models=(MODEL,))) as made:
         yield made
-    finally:
-        made.write_diagnostics("end")
-        made.close()
-        made.remove()
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +71,7 @@ def call_mlflow(installation: Installation, scheme: str) -> str:
         "    print('refused:', error)\n"
     )
     url = f"{scheme}://{RELEASE}-mlflow.{installation.namespace}.svc:5000/health"
-    pod = ("exec", f"deploy/{RELEASE}-cli", f"--namespace={installation.namespace}", "--")
-    return kubectl(*pod, "python", "-c", program, url)
+    return installation.in_cli("python", "-c", program, url)
 
 
 def restarts(installation: Installation, component: str) -> int:
@@ -90,12 +79,6 @@ def restarts(installation: Installation, component: str) -> int:
     (pod,) = items("pods", selector, f"--namespace={installation.namespace}")
     (status,) = pod["status"]["containerStatuses"]
     return int(status["restartCount"])
-
-
-def check_recorded(installation: Installation) -> None:
-    """Send a request, and wait for its record in the ledger."""
-    prediction = request_of(infer(installation, "http", {}))
-    wait_until("its record", lambda: find_prediction(installation.ledger, prediction))
 
 
 def ports(installation: Installation) -> dict[str, set[int]]:
@@ -116,8 +99,7 @@ def served_certificate(installation: Installation, port: int) -> str:
         "import ssl, sys; "
         "print(ssl.get_server_certificate((sys.argv[1], int(sys.argv[2])), timeout=10))"
     )
-    pod = ("exec", f"deploy/{RELEASE}-cli", f"--namespace={installation.namespace}", "--")
-    return kubectl(*pod, "python", "-c", program, address, str(port))
+    return installation.in_cli("python", "-c", program, address, str(port))
 
 
 def connect(installation: Installation, address: str, port: int) -> str:
@@ -130,8 +112,7 @@ def connect(installation: Installation, address: str, port: int) -> str:
         "except OSError as error:\n"
         "    print(type(error).__name__)\n"
     )
-    pod = ("exec", f"deploy/{RELEASE}-cli", f"--namespace={installation.namespace}", "--")
-    return kubectl(*pod, "python", "-c", program, address, str(port)).strip()
+    return installation.in_cli("python", "-c", program, address, str(port)).strip()
 
 
 def test_tls_is_turned_on_while_a_version_serves(installation: WithTls, load: Load) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from declared_models import MODELS
-from installation import RELEASE, ROLLOUT_POLICY, Installation
-from kube import OWN_CLUSTER, Json, run_command, wait_until
+from installation import ROLLOUT_POLICY, Installation
+from kube import OWN_CLUSTER, Json, wait_until
 from offline import wrong_answers
 from own_models import Project
 from sklearn.datasets import load_breast_cancer, load_diabetes
@@ -52,11 +52,8 @@ def install(installation: Installation, projects: dict[str, Project]) -> None:
 def deliver(installation: Installation, project: Project) -> Json:
     """Wait for the result of an image, as the workflow of a project does, while clients ask."""
     words = ("wait", project.model, "--code", project.image, "--timeout", "500", "--json")
-    pod = ("exec", f"deploy/{RELEASE}-cli", f"--namespace={installation.namespace}", "--")
     with ThreadPoolExecutor() as executor:
-        waiting = executor.submit(
-            run_command, "kubectl", *pod, "watchkeeper", *words, seconds=550.0
-        )
+        waiting = executor.submit(installation.in_cli, "watchkeeper", *words, seconds=550.0)
         while not waiting.done():
             project.ask(installation, ROWS)
     found: Json = json.loads(waiting.result())

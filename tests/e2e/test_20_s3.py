@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from declared_models import FIRST as MODEL
-from installation import FOLDER, RELEASE, Installation
+from installation import FOLDER, Installation, installed
 from kube import OWN_CLUSTER, ROOT, Json, apply, get, items, kubectl, secret, wait_until
 from rollouts import has_succeeded, job_result
 from s3 import BUCKET, KEY_ID, PORT, S3
@@ -64,15 +64,8 @@ class InS3(Installation):
 def installation() -> Iterator[InS3]:
     if not OWN_CLUSTER:
         pytest.skip("the image of the S3 service is in the cluster of `make cluster` only")
-    made = InS3(FOLDER / "s3", models=(MODEL,))
-    made.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        made.ensure()
+    with installed(InS3(FOLDER / "s3", models=(MODEL,))) as made:
         yield made
-    finally:
-        made.write_diagnostics("end")
-        made.close()
-        made.remove()
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +106,7 @@ def artifact(installation: Installation, version: int, name: str) -> str:
         f"run = client.get_model_version('{MODEL}', '{version}').run_id; "
         f"print('BEGIN' + open(client.download_artifacts(run, '{name}')).read())"
     )
-    pod = ("exec", f"deploy/{RELEASE}-cli", f"--namespace={installation.namespace}", "--")
-    return kubectl(*pod, "python", "-c", script, seconds=120.0).partition("BEGIN")[2]
+    return installation.in_cli("python", "-c", script).partition("BEGIN")[2]
 
 
 def test_the_first_version_is_served_from_s3(installation: InS3) -> None:
@@ -160,8 +152,7 @@ def test_a_run_makes_the_page_of_its_version(installation: InS3, pulled: Json) -
 
 def test_the_command_line_restores_the_table_in_its_pod(installation: InS3, pulled: Json) -> None:
     digest = f"import hashlib; print(hashlib.sha256(open('{FILE}', 'rb').read()).hexdigest())"
-    pod = ("exec", f"deploy/{RELEASE}-cli", f"--namespace={installation.namespace}", "--")
-    assert kubectl(*pod, "python", "-c", digest).strip() == pulled["sha256"]
+    assert installation.in_cli("python", "-c", digest).strip() == pulled["sha256"]
     assert pulled["rows"] >= 10_000
 
 

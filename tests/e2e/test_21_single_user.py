@@ -11,15 +11,12 @@ from pathlib import Path
 
 import pytest
 from declared_models import FIRST as MODEL
-from installation import CHART, FOLDER, Installation
+from installation import CHART, FOLDER, Installation, installed
 from kube import ROOT, wait_until
 from load import Load
 from rollouts import check_promotion, has_succeeded, newest_candidate
 from sessions import sessions
-from single_requests import infer
-
-from watchkeeper.core.prediction_id import request_of
-from watchkeeper.ledger.lookup import find_prediction
+from single_requests import check_recorded
 
 EARLIER = "e8d43f9c761c8e7ab43748a56bac4bdf740bb65b^"  # its chart was the last with one user
 OWNER = "watchkeeper"
@@ -44,16 +41,10 @@ def earlier_chart(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installation(earlier_chart: Path) -> Iterator[Installation]:
-    made = Installation(FOLDER / "single-user", models=(MODEL,))
-    made.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    made.chart = earlier_chart
-    try:
-        made.ensure()
+    own = Installation(FOLDER / "single-user", models=(MODEL,))
+    own.chart = earlier_chart
+    with installed(own) as made:
         yield made
-    finally:
-        made.write_diagnostics("end")
-        made.close()
-        made.remove()
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +52,6 @@ def load(installation: Installation) -> Iterator[Load]:
     """A steady load over the upgrade."""
     with Load(installation, MODEL, "single-user", rate=40.0) as made:
         yield made
-
-
-def check_recorded(installation: Installation) -> None:
-    """Send a request, and wait for its record in the ledger."""
-    prediction = request_of(infer(installation, "http", {}))
-    wait_until("its record", lambda: find_prediction(installation.ledger, prediction))
 
 
 def test_the_earlier_chart_serves_with_one_user(installation: Installation, load: Load) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from declared_models import FIRST as MODEL
 from gitops import FIELD_MANAGER, SyncedInstallation, Syncing
-from installation import FOLDER
+from installation import FOLDER, installed
 from kube import get, items, wait_until
 from load import Load
 from rollouts import check_promotion, has_succeeded, newest_candidate
@@ -25,15 +25,8 @@ LEAST_SYNCS = 20
 
 @pytest.fixture(scope="module")
 def installation() -> Iterator[SyncedInstallation]:
-    made = SyncedInstallation(FOLDER / "gitops", models=(MODEL,))
-    made.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        made.ensure()
+    with installed(SyncedInstallation(FOLDER / "gitops", models=(MODEL,))) as made:
         yield made
-    finally:
-        made.write_diagnostics("end")
-        made.close()
-        made.remove()
 
 
 def generations(installation: SyncedInstallation) -> dict[str, int]:

@@ -3,9 +3,11 @@
 import json
 import os
 import secrets
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from declared_models import FIRST, MODELS
@@ -207,10 +209,14 @@ class Installation:
         hosts = {model: model for model in self.models}
         return Endpoints(f"http://{address}:{self._port}", hosts=hosts)
 
+    def in_cli(self, *words: str, given: str | None = None, seconds: float = 120.0) -> str:
+        """Run a command in the pod of the command line; return its output."""
+        pod = ("exec", "-i", f"deploy/{RELEASE}-cli", f"--namespace={self.namespace}", "--")
+        return kubectl(*pod, *words, given=given, seconds=seconds)
+
     def watchkeeper(self, *words: str) -> Any:
         """Run a `watchkeeper` command in the pod of the command line; return its JSON output."""
-        pod = ("exec", f"deploy/{RELEASE}-cli", f"--namespace={self.namespace}", "--")
-        return json.loads(kubectl(*pod, "watchkeeper", *words, "--json", seconds=120.0))
+        return json.loads(self.in_cli("watchkeeper", *words, "--json"))
 
     def model(self, name: str) -> Json:
         """Return a model in the output of `watchkeeper status`."""
@@ -271,6 +277,22 @@ class Installation:
         kubectl("delete", "namespace", *self.namespaces, *options, seconds=180.0)
         storage = f"clusterstoragecontainers/{RELEASE}.{self.namespace}.files"
         kubectl("delete", storage, "--ignore-not-found")
+
+
+Own = TypeVar("Own", bound=Installation)
+
+
+@contextmanager
+def installed(made: Own) -> Iterator[Own]:
+    """Install what a scenario has for itself, and remove it at the end of the block."""
+    made.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        made.ensure()
+        yield made
+    finally:
+        made.write_diagnostics("end")
+        made.close()
+        made.remove()
 
 
 def image(component: str) -> str:

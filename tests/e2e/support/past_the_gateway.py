@@ -3,8 +3,8 @@
 import json
 
 from declared_models import FIRST
-from installation import RELEASE, Installation
-from kube import Json, kubectl
+from installation import Installation
+from kube import Json
 from sample_requests import sample_request
 
 # A program for the pod of the command line: sends a request, prints status and body.
@@ -26,6 +26,5 @@ def past_the_gateway(
     """Send a request from the pod of the command line to a server; return status and body."""
     url = f"http://{pod['status']['podIP']}:8080/v2/models/{FIRST}/infer"
     given = json.dumps({"url": url, "headers": headers, "body": sample_request(FIRST)})
-    words = ("exec", "-i", f"deploy/{RELEASE}-cli", f"--namespace={installation.namespace}", "--")
-    status, _, text = kubectl(*words, "python", "-c", SEND, given=given).partition(" ")
+    status, _, text = installation.in_cli("python", "-c", SEND, given=given).partition(" ")
     return int(status), text

@@ -7,11 +7,14 @@ import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 from declared_models import FIRST as MODEL
 from installation import Installation
+from kube import wait_until
 from sample_requests import sample_row
 from tritonclient.utils import InferenceServerException
 
+from watchkeeper.core.prediction_id import request_of
 from watchkeeper.demo.clients import tensors
 from watchkeeper.demo.plants import find
+from watchkeeper.ledger.lookup import find_prediction
 
 # No credential, or a token for another audience
 REJECTED = ("401", "StatusCode.UNAUTHENTICATED", "403", "StatusCode.PERMISSION_DENIED")
@@ -59,3 +62,9 @@ def is_answered(installation: Installation, protocol: str, headers: Headers, mod
     except (InferenceServerException, OSError):
         return False
     return True
+
+
+def check_recorded(installation: Installation) -> None:
+    """Send a request, and wait for its record in the ledger."""
+    prediction = request_of(infer(installation, "http", {}))
+    wait_until("its record", lambda: find_prediction(installation.ledger, prediction))
