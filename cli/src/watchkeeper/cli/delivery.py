@@ -19,7 +19,7 @@ from watchkeeper.core.events import (
     StepFinished,
     Watched,
 )
-from watchkeeper.core.names import code_run_name
+from watchkeeper.core.names import code_run_name, is_try
 from watchkeeper.ledger.errors import LedgerError
 from watchkeeper.ledger.events import history
 
@@ -80,9 +80,7 @@ def delivery_of(events: Sequence[Event], model: str, code: str) -> Delivery:
     for event in events:
         is_judged = found.version is not None and found.state != "rejected"
         match event.details:
-            case RunFailed(run=run) if not is_judged and (
-                run == base or run.startswith(f"{base}-r")
-            ):
+            case RunFailed(run=run) if not is_judged and is_try(run, base):
                 found = Delivery("run-failed", event.reason, run=run)
             case GateRejected(code_version=of) if not is_judged and of == code:
                 found = Delivery("rejected", event.reason, event.version)

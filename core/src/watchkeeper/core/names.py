@@ -121,6 +121,16 @@ def next_try(name: str, used: Iterable[str]) -> str:
     return f"{name}-r{number}" if name in known else name
 
 
+def is_try(run: str, name: str) -> bool:
+    """Return whether a run is the one of this name, or one of the next tries.
+
+    Example:
+        >>> is_try("churn-adopt-1-r2", "churn-adopt-1")
+        True
+    """
+    return run == name or run.startswith(f"{name}-r")
+
+
 class RegisteredName(NamedTuple):
     """What MLflow's URI of a version contains; one of ``version`` and ``alias`` is empty."""
 

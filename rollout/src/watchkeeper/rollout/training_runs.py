@@ -20,6 +20,7 @@ from watchkeeper.core.names import (
     PRODUCTION,
     adoption_run_name,
     code_run_name,
+    is_try,
     next_try,
     registered_uri,
     run_name,
@@ -52,7 +53,7 @@ class Wanted(NamedTuple):
 
     def is_for(self, run: str) -> bool:
         """Whether a run is one of those for this version."""
-        return run == self.base or run.startswith(f"{self.base}-r")
+        return is_try(run, self.base)
 
 
 class TrainingRuns(StepController):

@@ -10,6 +10,8 @@ import ssl
 from pathlib import Path
 from typing import Any, Final
 
+from watchkeeper.serving.mounted import current_folder
+
 CERTIFICATE: Final = "tls.crt"
 KEY: Final = "tls.key"
 
@@ -44,9 +46,10 @@ class Certificate:
     def is_replaced(self) -> bool:
         """Return whether the files have another certificate that can be used; may take a thread."""
         try:
-            if _read(self._current()) == self._pair:
+            folder = current_folder(self._folder)
+            if _read(folder) == self._pair:
                 return False
-            self._check()
+            _check(folder)
         except OSError as error:
             if str(error) != self._problem:  # it is called every second
                 logger.warning("%s: the last certificate stays: %s", self._folder, error)
@@ -78,21 +81,14 @@ class Certificate:
         return grpc.dynamic_ssl_server_credentials(configuration(), configuration)
 
     def _load(self) -> tuple[bytes, bytes]:
-        self._check()  # a failure must not leave half a change
-        self.context.load_cert_chain(*self._files())
-        return _read(self._current())
+        folder = current_folder(self._folder)
+        _check(folder)  # a failure must not leave half a change
+        self.context.load_cert_chain(folder / CERTIFICATE, folder / KEY)
+        return _read(folder)
 
-    def _check(self) -> None:
-        _new_context().load_cert_chain(*self._files())
 
-    def _files(self) -> tuple[Path, Path]:
-        folder = self._current()
-        return folder / CERTIFICATE, folder / KEY
-
-    def _current(self) -> Path:
-        # What Kubernetes mounts is a link to a folder that is replaced as a whole.
-        link = self._folder / "..data"
-        return link.resolve() if link.exists() else self._folder
+def _check(folder: Path) -> None:
+    _new_context().load_cert_chain(folder / CERTIFICATE, folder / KEY)
 
 
 def _new_context() -> ssl.SSLContext:

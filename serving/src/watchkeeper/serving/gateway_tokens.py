@@ -15,6 +15,7 @@ from typing import Final
 
 from watchkeeper.core.open_calls import GRPC_CALLS
 from watchkeeper.serving.errors import UnauthenticatedError
+from watchkeeper.serving.mounted import current_folder
 
 GATEWAY_HEADER: Final = "x-watchkeeper-gateway"
 # Gateways do not let in the stream of the health, which would last for as long as a client likes.
@@ -85,8 +86,7 @@ def find_token(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def _read(folder: Path) -> tuple[bytes, ...]:
-    # What Kubernetes mounts is a link to a folder that is replaced as a whole.
-    folder = (folder / "..data").resolve() if (folder / "..data").exists() else folder
-    paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    files = current_folder(folder).iterdir()
+    paths = sorted(path for path in files if not path.name.startswith("."))
     found = [path.read_bytes().strip() for path in paths if path.is_file()]
     return tuple(token for token in found if token)

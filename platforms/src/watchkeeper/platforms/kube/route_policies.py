@@ -94,15 +94,14 @@ class RoutePolicies:
         """
         if config.model(model).policies is None:
             return {}
-        needed = {kind for kind, _ in found if kind == BACKEND_TLS_POLICY.name}
-        if needed and not self._services.encrypted(model):
-            needed = set()
+        tls = (BACKEND_TLS_POLICY.name, model)
+        kept = {tls} if tls in found and self._services.encrypted(model) else set()
         wanted = self._wanted(model, config)
         return {
             name: policy
             for name, policy in found.items()
             if name not in wanted
-            and name[0] not in needed
+            and name not in kept
             and config.labels.items() <= policy["metadata"]["labels"].items()
         }
 
