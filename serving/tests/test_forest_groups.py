@@ -15,7 +15,7 @@ from sklearn.ensemble import (
 )
 
 from watchkeeper.pipeline.frameworks import framework_of
-from watchkeeper.serving.forest import Forest, split_at_forest
+from watchkeeper.serving.forest import split_at_forest
 from watchkeeper.serving.forest_groups import group_trees
 from watchkeeper.training.onnx_trees import trees_model
 
@@ -49,22 +49,18 @@ def test_the_sums_are_those_of_onnx_runtime(name: str) -> None:
     session = onnxruntime.InferenceSession(model.SerializeToString())
     before = onnxruntime.InferenceSession(split.before)
     after = onnxruntime.InferenceSession(split.after)
-    for rows in (1, 63, 64, 65, ROWS):
+    for rows in (1, 2, 3, 7, 8, 9, 63, 64, 65, ROWS):
         (expected,) = session.run(None, {"features": values[:rows]})
         (features,) = before.run(None, {"features": values[:rows]})
         (got,) = after.run(None, {split.sum_name: split.forest.sum_leaves(features)})
         assert got == pytest.approx(expected, abs=1e-12)
 
 
-def walks(forest: Forest) -> int:
-    return len(forest._roots)
-
-
 def test_trees_that_differ_in_their_leaves_only_are_walked_once() -> None:
     estimator, trees, _ = fitted("ten classes")
-    assert walks(split_at_forest(trees_model(trees)).forest) == len(estimator.estimators_)
+    assert split_at_forest(trees_model(trees)).forest.groups == len(estimator.estimators_)
     estimator, trees, _ = fitted("boosting of ten classes")
-    assert walks(split_at_forest(trees_model(trees)).forest) == 4 * 10
+    assert split_at_forest(trees_model(trees)).forest.groups == 4 * 10
 
 
 @settings(deadline=None)

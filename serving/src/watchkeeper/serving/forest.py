@@ -4,16 +4,15 @@ ONNX Runtime takes one row after the other down a tree. At about every second no
 predicts the wrong child. The compiled forest takes a block of rows down a tree level by level, and
 it computes the next node: siblings are neighbours, so the next node is the left child plus the
 result of the comparison. Leaves point to themselves. No row waits for another one, so the processor
-loads many nodes at the same time. This is VPred of N. Asadi, J. Lin and A. P. de Vries, "Runtime
-Optimizations for Tree-Based Machine Learning Models", IEEE TKDE 26(9), 2014.
+loads many nodes at the same time. A few rows go down several trees together. This is VPred of
+N. Asadi, J. Lin and A. P. de Vries, "Runtime Optimizations for Tree-Based Machine Learning Models",
+IEEE TKDE 26(9), 2014. The loops are in ``forest_loops.c``.
 
 Missing values need no branch either. If some node sends them left, each feature has two columns:
 one where a missing value is larger than every threshold, and one where it is smaller. A node reads
 the column of its own direction.
 """
 
-from collections.abc import Callable
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,9 +20,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, ValueInfoProto, helper
 
 from watchkeeper.serving.forest_groups import group_trees
+from watchkeeper.serving.forest_kernel import Kernel
 from watchkeeper.serving.forest_nodes import ForestNodes, UnsupportedGraphError, read_nodes
 
-_BLOCK = 64  # rows that go down a tree together
 _LARGEST = np.finfo(np.float64).max
 
 
@@ -90,6 +89,11 @@ class Forest:
     Features, thresholds and weights are FP64, which represents FP32 exactly, so every row reaches
     the same leaves as in ONNX Runtime.
 
+    Attributes:
+        dtype: Type of the sums.
+        outputs: Number of sums of a row.
+        groups: Number of groups of trees. A row goes down one tree of each.
+
     Raises:
         UnsupportedGraphError: The trees have a form that is not supported.
     """
@@ -116,12 +120,16 @@ class Forest:
             _targets(nodes, order, tree),
             nodes.weight[order],
         )
-        kept = groups.kept
+        self.groups, kept = len(groups.first), groups.kept
         moved = (np.cumsum(kept) - 1).astype(np.uint32)  # where each kept node is now
-        self._roots, self._left = moved[roots[groups.first]], moved[left[kept]]
-        self._threshold, self._feature = threshold[kept], feature[kept]
-        self._targets, self._weight = groups.targets, groups.weight
-        self._add_trees = _compile_add_trees()
+        self._kernel = Kernel(
+            left=moved[left[kept]],
+            feature=feature[kept],
+            threshold=threshold[kept],
+            weight=groups.weight,
+            roots=moved[roots[groups.first]],
+            targets=groups.targets,
+        )
 
     def sum_leaves(self, features: NDArray[Any]) -> NDArray[Any]:
         """Add the weights of the leaves that each row reaches.
@@ -138,16 +146,7 @@ class Forest:
         if features.ndim != 2 or features.shape[1] < self._features:  # compiled code does not check
             raise ValueError(f"features of shape {features.shape}: {self._features} are needed")
         sums = np.repeat(self._base[:, None], len(features), axis=1)
-        self._add_trees(
-            self._columns(features),
-            self._roots,
-            self._targets,
-            self._feature,
-            self._threshold,
-            self._left,
-            self._weight,
-            sums,
-        )
+        self._kernel.add_trees(self._columns(features), sums)
         return np.ascontiguousarray(sums.T, dtype=self.dtype)
 
     def _columns(self, features: NDArray[Any]) -> NDArray[np.float64]:
@@ -198,62 +197,3 @@ def _breadth_first(nodes: ForestNodes) -> tuple[NDArray[np.intp], NDArray[np.int
     of_tree = np.concatenate(trees)
     order = np.lexsort((depth, of_tree))
     return np.concatenate(levels)[order], of_tree[order]
-
-
-@cache
-def _compile_add_trees() -> Callable[..., None]:
-    """Compile the loop, which takes a second."""
-    import numba  # noqa: PLC0415 - costs half a second and 60 MiB; only forests need it
-
-    doubles, nodes = numba.float64[::1], numba.uint32[::1]
-    rows, members = numba.float64[:, ::1], numba.uint32[:, ::1]
-    types = numba.void(rows, nodes, members, nodes, doubles, nodes, rows, rows)
-    compiled: Callable[..., None] = numba.njit(types)(_add_trees)
-    return compiled
-
-
-def _add_trees(  # noqa: PLR0917 - compiled code gets its arrays by position
-    features: NDArray[np.float64],
-    roots: NDArray[np.uint32],
-    targets: NDArray[np.uint32],
-    feature: NDArray[np.uint32],
-    threshold: NDArray[np.float64],
-    left: NDArray[np.uint32],
-    weight: NDArray[np.float64],
-    sums: NDArray[np.float64],
-) -> None:
-    """Add the leaf of every tree to the sums.
-
-    All integers are unsigned: for signed ones numba also compiles a check for negative indexes.
-
-    Args:
-        features: The rows, of shape (rows, columns).
-        roots: The root of each group of trees, as a node.
-        targets: The output that each tree of a group adds to, of shape (groups, members).
-        feature: The column that each node compares.
-        threshold: What each node compares with; infinite for a leaf.
-        left: The left child of each node; a leaf has itself.
-        weight: The weights of each node, of shape (nodes, members); zero if it is not a leaf.
-        sums: The sums so far, of shape (outputs, rows).
-    """
-    rows, block = np.uint64(len(features)), np.uint64(_BLOCK)
-    nodes = np.empty(_BLOCK, np.uint32)
-    for tree in range(np.uint64(len(roots))):
-        root = roots[tree]
-        for first in range(np.uint64(0), rows, block):
-            count = min(block, rows - first)
-            nodes[:] = root
-            reached, moving = count * np.uint64(root), True
-            while moving:
-                before, reached = reached, np.uint64(0)
-                for row in range(count):
-                    node = nodes[row]
-                    right = features[first + row, feature[node]] > threshold[node]
-                    node = left[node] + np.uint32(right)
-                    nodes[row] = node
-                    reached += np.uint64(node)
-                moving = reached != before  # a child has a larger number than its parent
-            for member in range(np.uint64(targets.shape[1])):
-                target = targets[tree, member]
-                for row in range(count):
-                    sums[target, first + row] += weight[nodes[row], member]
