@@ -24,7 +24,9 @@ def added(kernel: Kernel, rows: np.ndarray) -> list[list[float]]:
     return sums.tolist()
 
 
-@pytest.mark.parametrize("rows", [np.asfortranarray(ROWS), ROWS.astype(np.float32), ROWS.repeat(2, 0)[::2]])
+@pytest.mark.parametrize(
+    "rows", [np.asfortranarray(ROWS), ROWS.astype(np.float32), ROWS.repeat(2, 0)[::2]]
+)
 def test_rows_in_another_order_or_type_give_the_same_sums(rows: np.ndarray) -> None:
     assert added(Kernel(**STUMP), rows) == EXPECTED
 
@@ -34,8 +36,11 @@ def test_no_row_gives_no_sum() -> None:
 
 
 def test_trees_of_other_integers_are_the_same_trees() -> None:
-    wide = {name: array.astype(np.int64) for name, array in STUMP.items() if array.dtype == np.uint32}
-    assert added(Kernel(**(STUMP | wide)), ROWS) == EXPECTED
+    wide = {
+        name: array.astype(np.int64) if array.dtype == np.uint32 else array
+        for name, array in STUMP.items()
+    }
+    assert added(Kernel(**wide), ROWS) == EXPECTED
 
 
 @pytest.mark.parametrize("sums", [np.zeros((1, 3), dtype=np.float32), np.zeros((1, 6))[:, ::2]])

@@ -6,6 +6,7 @@ import signal
 import ssl
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
@@ -38,10 +39,10 @@ class TlsServer(Server):
             grpcs_port=self.grpcs_port,
         )
 
-    def renew(self, **files: bytes) -> CA:
+    def renew(self, ends: datetime | None = None, **files: bytes) -> CA:
         """Replace the files at once by a certificate of a new authority, or by ``files``."""
         self.authority = CA()
-        made = self.authority.issue_cert(NAME)
+        made = self.authority.issue_cert(NAME, not_after=ends)
         content = self.folder / f"..{uuid.uuid4().hex}"
         content.mkdir()
         for name, text in {
@@ -153,6 +154,21 @@ def test_a_broken_replacement_leaves_the_last_certificate(server: TlsServer) -> 
     assert server.call() is grpc.StatusCode.OK
     server.renew()
     wait_for(lambda: server.call() is grpc.StatusCode.OK)
+
+
+def test_metrics_show_the_end_of_the_certificate_in_use(server: TlsServer) -> None:
+    def shown() -> float:
+        return server.metric("watchkeeper_certificate_not_after_timestamp_seconds")
+
+    ends = datetime(2055, 3, 9, tzinfo=UTC)
+    server.renew(ends)
+    wait_for(lambda: shown() == ends.timestamp())
+    server.renew(datetime(2066, 1, 1, tzinfo=UTC), **{"tls.crt": b"broken"})
+    wait_for(lambda: "PEM" in server.log.read_text())
+    assert shown() == ends.timestamp()
+    server.renew()
+    wait_for(lambda: server.call() is grpc.StatusCode.OK)
+    assert shown() != ends.timestamp()
 
 
 def test_requests_in_progress_are_finished_when_the_process_ends(

@@ -7,8 +7,11 @@ kubelet, whose probes have no authority, and answer health only.
 
 import logging
 import ssl
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+from cryptography import x509
 
 from watchkeeper.serving.mounted import current_folder
 
@@ -16,6 +19,13 @@ CERTIFICATE: Final = "tls.crt"
 KEY: Final = "tls.key"
 
 logger = logging.getLogger(__name__)
+
+
+class Validity(NamedTuple):
+    """When a certificate is valid."""
+
+    begins: datetime
+    ends: datetime
 
 
 class Certificate:
@@ -42,6 +52,13 @@ class Certificate:
                 f"WATCHKEEPER_CERTIFICATE={folder}: {error}; the folder needs a certificate in "
                 f"{CERTIFICATE} and its key in {KEY}, both as PEM"
             ) from error
+
+    @property
+    def validity(self) -> Validity:
+        """When the certificate in use is valid."""
+        certificate, _ = self._pair
+        first = x509.load_pem_x509_certificates(certificate)[0]  # the others are its authorities
+        return Validity(first.not_valid_before_utc, first.not_valid_after_utc)
 
     def is_replaced(self) -> bool:
         """Return whether the files have another certificate that can be used; may take a thread."""

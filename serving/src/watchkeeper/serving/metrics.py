@@ -6,6 +6,8 @@ same, whatever clients ask for.
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from watchkeeper.serving.certificate import Validity
+
 _BUCKETS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 
 
@@ -49,6 +51,24 @@ class Metrics:
         )
         self.spool_bytes = gauge("spool_bytes", "Upper bound of the bytes in the spool")
         self.ready = gauge("ready", "1 while ready")
+        # Without a certificate these have no series.
+        self._certificate_begins = Gauge(
+            "watchkeeper_certificate_not_before_timestamp_seconds",
+            "Unix time from which the certificate of the server is valid",
+            labels,
+            registry=registry,
+        )
+        self._certificate_ends = Gauge(
+            "watchkeeper_certificate_not_after_timestamp_seconds",
+            "Unix time until which the certificate of the server is valid",
+            labels,
+            registry=registry,
+        )
+
+    def show_certificate(self, validity: Validity) -> None:
+        """Show when the certificate in use is valid."""
+        self._certificate_begins.labels(*self._values).set(validity.begins.timestamp())
+        self._certificate_ends.labels(*self._values).set(validity.ends.timestamp())
 
     def count_shed(self, protocol: str) -> None:
         """Count a request that was refused unread."""

@@ -69,7 +69,11 @@ class ServingProcess(MLServer):  # type: ignore[misc]
             ShedCounter(model, version, spool, metrics),
         )
         self._tokens = GatewayTokens(settings.gateway_tokens)
-        self._certificate = Certificate(settings.certificate) if settings.certificate else None
+        self._certificate: Certificate | None = None
+        if settings.certificate:
+            self._certificate = Certificate(settings.certificate)
+            metrics.show_certificate(self._certificate.validity)
+        self._metrics = metrics
         self._model = model_settings(settings)
         self._terminated = asyncio.Event()
         super().__init__(mlserver_settings(settings))
@@ -127,6 +131,7 @@ class ServingProcess(MLServer):  # type: ignore[misc]
             ):
                 with contextlib.suppress(OSError):  # replaced again meanwhile
                     self._certificate.use()
+                    self._metrics.show_certificate(self._certificate.validity)
 
     async def _drain(self) -> None:
         """Report that the process is not ready, while it still answers, so that clients leave."""
