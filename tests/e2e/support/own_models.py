@@ -28,14 +28,20 @@ class Project:
         image: the training image with the package of the project.
     """
 
-    def __init__(self, parent: Path, model: str, table: pd.DataFrame, target: str) -> None:
+    def __init__(
+        self, parent: Path, model: str, table: pd.DataFrame, target: str, *, adopted: str = ""
+    ) -> None:
+        """Write the project; ``adopted`` names the version in MLflow that it begins with."""
         self.model, self.folder = model, parent / model
         self.image = f"localhost/own/{model}:{secrets.token_hex(4)}"
         self._table, self._name = table, model.replace("-", "_")
         self._columns = [name for name in table if name != target]
         table.to_csv(parent / f"{self._name}.csv", index=False)
         subprocess.run(
-            [WATCHKEEPER, "new", model, "--from", f"{self._name}.csv", "--target", target],
+            [
+                *(WATCHKEEPER, "new", model, "--from", f"{self._name}.csv", "--target", target),
+                *(("--mlflow", adopted) if adopted else ()),
+            ],
             cwd=parent,
             check=True,
             timeout=BUILD_SECONDS,
