@@ -8,7 +8,8 @@ server outside of the release. */}}
 {{- $component := eq .server "database" | ternary "postgresql" .server -}}
 {{- if or (eq .server "servers") (index .root.Values $component).enabled -}}
 {{- $issued := printf "%s-%s-tls" (include "watchkeeper.fullname" .root) $component -}}
-{{- index .root.Values.tls.secrets .server | default (empty .root.Values.tls.issuer.name | ternary "" $issued) -}}
+{{- $isIssued := and .root.Values.tls.issuer.name (or (ne .server "servers") .root.Values.tls.servers) -}}
+{{- index .root.Values.tls.secrets .server | default (empty $isIssued | ternary "" $issued) -}}
 {{- end -}}
 {{- end }}
 

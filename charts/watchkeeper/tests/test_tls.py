@@ -122,6 +122,15 @@ def test_a_server_has_its_own_certificate_for_the_name_that_clients_call(server:
     assert [(each["secretName"], each["defaultMode"]) for each in mounted] == [(name, 0o440)]
 
 
+def test_the_servers_can_be_left_without_a_certificate() -> None:
+    objects = rendered({"tls": {**ISSUED["tls"], "servers": False}})
+    names = {each["metadata"]["name"] for each in objects if each["kind"] == "Certificate"}
+    assert names == {f"watchkeeper-{part}-tls" for part in ("mlflow", "postgresql", "training")}
+    for service in inference_services(objects, "plant"):
+        variables = {each["name"] for each in service["spec"]["predictor"]["model"]["env"]}
+        assert "WATCHKEEPER_CERTIFICATE" not in variables
+
+
 @pytest.mark.parametrize(
     ("values", "secret"),
     [
