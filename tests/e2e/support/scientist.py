@@ -1,6 +1,7 @@
 """A data scientist who registers versions in the MLflow of an installation."""
 
 import contextlib
+import io
 import subprocess
 import warnings
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ class Scientist:
         """Log a model by its flavour, register it, and return the URI of the version."""
         with (
             warnings.catch_warnings(),
-            contextlib.redirect_stdout(None),
+            contextlib.redirect_stdout(io.StringIO()),
             mlflow.start_run(experiment_id=self._experiment()),
         ):
             warnings.simplefilter("ignore")
