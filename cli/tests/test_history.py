@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 from typer.testing import CliRunner, Result
 
 from watchkeeper.cli import history as history_module
-from watchkeeper.cli import main
+from watchkeeper.cli import inspect_commands, main
 from watchkeeper.cli.history import (
     EventPrinter,
     SinceError,
@@ -292,7 +292,7 @@ def test_the_year_is_shown_if_it_is_another_year() -> None:
 
 @pytest.fixture
 def opened(system: System, monkeypatch: pytest.MonkeyPatch) -> System:
-    monkeypatch.setattr(main, "open_system", lambda: system)
+    monkeypatch.setattr(inspect_commands, "open_system", lambda: system)
     return system
 
 

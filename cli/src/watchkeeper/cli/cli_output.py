@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 import typer
+from rich.console import Console
 from typer.core import TyperGroup
 
 from watchkeeper.cli.commands import CommandError
@@ -22,6 +23,7 @@ from watchkeeper.platforms import PlatformError, RunRefusedError
 from watchkeeper.registry import RegistryError
 from watchkeeper.registry.snapshots import RefusedSnapshotError, SnapshotError
 
+console = Console()
 JSON: Final = "--json"
 Json = Annotated[bool, typer.Option(JSON, help="Print JSON for programs.")]
 # Errors with a message for the user. Every other error is a defect and keeps its traceback.
@@ -66,6 +68,11 @@ def print_result(value: Any, as_json: bool, print_for_people: Callable[[], None]
         print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
     else:
         print_for_people()
+
+
+def print_done(message: str, as_json: bool) -> None:
+    """Print in one sentence what a command has done."""
+    print_result({"done": message}, as_json, lambda: console.print(message))
 
 
 @contextlib.contextmanager
