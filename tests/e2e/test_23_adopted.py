@@ -82,6 +82,8 @@ class Adopting:
         self.projects[ESTIMATOR].build()
         project = self.projects[CODE]
         (self._folder / "libraries").rename(project.folder / "libraries")
+        with (project.folder / ".dockerignore").open("a") as file:
+            file.write("!libraries\n")
         with (project.folder / "Dockerfile").open("a") as file:
             file.write(LIBRARIES.format(path="/model/src:/model/metadata:/libraries"))
         project.build()
