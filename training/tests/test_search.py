@@ -192,6 +192,16 @@ def test_sets_that_come_again_are_not_fitted_again(
     assert len(fitted) <= 3 * len(set(tried))
 
 
+def test_a_metric_that_is_not_defined_leaves_the_defaults(
+    run: Callable[..., SearchResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undefined = iter([-np.inf, np.nan] * 100)
+    monkeypatch.setattr(type(MODEL.task), "search_value", lambda *_: next(undefined))
+    found = run(searching(WIDE))
+    assert found.parameters == SMALL
+    assert {(trial.state, trial.value) for trial in found.trials} == {("complete", None)}
+
+
 def test_a_failing_trial_is_recorded_and_does_not_end_the_search(
     run: Callable[..., SearchResult], caplog: pytest.LogCaptureFixture
 ) -> None:

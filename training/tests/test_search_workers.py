@@ -28,9 +28,9 @@ from watchkeeper.training.study import (
     create_study,
     fail_running,
     load_study,
-    open_storage,
     results,
 )
+from watchkeeper.training.study_storage import open_storage
 from watchkeeper.training.trials import work
 from watchkeeper.training.usable import usable
 
@@ -131,8 +131,8 @@ def test_a_killed_worker_does_not_hold_the_lock_of_the_journal(
 ) -> None:
     journal = tmp_path / "journal"
     code = (
-        "import sys, pathlib; from watchkeeper.training.study import _journal\n"
-        "_journal(pathlib.Path(sys.argv[1]))._lock.acquire(); print('held', flush=True)\n"
+        "import sys, pathlib; from watchkeeper.training.study_storage import _FileLock\n"
+        "_FileLock(pathlib.Path(sys.argv[1] + '.lock')).acquire(); print('held', flush=True)\n"
         "sys.stdin.read()"
     )
     with subprocess.Popen(

@@ -68,10 +68,11 @@ def _carry_out(objective: Objective, journal: Path) -> list[Trial]:
     # Late, because it takes a quarter of a second, and few commands search.
     from watchkeeper.training import study as studies  # noqa: PLC0415
     from watchkeeper.training.search_workers import run_workers  # noqa: PLC0415
+    from watchkeeper.training.study_storage import open_storage  # noqa: PLC0415
     from watchkeeper.training.trials import work  # noqa: PLC0415
 
     workers = objective.model.search.workers
-    storage = studies.open_storage(journal if workers > 1 else None)
+    storage = open_storage(journal if workers > 1 else None)
     study = studies.create_study(storage, objective)
     if workers > 1:
         run_workers(workers, journal, objective)

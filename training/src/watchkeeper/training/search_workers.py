@@ -12,7 +12,8 @@ from watchkeeper.core.exit_codes import EXIT_RETRY
 from watchkeeper.core.logs import FORMAT
 from watchkeeper.training import CannotTrainError
 from watchkeeper.training.objective import Objective
-from watchkeeper.training.study import load_study, open_storage
+from watchkeeper.training.study import load_study
+from watchkeeper.training.study_storage import open_storage
 from watchkeeper.training.trials import work
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ def run_workers(count: int, storage: str | Path, objective: Objective) -> None:
 
     Args:
         count: how many processes.
-        storage: of the study, see :func:`watchkeeper.training.study.open_storage`.
+        storage: of the study, see :func:`watchkeeper.training.study_storage.open_storage`.
         objective: what they work on.
 
     Raises:

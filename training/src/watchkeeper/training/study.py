@@ -1,4 +1,4 @@
-"""The study of a search: where its trials are stored, and how Optuna chooses and stops them.
+"""The study of a search: how Optuna chooses and stops its trials, and what they have reached.
 
 Workers share a study through its storage. One process creates it, and
 :func:`watchkeeper.training.trials.work` carries out its trials in any number of processes, on one
@@ -6,16 +6,10 @@ machine or on several.
 """
 
 import math
-import os
-import warnings
-from fcntl import LOCK_EX, flock
-from pathlib import Path
 from typing import Final
 
 import optuna
-from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
-from optuna.storages.journal._file import BaseJournalFileLock
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from watchkeeper.core import gate_report as core
@@ -28,11 +22,10 @@ optuna.logging.disable_default_handler()
 optuna.logging.enable_propagation()
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-NAME: Final = "search"
+NAME: Final = "search"  # of a study that is alone in its storage
 DECLARED: Final = "declared"  # attribute of a trial: its parameters are, and it is not pruned
 MESSAGE: Final = "message"  # attribute of a trial: why it has failed
 STARTUP_TRIALS: Final = 5  # random trials before the sampler has a model and the pruner a median
-HEARTBEAT_SECONDS: Final = 60
 _STATES: Final[dict[TrialState, core.TrialState]] = {  # in the order of a report
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
@@ -40,35 +33,17 @@ _STATES: Final[dict[TrialState, core.TrialState]] = {  # in the order of a repor
 }
 
 
-def open_storage(where: str | Path | None) -> BaseStorage:
-    """Open the storage of a study.
-
-    Args:
-        where: the URL of a database for SQLAlchemy, or a journal file for processes of one machine,
-            or None for the memory of this process. A database knows by heartbeats which workers
-            live, and fails the trials of the others. With a journal file, the process that has
-            started the workers calls :func:`fail_running` when they have ended.
-    """
-    if where is None:
-        return InMemoryStorage()
-    if isinstance(where, Path):
-        return JournalStorage(_journal(where))
-    with warnings.catch_warnings():
-        # Heartbeats are "experimental" in Optuna for years.
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return RDBStorage(where, heartbeat_interval=HEARTBEAT_SECONDS)
-
-
-def create_study(storage: BaseStorage, objective: Objective) -> optuna.Study:
+def create_study(storage: BaseStorage, objective: Objective, name: str = NAME) -> optuna.Study:
     """Create the study of a search, with the sets of parameters that are tried first.
 
     Args:
-        storage: see :func:`open_storage`.
+        storage: see :func:`watchkeeper.training.study_storage.open_storage`.
         objective: what the trials measure, and how many trials there are.
+        name: of the study; a database may have several.
     """
     study = optuna.create_study(
         storage=storage,
-        study_name=NAME,
+        study_name=name,
         direction="maximize",
         sampler=_sampler(objective.parameters.seed),
         pruner=_pruner(),
@@ -83,10 +58,10 @@ def create_study(storage: BaseStorage, objective: Objective) -> optuna.Study:
     return study
 
 
-def load_study(storage: BaseStorage, seed: int) -> optuna.Study:
+def load_study(storage: BaseStorage, seed: int, name: str = NAME) -> optuna.Study:
     """Open an existing study; ``seed`` starts the sampler, and each worker has its own."""
     return optuna.load_study(
-        storage=storage, study_name=NAME, sampler=_sampler(seed), pruner=_pruner()
+        storage=storage, study_name=name, sampler=_sampler(seed), pruner=_pruner()
     )
 
 
@@ -135,23 +110,3 @@ def _pruner() -> optuna.pruners.BasePruner:
     of the trials after it. The median stops half of them, and waits for some complete ones.
     """
     return optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS)
-
-
-def _journal(path: Path) -> BaseJournalBackend:
-    return JournalFileBackend(str(path), _FileLock(path.with_name(f"{path.name}.lock")))
-
-
-class _FileLock(BaseJournalFileLock):
-    """A lock that ends with its process; Optuna's own locks outlive a killed process by 30 s."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = -1
-
-    def acquire(self) -> bool:
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT)
-        flock(self._file, LOCK_EX)
-        return True
-
-    def release(self) -> None:
-        os.close(self._file)
