@@ -26,13 +26,22 @@ REPORT = GateReport(
     score="probability",
     answers={"history": {"failure": Estimate(None)}},
     score_shift={"probability": Shift("recent", 50, Estimate(0.1, 0.0, 0.2), {"0.5": 0.1})},
-    search=[Trial({"leaf": 5}, 0.8)],
+    search=[
+        Trial({"leaf": 5}, 0.8, values=[0.7, None, 0.8], started=1.5, seconds=2.0),
+        Trial({"leaf": 2}, state="failed", number=1, message="ValueError: too few rows"),
+    ],
 )
 
 
 def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
     write_report(tmp_path, REPORT)
     assert read_report(tmp_path) == REPORT
+
+
+def test_a_trial_of_an_earlier_release_is_complete() -> None:
+    text = msgspec.json.encode({"parameters": {"leaf": 5}, "value": 0.8})
+    assert msgspec.json.decode(text, type=Trial) == Trial({"leaf": 5}, 0.8)
+    assert Trial({}).state == "complete"
 
 
 def test_a_shift_on_unknown_rows_is_refused() -> None:

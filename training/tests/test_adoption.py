@@ -43,7 +43,7 @@ from watchkeeper.registry import ADOPT_TAG, GATE_TAG, Registry
 from watchkeeper.training import CannotTrainError
 from watchkeeper.training.adoption import adopt
 from watchkeeper.training.check import check
-from watchkeeper.training.declaration import Adopt, DeclarationError, Model, Search
+from watchkeeper.training.declaration import Adopt, DeclarationError, Integer, Model, Search
 from watchkeeper.training.models import parameters_of
 from watchkeeper.training.new import __main__ as new
 from watchkeeper.training.run import TrainingRequest, train
@@ -360,9 +360,7 @@ def test_the_parameter_is_for_models_that_adopt() -> None:
 
 def test_an_adopting_model_declares_no_search() -> None:
     with pytest.raises(DeclarationError, match="search tries parameters"):
-        msgspec.structs.replace(
-            adopting("several"), search=Search(candidates=({"seed": 1}, {"seed": 2}))
-        )
+        msgspec.structs.replace(adopting("several"), search=Search(space={"seed": Integer(0, 2)}))
 
 
 @pytest.mark.parametrize("form", ["skops", "cloudpickle"])

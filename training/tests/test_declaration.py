@@ -1,6 +1,7 @@
 """Declarations: contradictions are refused, with the names that may be used."""
 
-from typing import Any
+import math
+from typing import Annotated, Any
 
 import msgspec
 import pump_failure
@@ -10,7 +11,16 @@ from sklearn.preprocessing import StandardScaler
 
 from watchkeeper.core.answer import Label, Risk
 from watchkeeper.training import CannotTrainError, models
-from watchkeeper.training.declaration import DeclarationError, Gate, Head, Search
+from watchkeeper.training.declaration import (
+    Choice,
+    DeclarationError,
+    Gate,
+    Head,
+    Integer,
+    Parameters,
+    Real,
+    Search,
+)
 
 ANSWER = TWO_HEADS.answer
 SUPERVISED, UNSUPERVISED = TWO_HEADS.heads
@@ -41,7 +51,7 @@ def replaced(value: Any, **changes: Any) -> Any:
         ),
         ({"heads": ()}, "heads has none, and a model needs one"),
         (
-            {"heads": (UNSUPERVISED,), "search": Search(({"seed": 1}, {"seed": 2}))},
+            {"heads": (UNSUPERVISED,), "search": Search({"seed": Integer(0, 2)})},
             "search compares parameters by a truth, and no head has a label",
         ),
         ({"heads": (UNSUPERVISED,)}, "gate.floors name .*higher is better are none"),
@@ -58,10 +68,38 @@ def replaced(value: Any, **changes: Any) -> Any:
             "'wear': columns, scores and outputs must have different names",
         ),
         (
-            {"search": Search(candidates=({"tree": 5},))},
-            "search names 'tree'; parameters are 'onnx', 'search', 'seed', 'adopt'",
+            {"search": Search({"tree": Integer(5, 9)})},
+            "search.space names 'tree'; parameters are 'onnx', 'search', 'seed', 'adopt'",
         ),
-        ({"search": Search(cheaper={"seed": "many"})}, "search: .*Expected `int`"),
+        (
+            {"search": Search(cheaper={"tree": 5})},
+            "search.cheaper names 'tree'; parameters are 'onnx'",
+        ),
+        ({"search": Search(cheaper={"seed": "many"})}, "search.cheaper: .*Expected `int`"),
+        (
+            {"search": Search({"seed": Integer(0, 9)}, cheaper={"seed": 1})},
+            "search.cheaper replaces 'seed'",
+        ),
+        (
+            {"search": Search({"seed": Integer(0, 9)}, first=({"leaf": 1},))},
+            "search.first names 'leaf'; search.space has 'seed'",
+        ),
+        (
+            {"search": Search({"seed": Integer(0, 9)}, first=({"seed": 10},))},
+            r"search.first: 'seed' = 10 is not in Integer\(low=0, high=9",
+        ),
+        (
+            {"search": Search({"seed": Real(0.0, 9.0)})},
+            r"search.space: 'seed' cannot have all values of Real\(.*Expected `int`",
+        ),
+        (
+            {"search": Search({"onnx": Choice("on", "maybe")})},
+            r"search.space: 'onnx' cannot have all values of Choice\('on', 'maybe'\)",
+        ),
+        (
+            {"search": Search({"seed": Integer(1, 9)})},
+            "search.space: 'seed' has the default 0, which is not in Integer",
+        ),
     ],
 )
 def test_a_contradiction_is_refused_with_the_known_names(
@@ -83,6 +121,39 @@ def test_a_contradiction_is_refused_with_the_known_names(
 def test_the_gate_refuses_impossible_limits(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(DeclarationError, match=message):
         Gate(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"trials": 1}, "search: trials is 1; it must be at least 2"),
+        ({"folds": 1}, "search: folds is 1; it must be at least 2"),
+        ({"workers": 0}, "search: workers is 0; it must be at least 1"),
+        ({"trials": 2, "first": ({}, {})}, "search: trials is 2; .*are 3 trials already"),
+        ({"space": {"leaf": Integer(5, 5)}}, "space of 'leaf' is .*: low must be below high"),
+        ({"space": {"leaf": Integer(1.5, 5)}}, "space of 'leaf' is .*: .*whole numbers"),
+        ({"space": {"rate": Real(0.0, 1.0, log=True)}}, "space of 'rate' is .*: low must be above"),
+        ({"space": {"rate": Real(0.0, math.inf)}}, "space of 'rate' is .*must be finite"),
+        ({"space": {"kind": Choice("gini")}}, "space of 'kind' is .*: needs different values"),
+        ({"space": {"kind": Choice("a", "a")}}, "space of 'kind' is .*: needs different values"),
+        ({"space": {"kind": Choice("a", ())}}, "space of 'kind' is .*: values must be texts"),
+    ],
+)
+def test_a_search_that_cannot_try_anything_is_refused_with_its_field(
+    wrong: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DeclarationError, match=message):
+        Search(**wrong)
+
+
+def test_a_range_outside_of_the_bounds_of_the_parameter_names_both() -> None:
+    class Bounded(Parameters, frozen=True):
+        leaf: Annotated[int, msgspec.Meta(ge=1, le=50)] = 2
+
+    for within, bound in ((Integer(0, 20), ">= 1"), (Integer(1, 51), "<= 50")):
+        message = rf"search.space: 'leaf' cannot have all values of .*Expected `int` {bound}"
+        with pytest.raises(DeclarationError, match=message):
+            replaced(TWO_HEADS, parameters=Bounded, search=Search({"leaf": within}))
 
 
 def test_a_wrong_declaration_cannot_be_trained() -> None:

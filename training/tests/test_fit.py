@@ -1,4 +1,6 @@
-"""Fit and search: SMOTE, clipping, weights of recent rows, candidates."""
+"""Fit: SMOTE, clipping, weights of recent rows, few positives."""
+
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -13,7 +15,7 @@ from watchkeeper.training.fit import clipped, fit, fit_head, score_head
 from watchkeeper.training.judge import judge
 from watchkeeper.training.models import find
 from watchkeeper.training.rows import Rows
-from watchkeeper.training.search import SearchResult, search
+from watchkeeper.training.search import search
 from watchkeeper.training.split import block_numbers, split
 from watchkeeper.training.usable import usable
 
@@ -119,17 +121,8 @@ def test_few_recent_rows_have_the_declared_weight() -> None:
     assert separates(1.0) > separates(0.01)
 
 
-def test_search_tries_the_candidates_and_keeps_the_users_parameters() -> None:
-    parts = split(rows(3000), no_rows(), MODEL)
-    result = search(MODEL, SMALL, frozenset(), parts)
-    assert [trial.parameters for trial in result.trials] == list(MODEL.search.candidates)
-    assert msgspec.to_builtins(result.parameters)["leaf"] in (2, 5)
-    assert msgspec.to_builtins(result.parameters)["trees"] == 10
-    assert search(MODEL, SMALL, frozenset({"leaf"}), parts) == SearchResult(SMALL, [])
-
-
 @pytest.mark.parametrize("together", [True, False])
-def test_few_positives_are_fitted_and_judged(together: bool) -> None:
+def test_few_positives_are_fitted_and_judged(together: bool, tmp_path: Path) -> None:
     """In neighbouring blocks they leave a fold without positives; the search is skipped."""
     history = rows(4000)
     target = np.zeros(len(history))
@@ -139,8 +132,8 @@ def test_few_positives_are_fitted_and_judged(together: bool) -> None:
     target[np.flatnonzero(~held)[:: 1 if together else 500][:4]] = 1.0
     few = msgspec.structs.replace(history, target=target)
     parts = split(few, no_rows(), MODEL)
-    trials = search(MODEL, SMALL, frozenset(), parts).trials
-    assert len(trials) == (0 if together else 2)
+    trials = search(MODEL, SMALL, frozenset(), parts, tmp_path).trials
+    assert len(trials) == (0 if together else 3)
     report = judge(
         MODEL, fit(MODEL, SMALL, parts), None, trials, must_improve=True, seed=0, duplicates={}
     )

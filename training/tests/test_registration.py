@@ -2,13 +2,14 @@
 
 import multiprocessing
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import killed_registration
 import pytest
 
 from watchkeeper.core.answer import AnswerPolicy, Label, Risk, outputs_of
-from watchkeeper.core.gate_report import GateReport, write_report
+from watchkeeper.core.gate_report import GateReport, Trial, write_report
 from watchkeeper.core.head import Head
 from watchkeeper.core.names import CANDIDATE, PRODUCTION, model_uri
 from watchkeeper.core.policies import DriftPolicy, RolloutPolicy
@@ -18,12 +19,23 @@ from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.events import history as events
 from watchkeeper.registry import GATE_TAG, ROLLOUT_TAG, RUN_TAG, Registry
 from watchkeeper.training.register import finish, register
+from watchkeeper.training.trial_runs import MESSAGE_TAG, STATE_TAG
 
 FORK = multiprocessing.get_context("forkserver")
 FORK.set_forkserver_preload(["killed_registration"])
 
 
-def sealed(folder: Path, model: str, run: str, *, passed: bool = True) -> Path:
+TRIALS = [
+    Trial({"leaf": 5}, 0.8, "r2", number=1, values=[0.7, None, 0.8], started=1e9, seconds=2.5),
+    Trial({"leaf": 2}, 0.7, "r2", number=0, values=[0.6, 0.7, 0.7], started=1e9, seconds=2.0),
+    Trial({"leaf": 9}, None, "r2", "pruned", 2, [0.1], 1e9, 1.0),
+    Trial({"leaf": 7}, None, "r2", "failed", 3, [], 1e9, 0.5, message="ValueError: " + "x" * 9000),
+]
+
+
+def sealed(
+    folder: Path, model: str, run: str, *, passed: bool = True, trials: Sequence[Trial] = ()
+) -> Path:
     """Make a version's folder, without the training."""
     answer = AnswerPolicy((Label("failure", "score"),), Risk("score", 0.2, 0.6))
     heads = (Head("score", "score.skops", "predict_proba"),)
@@ -32,7 +44,7 @@ def sealed(folder: Path, model: str, run: str, *, passed: bool = True) -> Path:
     folder.mkdir()
     (folder / "score.skops").write_bytes(b"weights" * 10_000)
     (folder / "metrics_report.txt").write_text("metrics\n")
-    write_report(folder, GateReport(passed, "a reason", 0.5, [], {}, {}))
+    write_report(folder, GateReport(passed, "a reason", 0.5, [], {}, {}, search=[*trials]))
     seal(folder, Manifest(model, signature, heads, answer, DriftPolicy(), RolloutPolicy(), lineage))
     return folder
 
@@ -131,3 +143,49 @@ def test_a_repeated_run_does_not_undo_a_decision_of_the_rollout(
     before = registry.aliases(model)
     finish(registry, ledger, register(registry, ledger, folder, {}), folder)
     assert registry.aliases(model) == before
+
+
+def test_each_trial_of_the_search_is_a_child_run_of_the_run_of_the_version(
+    registry: Registry, ledger: Ledger, tmp_path: Path
+) -> None:
+    folder = sealed(tmp_path / "made", "searched", "searched-run", trials=TRIALS)
+    version = register(registry, ledger, folder, {})
+    client, parent = registry.client, registry.client.get_run(version.run_id)
+    experiment = parent.info.experiment_id
+    found = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{version.run_id}'")
+    runs = {run.info.run_name: run for run in found}
+    assert sorted(runs) == ["trial 0", "trial 1", "trial 2", "trial 3"]
+    states = [(runs[x].info.status, runs[x].data.tags[STATE_TAG]) for x in sorted(runs)]
+    assert states == [
+        ("FINISHED", "complete"),
+        ("FINISHED", "complete"),
+        ("KILLED", "pruned"),
+        ("FAILED", "failed"),
+    ]
+    best = runs["trial 1"]
+    assert best.data.params == {"leaf": "5"}
+    assert best.data.metrics == {"r2": 0.8, "seconds": 2.5}
+    assert best.info.end_time - best.info.start_time == 2500
+    steps = [(x.step, x.value) for x in client.get_metric_history(best.info.run_id, "r2")]
+    assert steps == [(1, 0.7), (3, 0.8)]
+    assert runs["trial 3"].data.tags[MESSAGE_TAG].startswith("ValueError: xxx")
+
+
+def test_a_run_that_is_killed_while_it_logs_trials_leaves_none_running(
+    registry: Registry, ledger: Ledger, tmp_path: Path
+) -> None:
+    model = "killed-in-trials"
+    folder = sealed(tmp_path / "made", model, "run", trials=TRIALS)
+    uri, database = registry.client.tracking_uri, str(ledger.engine.url)
+    victim = FORK.Process(
+        target=killed_registration.registered, args=(uri, database, folder, "set_terminated")
+    )
+    victim.start()
+    victim.join(60)
+    assert victim.exitcode == -signal.SIGKILL
+    finish(registry, ledger, register(registry, ledger, folder, {}), folder)
+    experiment = registry.client.get_experiment_by_name(model)
+    assert experiment is not None
+    runs = registry.client.search_runs([experiment.experiment_id])
+    assert len(runs) == 2 + 1 + len(TRIALS)
+    assert {run.info.status for run in runs} == {"FINISHED", "FAILED", "KILLED"}

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from pump_failure import MODEL as PUMPS
 from sklearn.metrics import roc_curve
 
+from watchkeeper.core.gate_report import Trial
 from watchkeeper.core.head import Head
 from watchkeeper.core.tasks import TASKS, task_of
 from watchkeeper.core.tasks.base import Labelled
@@ -23,6 +24,7 @@ from watchkeeper.training.check import check
 from watchkeeper.training.declaration import Model, Split
 from watchkeeper.training.report.page import _drawn, write_page
 from watchkeeper.training.report.plots import PLOTS, binary, multiclass, regression
+from watchkeeper.training.report.text import metrics_report
 from watchkeeper.training.run import Made
 
 RISK = Head("risk", "risk.skops", "predict_proba", label="failed")
@@ -91,6 +93,26 @@ def test_a_binary_head_has_its_curves_with_intervals(history: str, tmp_path: Pat
     for title in ("Confusion matrix", "ROC curve", "Precision and recall", "Calibration"):
         assert title in text
     assert "A row counts as positive from the score 0.499 on" in text
+
+
+def test_the_reports_show_the_trials_the_best_first_and_count_them(
+    history: str, tmp_path: Path
+) -> None:
+    made = check(PUMPS, history, tmp_path / "version", PUMPS.parameters(trees=10))
+    best = made.report.search[0]
+    pruned = Trial({"leaf": 6}, None, best.metric, "pruned", 3, [0.1, 0.2], 1.0, 1.0)
+    failed = Trial({"leaf": 7}, None, best.metric, "failed", 4, [], 1.0, 1.0, "<b>too few</b>")
+    report = msgspec.structs.replace(made.report, search=[*made.report.search, pruned, failed])
+    made = msgspec.structs.replace(made, report=report)
+    text = metrics_report(made.manifest, report, {})
+    for shown in (text, Page(written(made, tmp_path)).text):
+        assert "average_precision by cross-validation, 5 trials: 3 complete" in shown
+        assert "1 pruned, 1 failed" in shown
+        places = [
+            shown.index(x)
+            for x in (f"{best.value:.4f}", "pruned after 2 folds", "leaf=7: <b>too few</b>")
+        ]
+        assert places == sorted(places)
 
 
 def test_the_page_loads_nothing_and_runs_nothing(health: str) -> None:

@@ -63,6 +63,23 @@ def line(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     ledger.close()
 
 
+def test_the_trials_of_its_search_are_in_the_report_and_in_mlflow(line: Line) -> None:
+    trials = read_report(line.folder).search
+    assert len(trials) == 4
+    assert any(trial.parameters == {"leaf": 5, "depth": 10} for trial in trials)  # the defaults
+    client = line.registry.client
+    experiment = client.get_run(line.version.run_id).info.experiment_id
+    parent = f"tags.`mlflow.parentRunId` = '{line.version.run_id}'"
+    runs = client.search_runs([experiment], parent)
+    assert sorted(run.data.params["leaf"] for run in runs) == sorted(
+        str(trial.parameters["leaf"]) for trial in trials
+    )
+    assert (
+        "Search for parameters: average_precision"
+        in (line.folder / "metrics_report.txt").read_text()
+    )
+
+
 def columns(rows: list[tuple[float, ...]]) -> dict[str, Any]:
     kinds = {"INT64": np.int64, "FP64": np.float64}
     return {

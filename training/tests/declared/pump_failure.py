@@ -11,6 +11,7 @@ from watchkeeper.training.declaration import (
     Balance,
     Gate,
     Head,
+    Integer,
     Model,
     Outliers,
     Parameters,
@@ -79,7 +80,7 @@ MODEL = Model(
     heads=(Head("failure_probability", features=features, estimator=forest, label="failed"),),
     outliers=Outliers(factor=3.0),
     balance=Balance(ratio=0.2),
-    search=Search(candidates=({"leaf": 2}, {"leaf": 5}), folds=3, cheaper={"trees": 20}),
+    search=Search(space={"leaf": Integer(1, 8)}, trials=3, cheaper={"trees": 20}),
     gate=Gate(floors={"roc_auc": 0.9, "average_precision": 0.4}, margin=0.05),
     answer=AnswerPolicy(
         labels=(Label("failure", "failure_probability", threshold=0.499),),

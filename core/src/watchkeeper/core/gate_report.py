@@ -15,6 +15,7 @@ FORMAT: Final = 1  # raised when a field changes its meaning
 HISTORY: Final = "history"
 RECENT: Final = "recent"
 RowsKind = Literal["history", "recent"]
+TrialState = Literal["complete", "pruned", "failed"]
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -44,15 +45,25 @@ class Shift(msgspec.Struct, frozen=True):
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """One set of parameters that the search tried, and what it reached over the folds.
+    """One set of parameters that the search tried, and what it reached.
 
-    ``value`` is that of ``metric``; higher is better. Versions older than the field have the
-    average precision instead.
+    ``value`` is that of ``metric`` on the rows of all folds; higher is better. It is None if it is
+    not defined on these rows, or if the trial is not complete. ``values`` has the metric after each
+    fold, on the rows of the folds so far. A pruned trial was worse than others and stopped after
+    the last of them. A failed one has the error in ``message``. ``number`` counts trials from 0,
+    ``started`` is a Unix time. Versions older than a field have its default; the metric was the
+    average precision.
     """
 
     parameters: dict[str, Any]
     value: float | None = None
     metric: str = "average_precision"
+    state: TrialState = "complete"
+    number: int = 0
+    values: list[float | None] = []
+    started: float = 0.0
+    seconds: float = 0.0
+    message: str = ""
 
 
 class Duplicates(msgspec.Struct, frozen=True):
@@ -82,7 +93,8 @@ class GateReport(msgspec.Struct, frozen=True):
     counts as positive; None if the task has no threshold. ``rows`` counts these rows, and those of
     each outcome. ``answers``, by the same rows, is the share of rows that each label marks, and
     that each class and risk level is given to. ``score_shift`` is by score. ``search`` lists the
-    trials of the search; events do not contain it. ``duplicates`` counts equal rows, by the rows.
+    trials of the search, the best first; events do not contain it. ``duplicates`` counts equal
+    rows, by the rows.
     ``suspicions`` are sentences about columns that may know the truth; they do not decide.
     ``consequences`` are sentences about what an estimator cannot do, such as an ONNX form, and what
     follows.

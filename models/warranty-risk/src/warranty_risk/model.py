@@ -11,6 +11,7 @@ from watchkeeper.core.signature import Column
 from watchkeeper.training.declaration import (
     Gate,
     Head,
+    Integer,
     Model,
     Parameters,
     Refresh,
@@ -164,7 +165,12 @@ MODEL = Model(
             method="decision_function",
         ),
     ),
-    search=Search(candidates=({"leaf": 5}, {"leaf": 20}), folds=3, cheaper={"trees": 20}),
+    # Few trials: a run of the demo should take seconds.
+    search=Search(
+        space={"leaf": Integer(2, 50, log=True), "depth": Integer(4, 16)},
+        trials=4,
+        cheaper={"trees": 20},
+    ),
     gate=Gate(
         floors={"roc_auc": 0.75, "average_precision": 0.25},
         margin=0.05,

@@ -58,7 +58,10 @@ def check(model: Model, url: str, folder: Path, parameters: Parameters | None = 
         SettingsError: the model adopts a version, and MLFLOW_TRACKING_URI names no MLflow.
     """
     timer = StageTimer()
-    request = TrainingRequest(model, "check", "check", parameters or model.parameters())
+    defaults = model.parameters()
+    request = TrainingRequest(
+        model, "check", "check", parameters or defaults, _changed(parameters or defaults, defaults)
+    )
     request = with_estimators(request, Registry, folder.with_name("adopted"))
     refresh(url, model)
     sampler = Sampler(model.split)  # as a training run, whose sample can lack a rare outcome, too
@@ -68,6 +71,12 @@ def check(model: Model, url: str, folder: Path, parameters: Parameters | None = 
     numbers = sampler.group_numbers(history.group)
     inputs = TrainingInput(history, Recent(no_rows, None), None, sampler.sample, numbers)
     return make_version(request, inputs, folder, most_rows=MOST_ROWS)
+
+
+def _changed(parameters: Parameters, defaults: Parameters) -> frozenset[str]:
+    """Return the names of the parameters that somebody has set, which are not searched."""
+    names = (field.name for field in msgspec.structs.fields(defaults))
+    return frozenset(x for x in names if getattr(parameters, x) != getattr(defaults, x))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -31,6 +31,7 @@ from watchkeeper.registry import (
     Registry,
     RegistryError,
 )
+from watchkeeper.training.trial_runs import log_trials
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +135,7 @@ def _log_run(
         params=[Param(name, str(value)) for name, value in parameters.items() if value != ""],
         tags=[RunTag(GATE_TAG, _gate_tag(report))],
     )
+    log_trials(client, experiment, run.info.run_id, lineage.run, report.search)
     client.log_artifacts(run.info.run_id, str(folder), FILES)
     for page in (folder / METRICS_REPORT, *pages):
         client.log_artifact(run.info.run_id, str(page))

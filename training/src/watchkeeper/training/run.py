@@ -204,9 +204,9 @@ def make_version(
         f"{equal} rows equal an earlier row"
     )
 
-    searched = search(model, request.parameters, request.chosen, parts)
+    searched = search(model, request.parameters, request.chosen, parts, folder.parent)
     parameters = searched.parameters
-    timer.log(f"search: {len(searched.trials)} sets of parameters tried")
+    timer.log(f"search: {len(searched.trials)} trials")
 
     fitted = fit(model, parameters, parts)
     timer.log(f"fit: {len(parts.train)} rows of history and {len(parts.recent_train)} recent rows")

@@ -1,6 +1,8 @@
 """Stage 3, search: choose parameters by cross-validation on the history's training rows."""
 
 import logging
+import tempfile
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -9,78 +11,92 @@ from sklearn.model_selection import GroupKFold
 
 from watchkeeper.core.gate_report import Trial
 from watchkeeper.core.policies import override
-from watchkeeper.core.tasks.base import Labelled
+from watchkeeper.training import CannotTrainError
 from watchkeeper.training.declaration import Model, Parameters
-from watchkeeper.training.fit import fit_head, score_head
+from watchkeeper.training.declaration.search import size
+from watchkeeper.training.objective import Objective
 from watchkeeper.training.split import Parts
 
 log = logging.getLogger(__name__)
 
 
 class SearchResult(msgspec.Struct, frozen=True):
-    """The parameters to train with, and what the search tried before."""
+    """The parameters to train with, and what the search tried before, the best first."""
 
     parameters: Parameters
     trials: list[Trial] = []
 
 
 def search(
-    model: Model, parameters: Parameters, chosen: frozenset[str], parts: Parts
+    model: Model, parameters: Parameters, chosen: frozenset[str], parts: Parts, scratch: Path
 ) -> SearchResult:
-    """Try the declared candidates and return the best by the search metric of the main head.
+    """Search the declared space, and return the best set by the search metric of the main head.
 
-    Candidates that change one of the ``chosen`` parameters, those that the user has set, are not
-    tried. Without two candidates, or without rows for two folds, ``parameters`` stay as they are.
+    The ``chosen`` parameters, those that the user has set, are not searched. If no others are left,
+    or without rows for two folds, ``parameters`` stay as they are.
+
+    Args:
+        model: the declaration.
+        parameters: of the run.
+        chosen: names of parameters.
+        parts: the rows.
+        scratch: a folder for files that workers share.
+
+    Raises:
+        CannotTrainError: no set of parameters can be fitted.
     """
-    candidates = [c for c in model.search.candidates if not chosen & set(c)]
-    if parameters.search == "off" or len(candidates) < 2:
+    declared = model.search
+    space = {name: within for name, within in declared.space.items() if name not in chosen}
+    if parameters.search == "off" or not space:
         return SearchResult(parameters)
-    parts = msgspec.structs.replace(
-        parts,
-        train=parts.train.about(model.target),
-        blocks=parts.blocks[~np.isnan(parts.train.target)],
-    )
-    folds = _folds(model, parts)
+    rows, blocks = parts.train.about(model.target), parts.blocks[~np.isnan(parts.train.target)]
+    folds = _folds(model, rows.target, blocks)
     if not folds:
         return SearchResult(parameters)
-    trials, metric = [], model.task.search_metric
-    for candidate in candidates:
-        cheap = override(parameters, {**candidate, **model.search.cheaper})
-        reached = _cross_validate(model, cheap, parts, folds)
-        trials.append(Trial(candidate, reached, metric))
-        log.info("search: %s reaches %s %.3f in %d folds", candidate, metric, reached, len(folds))
-    best = max(trials, key=lambda trial: trial.value or float("-inf"))
-    return SearchResult(override(parameters, best.parameters), trials)
+    count = int(min(declared.trials, size(space)))
+    objective = Objective(model, parameters, space, count, rows, blocks, folds)
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="search-") as folder:
+        trials = _carry_out(objective, Path(folder) / "journal")
+    if not trials or trials[0].state != "complete":
+        reason = trials[0].message if trials else "the workers have ended, see the lines above"
+        raise CannotTrainError(f"search: none of {count} trials is complete: {reason}")
+    return SearchResult(override(parameters, trials[0].parameters), trials)
 
 
-def _folds(model: Model, parts: Parts) -> list[NDArray[np.bool_]]:
+def _carry_out(objective: Objective, journal: Path) -> list[Trial]:
+    """Carry out all trials, and return them, the best first."""
+    # Late, because it takes a quarter of a second, and few commands search.
+    from watchkeeper.training import study as studies  # noqa: PLC0415
+    from watchkeeper.training.search_workers import run_workers  # noqa: PLC0415
+    from watchkeeper.training.study_storage import open_storage  # noqa: PLC0415
+    from watchkeeper.training.trials import work  # noqa: PLC0415
+
+    workers = objective.model.search.workers
+    storage = open_storage(journal if workers > 1 else None)
+    study = studies.create_study(storage, objective)
+    if workers > 1:
+        run_workers(workers, journal, objective)
+        studies.fail_running(study)
+    else:
+        work(study, objective)
+    return studies.results(study, objective)
+
+
+def _folds(
+    model: Model, target: NDArray[np.float64], blocks: NDArray[np.int64]
+) -> list[NDArray[np.bool_]]:
     """Return for each fold which training rows (rows,) it is tested on.
 
     Empty when a search is not possible: each fold must leave rows of every outcome to fit, and a
     rare outcome in few neighbouring blocks does not.
     """
-    count = min(model.search.folds, len(np.unique(parts.blocks)))
+    count = min(model.search.folds, len(np.unique(blocks)))
     if count < 2:
         return []
     folds = []
-    for train, test in GroupKFold(count).split(parts.blocks, groups=parts.blocks):
-        if not set(model.task.outcomes) <= set(parts.train.target[train]):
+    for train, test in GroupKFold(count).split(blocks, groups=blocks):
+        if not set(model.task.outcomes) <= set(target[train]):
             log.warning("search: skipped, an outcome has too few rows in too few blocks")
             return []
-        folds.append(np.isin(np.arange(len(parts.blocks)), test))
+        folds.append(np.isin(np.arange(len(blocks)), test))
     return folds
-
-
-def _cross_validate(
-    model: Model, parameters: Parameters, parts: Parts, folds: list[NDArray[np.bool_]]
-) -> float:
-    head, rows = model.main_head, parts.train
-    scores = {name: np.zeros(len(rows)) for name in model.task.scores}
-    no_rows = rows.where(np.zeros(len(rows), dtype=bool))
-    for test in folds:
-        fitted = rows.where(~test)
-        blocks = parts.blocks[~test]
-        pipeline = fit_head(head, model, parameters, fitted, no_rows, blocks=blocks)
-        for name, values in score_head(head, pipeline, rows.where(test)).items():
-            scores[name][test] = values
-    return model.task.search_value(Labelled(rows.target, scores))

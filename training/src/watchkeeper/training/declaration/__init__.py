@@ -23,21 +23,25 @@ lists the names it may use.
 """
 
 from watchkeeper.training.declaration.errors import DeclarationError
-from watchkeeper.training.declaration.fit import Balance, Outliers, Parameters, Search
+from watchkeeper.training.declaration.fit import Balance, Outliers, Parameters
 from watchkeeper.training.declaration.gate import Gate
 from watchkeeper.training.declaration.head import Adopt, Head
 from watchkeeper.training.declaration.model import Model
 from watchkeeper.training.declaration.rows import Refresh, Source, Split
+from watchkeeper.training.declaration.search import Choice, Integer, Real, Search
 
 __all__ = [
     "Adopt",
     "Balance",
+    "Choice",
     "DeclarationError",
     "Gate",
     "Head",
+    "Integer",
     "Model",
     "Outliers",
     "Parameters",
+    "Real",
     "Refresh",
     "Search",
     "Source",

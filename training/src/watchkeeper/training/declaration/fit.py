@@ -1,6 +1,6 @@
-"""How a version is fitted: parameters of a run, outliers, balance and search."""
+"""How a version is fitted: parameters of a run, outliers and balance."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -34,14 +34,3 @@ class Balance(msgspec.Struct, frozen=True):
 
     ratio: float
     neighbours: int = 5
-
-
-class Search(msgspec.Struct, frozen=True):
-    """Sets of parameters to compare by average precision over ``folds`` of whole blocks.
-
-    ``cheaper`` replaces parameters during the search to save time, for example fewer trees.
-    """
-
-    candidates: tuple[dict[str, Any], ...] = ()
-    folds: int = 3
-    cheaper: dict[str, Any] = {}

@@ -8,16 +8,17 @@ import msgspec
 from watchkeeper.core import head as manifest_head
 from watchkeeper.core.answer import AnswerPolicy, outputs_of
 from watchkeeper.core.names import check_model_name
-from watchkeeper.core.policies import DriftPolicy, RolloutPolicy, override
+from watchkeeper.core.policies import DriftPolicy, RolloutPolicy
 from watchkeeper.core.signature import Column, Signature, missing_name
 from watchkeeper.core.tasks import task_of
 from watchkeeper.core.tasks.base import Better, Task
 from watchkeeper.core.truths import MAX_NAME_LENGTH, Truth, truths_of
 from watchkeeper.training.declaration.errors import DeclarationError, listed
-from watchkeeper.training.declaration.fit import Balance, Outliers, Parameters, Search
+from watchkeeper.training.declaration.fit import Balance, Outliers, Parameters
 from watchkeeper.training.declaration.gate import Gate
 from watchkeeper.training.declaration.head import Head
 from watchkeeper.training.declaration.rows import Source, Split
+from watchkeeper.training.declaration.search import Search, contradictions
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -124,7 +125,7 @@ def _contradictions(model: Model) -> list[str]:
         *_estimator_problems(model),
         *_metric_problems(model),
         *_name_problems(model),
-        *_parameter_problems(model),
+        *contradictions(model.search, model.parameters),
     ]
 
 
@@ -154,7 +155,7 @@ def _estimator_problems(model: Model) -> Iterator[str]:
         rules = {"outliers": model.outliers, "balance": model.balance}
         for name in (name for name, rule in rules.items() if rule is not None):
             yield f"{name} prepares rows for a declared estimator, and {head.score!r} has none"
-        if head.adopt is not None and model.search.candidates:
+        if head.adopt is not None and model.search.space:
             yield f"search tries parameters, and the adopted estimator of {head.score!r} has none"
 
 
@@ -178,7 +179,7 @@ def _metric_problems(model: Model) -> Iterator[str]:
     if model.balance is not None and all(len(x.task.outcomes) != 2 for x in model.truths):
         found = listed(truth.name for truth in model.truths) or "none"
         yield f"balance needs a label with two outcomes; labels are {found}"
-    if model.search.candidates and not model.truths:
+    if model.search.space and not model.truths:
         yield "search compares parameters by a truth, and no head has a label"
     if model.balance is not None and (
         nullable := listed(column.name for column in model.columns if column.nullable)
@@ -213,18 +214,6 @@ def _name_problems(model: Model) -> Iterator[str]:
 
 def _margins(gate: Gate) -> Iterable[str]:
     return gate.margin if isinstance(gate.margin, dict) else ()
-
-
-def _parameter_problems(model: Model) -> Iterator[str]:
-    for changes in (*model.search.candidates, model.search.cheaper):
-        known = [field.name for field in msgspec.structs.fields(model.parameters)]
-        if unknown := _unknown(changes, known):
-            yield f"search names {unknown}; parameters are {listed(known)}"
-            continue
-        try:
-            override(model.parameters(), changes)
-        except msgspec.ValidationError as error:
-            yield f"search: {changes}: {error}"
 
 
 def _unknown(names: Iterable[str], known: Iterable[str]) -> str:

@@ -19,6 +19,7 @@ from watchkeeper.core.tasks import task_of
 from watchkeeper.core.version import Manifest
 from watchkeeper.training.declaration import Parameters
 from watchkeeper.training.fit import Fitted
+from watchkeeper.training.report import trials
 from watchkeeper.training.report.importance import draw_importance
 from watchkeeper.training.report.plots import PLOTS
 from watchkeeper.training.report.text import counted, described, facts
@@ -74,6 +75,7 @@ def write_page(
         heads={score: pictures for score, pictures in heads.items() if pictures},
         described=described,
         counted=counted,
+        trials=trials,
     )
     path = folder / NAME
     path.write_text(text, encoding="utf-8")

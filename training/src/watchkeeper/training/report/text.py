@@ -3,6 +3,7 @@
 from watchkeeper.core.estimates import Estimate
 from watchkeeper.core.gate_report import Duplicates, GateReport
 from watchkeeper.core.version import Manifest
+from watchkeeper.training.report import trials
 
 Measured = dict[str, dict[str, Estimate]]  # by the rows, then by what is measured
 
@@ -24,6 +25,9 @@ def metrics_report(manifest: Manifest, report: GateReport, parameters: dict[str,
         lines += ["", *_metrics(title, report.production_metrics, report)]
     lines += ["", "Checks"]
     lines += [f"  {'pass' if c.passed else 'FAIL'}  {c.name}: {c.reason}" for c in report.checks]
+    if report.search:
+        lines += ["", f"Search for parameters: {trials.summary(report.search)}"]
+        lines += [f"  {trials.outcome(x):<20} {trials.parameters(x)}" for x in report.search]
     if report.suspicions:
         lines += ["", "Suspicions: they do not decide, look at these columns"]
         lines += [f"  {suspicion}" for suspicion in report.suspicions]
