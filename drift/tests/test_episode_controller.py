@@ -2,15 +2,13 @@
 
 import shutil
 import sqlite3
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import msgspec
 import pytest
 from fake_platform import FakePlatform
+from kills import killed_at
 from pump import MODEL, drift_report, labels_for, predictions, rows
 
 from watchkeeper.core.drift_report import DriftVerdict
@@ -325,39 +323,6 @@ def test_the_row_of_promotions_is_read_from_the_ledger(ledger: Ledger) -> None:
 TRACED = ("drift/episode_controller.py", "ledger/episodes.py", "ledger/events.py")
 
 
-class Killed(BaseException):
-    """Simulates that the process is killed."""
-
-
-def killed_at(line: int, call: Any) -> bool:
-    """Call and kill at the ``line``-th executed line of the traced modules.
-
-    False if the call ended before this line.
-    """
-    left = line
-
-    def trace(frame: FrameType, event: str, _: object) -> Any:
-        nonlocal left
-        name = frame.f_code.co_filename
-        if not name.endswith(TRACED):
-            return None
-        if event == "line":
-            left -= 1
-            if left == 0:
-                raise Killed
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        call()
-    except Killed:
-        return True
-    finally:
-        sys.settrace(before)
-    return False
-
-
 def kill_points(tmp_path: Path) -> Iterator[tuple[Ledger, FakePlatform, int]]:
     """Yield the same confirmed drift again and again, each time for the next line."""
     for line in range(1, 10_000):
@@ -385,7 +350,7 @@ def test_a_controller_killed_at_any_line_creates_exactly_one_run(tmp_path: Path)
     kills = 0
     for ledger, platform, line in kill_points(tmp_path):
         killed = controller(ledger, platform)
-        if not killed_at(line, killed.reconcile):
+        if not killed_at(line, killed.reconcile, TRACED):
             break
         kills += 1
         for _ in range(2):
