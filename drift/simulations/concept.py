@@ -155,7 +155,8 @@ def summary(found: list[dict[str, Any]]) -> str:
     without = [one for one in found if "available" in one]
     found = [one for one in found if "available" not in one]
     if without:
-        return f"{summary(found)}; not available in {len(without)} more streams"
+        rest = f"{summary(found)}; " if found else ""
+        return f"{rest}not available in {len(without)} more"
     if "delay" in found[0]:
         delays = np.array([one["delay"] for one in found])
         missed = int(np.isinf(delays).sum())

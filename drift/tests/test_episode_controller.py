@@ -12,7 +12,9 @@ from kills import killed_at
 from pump import MODEL, drift_report, labels_for, predictions, rows
 
 from watchkeeper.core.drift_report import DriftVerdict
+from watchkeeper.core.estimates import Estimate
 from watchkeeper.core.events import (
+    ConceptDrifted,
     EpisodeChanged,
     Event,
     EventDetails,
@@ -28,6 +30,7 @@ from watchkeeper.core.events import (
 from watchkeeper.core.head import Head
 from watchkeeper.core.policies import DriftPolicy
 from watchkeeper.core.truths import truths_of
+from watchkeeper.drift.concept.status import ConceptStatus
 from watchkeeper.drift.episode_controller import EpisodeController
 from watchkeeper.ledger import Ledger, migrate
 from watchkeeper.ledger.episodes import (
@@ -318,6 +321,42 @@ def test_the_row_of_promotions_is_read_from_the_ledger(ledger: Ledger) -> None:
     (episode,) = [e for e in episodes(ledger, MODEL) if e.version == 1]
     assert episode.state == "given-up"
     assert "3 promotions in a row" in episode.reason
+
+
+def test_a_concept_drift_waits_only_for_labels_of_its_own_heads(ledger: Ledger) -> None:
+    other = msgspec.structs.replace(HEAD, score="life", task="regression", label="life")
+    platform = FakePlatform()
+    window(ledger, 1000.0, "clean")
+    requests(ledger, 1, 20, labelled=True)
+    drifted = ConceptStatus(
+        "failure",
+        "Brier score",
+        "drifted",
+        "the mean loss is 0.2",
+        loss=Estimate(0.2, 0.1, 0.3),
+        since=1001.0,
+        found=1015.0,
+    )
+
+    def states_with(*concepts: ConceptStatus) -> list[str]:
+        for _ in range(4):
+            EpisodeController(
+                ledger,
+                platform,  # type: ignore[arg-type]
+                MODEL,
+                1,
+                policy=POLICY,
+                truths=truths_of([HEAD, other], HEAD),
+            ).reconcile(concepts)
+        return states(ledger)
+
+    assert states_with() == []
+    life = msgspec.structs.replace(drifted, label="life", reason="the mean loss is 0.4")
+    assert states_with(life) == ["waiting-for-labels 0"], "nobody has sent labels of life"
+    assert states_with(drifted) == ["waiting-for-labels 0", "training 1"]
+    events = history(ledger, MODEL, kind=ConceptDrifted)
+    assert [event.id.rpartition("/")[2] for event in events] == ["failure", "life"]
+    assert [run.trigger for run in platform.created] == ["concept drift of failure"]
 
 
 TRACED = ("drift/episode_controller.py", "ledger/episodes.py", "ledger/events.py")

@@ -162,7 +162,7 @@ class DriftPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float,
         Meta(
             description="Share of a block that must be labelled after `concept_label_delay`. Below "
-            "0.9 it declares that the other rows are not labelled by chance.",
+            "0.9 it declares that chance decides which rows are labelled.",
             gt=0,
             le=1,
         ),
