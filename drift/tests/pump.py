@@ -12,6 +12,7 @@ import pyarrow.parquet
 
 from watchkeeper.core.answer import AnswerPolicy, Label, Risk, outputs_of
 from watchkeeper.core.drift_report import DriftReport, DriftVerdict, FeatureReport, ReportWindow
+from watchkeeper.core.gate_report import GateReport, HeldOutLoss, write_report
 from watchkeeper.core.head import Head
 from watchkeeper.core.policies import DriftPolicy, RolloutPolicy
 from watchkeeper.core.record import Batch, LabelRecord, Prediction, Record
@@ -61,11 +62,23 @@ def rows(count: int, seed: int, *, vibration_shift: float = 0.0) -> Rows:
 
 
 HEADS = (Head("score", "score.skops", "predict_proba"),)
+LABELLED_HEADS = (msgspec.structs.replace(HEADS[0], label="failure"),)
 
 
-def make_version(folder: Path, reference: Rows, policy: DriftPolicy | None = None) -> Manifest:
-    """Write the folder of a version as training does, but without its pipelines."""
+def make_version(
+    folder: Path,
+    reference: Rows,
+    policy: DriftPolicy | None = None,
+    losses: dict[str, HeldOutLoss] | None = None,
+) -> Manifest:
+    """Write the folder of a version as training does, but without its pipelines.
+
+    With ``losses``, which the gate has measured, its head has the truth "failure".
+    """
     folder.mkdir(parents=True)
+    heads = HEADS if losses is None else LABELLED_HEADS
+    if losses is not None:
+        write_report(folder, GateReport(True, "", 0.5, [], {}, {}, losses=losses))
     pa.parquet.write_table(pa.table(reference), folder / REFERENCE)
     baseline = {
         name: {"mean": float(np.mean(reference[name])), "std": float(np.std(reference[name]))}
@@ -75,8 +88,8 @@ def make_version(folder: Path, reference: Rows, policy: DriftPolicy | None = Non
     answer = AnswerPolicy((Label("failure", "score"),), Risk("score", 0.3, 0.7))
     manifest = Manifest(
         model=MODEL,
-        signature=Signature(COLUMNS, outputs_of(HEADS, answer)),
-        heads=HEADS,
+        signature=Signature(COLUMNS, outputs_of(heads, answer)),
+        heads=heads,
         answer=answer,
         drift=policy or DriftPolicy(),
         rollout=RolloutPolicy(),

@@ -2,19 +2,19 @@
 
 import shutil
 import sqlite3
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import msgspec
 import pytest
 from fake_platform import FakePlatform
+from kills import killed_at
 from pump import MODEL, drift_report, labels_for, predictions, rows
 
 from watchkeeper.core.drift_report import DriftVerdict
+from watchkeeper.core.estimates import Estimate
 from watchkeeper.core.events import (
+    ConceptDrifted,
     EpisodeChanged,
     Event,
     EventDetails,
@@ -30,6 +30,7 @@ from watchkeeper.core.events import (
 from watchkeeper.core.head import Head
 from watchkeeper.core.policies import DriftPolicy
 from watchkeeper.core.truths import truths_of
+from watchkeeper.drift.concept.status import ConceptStatus
 from watchkeeper.drift.episode_controller import EpisodeController
 from watchkeeper.ledger import Ledger, migrate
 from watchkeeper.ledger.episodes import (
@@ -322,40 +323,43 @@ def test_the_row_of_promotions_is_read_from_the_ledger(ledger: Ledger) -> None:
     assert "3 promotions in a row" in episode.reason
 
 
+def test_a_concept_drift_waits_only_for_labels_of_its_own_heads(ledger: Ledger) -> None:
+    other = msgspec.structs.replace(HEAD, score="life", task="regression", label="life")
+    platform = FakePlatform()
+    window(ledger, 1000.0, "clean")
+    requests(ledger, 1, 20, labelled=True)
+    drifted = ConceptStatus(
+        "failure",
+        "Brier score",
+        "drifted",
+        "the mean loss is 0.2",
+        loss=Estimate(0.2, 0.1, 0.3),
+        since=1001.0,
+        found=1015.0,
+    )
+
+    def states_with(*concepts: ConceptStatus) -> list[str]:
+        for _ in range(4):
+            EpisodeController(
+                ledger,
+                platform,  # type: ignore[arg-type]
+                MODEL,
+                1,
+                policy=POLICY,
+                truths=truths_of([HEAD, other], HEAD),
+            ).reconcile(concepts)
+        return states(ledger)
+
+    assert states_with() == []
+    life = msgspec.structs.replace(drifted, label="life", reason="the mean loss is 0.4")
+    assert states_with(life) == ["waiting-for-labels 0"], "nobody has sent labels of life"
+    assert states_with(drifted) == ["waiting-for-labels 0", "training 1"]
+    events = history(ledger, MODEL, kind=ConceptDrifted)
+    assert [event.id.rpartition("/")[2] for event in events] == ["failure", "life"]
+    assert [run.trigger for run in platform.created] == ["concept drift of failure"]
+
+
 TRACED = ("drift/episode_controller.py", "ledger/episodes.py", "ledger/events.py")
-
-
-class Killed(BaseException):
-    """Simulates that the process is killed."""
-
-
-def killed_at(line: int, call: Any) -> bool:
-    """Call and kill at the ``line``-th executed line of the traced modules.
-
-    False if the call ended before this line.
-    """
-    left = line
-
-    def trace(frame: FrameType, event: str, _: object) -> Any:
-        nonlocal left
-        name = frame.f_code.co_filename
-        if not name.endswith(TRACED):
-            return None
-        if event == "line":
-            left -= 1
-            if left == 0:
-                raise Killed
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        call()
-    except Killed:
-        return True
-    finally:
-        sys.settrace(before)
-    return False
 
 
 def kill_points(tmp_path: Path) -> Iterator[tuple[Ledger, FakePlatform, int]]:
@@ -385,7 +389,7 @@ def test_a_controller_killed_at_any_line_creates_exactly_one_run(tmp_path: Path)
     kills = 0
     for ledger, platform, line in kill_points(tmp_path):
         killed = controller(ledger, platform)
-        if not killed_at(line, killed.reconcile):
+        if not killed_at(line, killed.reconcile, TRACED):
             break
         kills += 1
         for _ in range(2):

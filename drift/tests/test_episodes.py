@@ -10,6 +10,7 @@ from watchkeeper.core.drift_report import DriftVerdict
 from watchkeeper.core.events import EpisodeState
 from watchkeeper.core.policies import DriftPolicy
 from watchkeeper.drift.episodes import (
+    ConceptDrift,
     LabelCount,
     ObservedState,
     RunOutcome,
@@ -32,6 +33,7 @@ POLICY = DriftPolicy(
 )
 DRIFTED = Streak(drifted=2, onset=90.0, features=("vibration",))
 CLEAN = Streak(clean=3)
+CONCEPT = ConceptDrift(("failure",), 70.0, "the loss is 0.2")
 RUL = LabelCount(500, 500, truth="rul")
 
 
@@ -55,6 +57,54 @@ def test_an_episode_opens_when_drift_is_confirmed_and_not_before() -> None:
         90.0,
         0,
     )
+
+
+def test_a_concept_drift_alone_opens_an_episode_that_says_so() -> None:
+    found = open_episode([], CLEAN, 100.0, POLICY, model="m", version=1, concept=CONCEPT)
+    assert found is not None
+    assert (found.cause, found.onset) == ("concept", 70.0)
+    assert found.reason == "concept drift of failure: the loss is 0.2"
+    both = open_episode([], DRIFTED, 100.0, POLICY, model="m", version=1, concept=CONCEPT)
+    assert both is not None
+    assert (both.cause, both.onset) == ("data", 90.0)
+    settled = [episode("given-up")]
+    assert not open_episode(settled, CLEAN, 100.0, POLICY, model="m", version=1, concept=CONCEPT)
+
+
+def test_an_episode_ends_clean_only_without_any_drift() -> None:
+    for state in ("waiting-for-labels", "cool-down", "given-up"):
+        assert after(episode(state), ObservedState(100.0, CLEAN)) == "clean"
+        assert after(episode(state), ObservedState(100.0, CLEAN, concept=CONCEPT)) == state
+
+
+def test_a_concept_drift_that_persists_starts_the_next_attempt() -> None:
+    following = next_state(episode("cool-down", 1), ObservedState(200.0, CLEAN), POLICY)
+    assert following is not None
+    assert following.state == "clean"
+    again = ObservedState(200.0, CLEAN, concept=CONCEPT)
+    following = next_state(episode("cool-down", 1), again, POLICY)
+    assert following is not None
+    assert (following.state, following.reason) == (
+        "training",
+        "the concept drift of failure persists",
+    )
+    soon = ObservedState(120.0, CLEAN, concept=CONCEPT)
+    assert next_state(episode("cool-down", 1), soon, POLICY) is None, "the cool-down is not over"
+
+
+def test_a_concept_drift_has_the_same_brakes() -> None:
+    labels = (LabelCount(500, 500),)
+    waiting, present = (
+        episode("waiting-for-labels"),
+        ObservedState(200.0, CLEAN, labels=labels, concept=CONCEPT),
+    )
+    assert after(waiting, present) == "training"
+    assert after(waiting, msgspec.structs.replace(present, too_soon=True)) == "waiting-for-labels"
+    assert after(waiting, msgspec.structs.replace(present, promotions=3)) == "given-up"
+    reporting = msgspec.structs.replace(POLICY, retrain=False)
+    following = next_state(waiting, present, reporting)
+    assert following is not None
+    assert following.state == "given-up"
 
 
 @pytest.mark.parametrize("state", ["waiting-for-labels", "training", "cool-down", "given-up"])

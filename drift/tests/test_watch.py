@@ -347,6 +347,7 @@ def test_the_body_of_drift_has_the_same_keys_with_and_without_a_report(
         "sensors",
         "policy",
         "cannot_alarm",
+        "concept",
         "episode",
     }
     assert (after["verdict"], after["window"]["rows"], after["episode"]) == ("clean", WINDOW, None)

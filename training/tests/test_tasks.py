@@ -102,6 +102,21 @@ def test_the_report_counts_and_measures_in_the_words_of_the_task(trained: Traine
         assert words in text
 
 
+def test_the_report_has_the_loss_on_the_rows_that_the_version_is_for(trained: Trained) -> None:
+    (label,) = [head.label for head in trained.versions[0].manifest.heads]
+    first, second = (report.losses[label] for report in trained.reports)
+    assert (first.on, second.on) == (("history",), ("recent",))
+    assert first.rows > second.rows >= 100
+    for loss in (first, second):
+        assert not loss.unusable
+        assert loss.block_rows >= 50
+        assert (
+            0.0 <= (loss.mean.low or 0.0) < (loss.mean.value or 1.0) < (loss.mean.high or 0.0) < 1
+        )
+    with_unit = trained.reports[0].score == "life"
+    assert (first.scale != 1.0) == with_unit
+
+
 @pytest.mark.parametrize("trained", [LIFE], indirect=True, ids=["regression"])
 def test_the_interval_of_a_regression_contains_the_stated_share_of_new_rows(
     trained: Trained,

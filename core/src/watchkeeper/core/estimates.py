@@ -103,6 +103,11 @@ def resamples(rows: int, seed: int) -> Iterator[Numbers]:
         yield random.poisson(1.0, (min(size, count - start), rows)).astype(np.float64)
 
 
+def unit_interval(losses: NDArray[Any]) -> Numbers:
+    """Limit losses (rows,) to 0 and 1; one that is not a number is 1, the largest."""
+    return np.clip(np.nan_to_num(losses.astype(np.float64), nan=1.0), 0.0, 1.0)
+
+
 def ratio(above: Numbers, below: Numbers, otherwise: float = np.nan) -> Numbers:
     """Return ``above`` divided by ``below``, and ``otherwise`` where ``below`` is 0."""
     return np.divide(above, below, out=np.full_like(above, otherwise), where=below > 0)

@@ -24,6 +24,8 @@ from watchkeeper.core.sample import Sample
 FORMAT: Final = 1  # raised when a field changes its meaning
 
 Verdict = Literal["pass", "fail", "inconclusive"]
+# What an episode is about when it opens: the data, or the error on labelled rows.
+EpisodeCause = Literal["data", "concept"]
 EpisodeState = Literal[
     "waiting-for-labels", "training", "cool-down", "promoted", "given-up", "clean"
 ]
@@ -140,8 +142,9 @@ class EpisodeChanged(Details, frozen=True, tag="episode", kw_only=True):
     """An episode of drift has changed its state.
 
     ``attempt`` is the number of training runs so far, ``run`` the name of the last one, ``onset``
-    the record time of the first drifted row, in seconds since 1970. ``policy`` contains the values
-    of the drift policy in force.
+    the record time of the first drifted row, in seconds since 1970. ``cause`` says whether the data
+    or the error on labelled rows has opened the episode. ``policy`` contains the values of the
+    drift policy in force.
     """
 
     episode: str
@@ -149,6 +152,29 @@ class EpisodeChanged(Details, frozen=True, tag="episode", kw_only=True):
     attempt: int
     run: str | None
     onset: float
+    policy: dict[str, Any]
+    cause: EpisodeCause = "data"
+
+
+class ConceptDrifted(Details, frozen=True, tag="concept-drift", kw_only=True):
+    """The live loss of a head has risen above what the gate measured, during an ``episode``.
+
+    ``label`` is the name of the truth. ``loss`` is the mean over ``rows`` rows from ``since`` on,
+    in seconds since 1970, of which ``labelled`` have a label; ``low`` and ``high`` are the ends of
+    its 95 % interval. ``baseline`` is the gate's mean loss, ``limit`` the largest one that counts
+    as no drift. ``policy`` contains the values of the drift policy in force.
+    """
+
+    episode: str
+    label: str
+    loss: float
+    low: float | None
+    high: float | None
+    baseline: float
+    limit: float
+    rows: int
+    labelled: int
+    since: float
     policy: dict[str, Any]
 
 
@@ -311,6 +337,7 @@ EventDetails = (
     | ProductionUnregistered
     | ProductionRegistered
     | EpisodeChanged
+    | ConceptDrifted
     | SensorBroken
     | WatchFailed
     | WatchRecovered

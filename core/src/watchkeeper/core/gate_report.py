@@ -85,6 +85,23 @@ class Duplicates(msgspec.Struct, frozen=True):
         return self.repeated / self.rows if self.rows else 0.0
 
 
+class HeldOutLoss(msgspec.Struct, frozen=True):
+    """The mean loss of a head on held-out rows, see :meth:`.Task.losses`.
+
+    ``on`` says which ``rows`` were measured. ``mean`` has a 95 % interval for dependent rows. The
+    means of blocks of ``block_rows`` consecutive rows look independent. ``scale`` is that of the
+    losses. ``unusable`` says why the drift watch cannot compare live losses with it; it is empty if
+    it can.
+    """
+
+    on: tuple[RowsKind, ...]
+    rows: int
+    block_rows: int
+    mean: Estimate
+    scale: float = 1.0
+    unusable: str = ""
+
+
 class GateReport(msgspec.Struct, frozen=True):
     """The gate's report.
 
@@ -99,6 +116,8 @@ class GateReport(msgspec.Struct, frozen=True):
     ``consequences`` are sentences about what an estimator cannot do, such as an ONNX form, and what
     follows.
     ``left_out`` counts recent rows that do not describe the traffic, by the reason.
+    ``losses`` are by the name of the truth; a head with too few held-out rows, and a version of an
+    earlier release, has none.
     ``reference_refused`` says why the recent rows are not the reference, although they should be;
     empty if they are.
     """
@@ -120,6 +139,7 @@ class GateReport(msgspec.Struct, frozen=True):
     left_out: dict[str, int] = {}
     reference_refused: str = ""
     consequences: list[str] = []
+    losses: dict[str, HeldOutLoss] = {}
     format: int = FORMAT
 
 

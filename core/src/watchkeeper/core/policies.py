@@ -32,12 +32,15 @@ def override(policy: P, changes: dict[str, Any]) -> P:
 
 
 class DriftPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When a change of the data counts as drift, and what follows.
+    """When a change of the data or of the error counts as drift, and what follows.
 
     A window has drifted if one of its features has drifted. A feature has drifted if a test rejects
     *and* the effect is large enough. A drift that is seen again in newer rows opens an episode. The
     episode waits for labels, starts a training run, and ends with the promotion of its version or
     with several clean windows in a row.
+
+    Concept drift is judged apart, by labelled rows: the live loss has risen above that of the gate.
+    It opens an episode by itself.
     """
 
     window: Annotated[int, Meta(description="Rows of a window.", ge=1)] = 500
@@ -128,6 +131,48 @@ class DriftPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float,
         Meta(
             description="Seconds without a new episode that make a promotion an improvement.", ge=0
+        ),
+    ] = 7 * 86400.0
+    concept_block: Annotated[
+        int,
+        Meta(
+            description="Consecutive rows whose mean loss is one observation of the test for "
+            "concept drift, at least. They are more if the gate sees that blocks of this length "
+            "depend on each other.",
+            ge=1,
+        ),
+    ] = 50
+    concept_effect: Annotated[
+        float,
+        Meta(
+            description="Smallest rise of the mean loss that counts as concept drift, as a share "
+            "of the loss that the gate measured. A rise of less than 0.005 never counts.",
+            ge=0,
+        ),
+    ] = 0.1
+    concept_alarm_rows: Annotated[
+        float,
+        Meta(
+            description="Mean number of rows until a false alarm about concept drift, at least, "
+            "over all heads of a version.",
+            gt=0,
+        ),
+    ] = 1_000_000.0
+    concept_label_share: Annotated[
+        float,
+        Meta(
+            description="Share of a block that must be labelled after `concept_label_delay`. Below "
+            "0.9 it declares that chance decides which rows are labelled.",
+            gt=0,
+            le=1,
+        ),
+    ] = 0.9
+    concept_label_delay: Annotated[
+        float,
+        Meta(
+            description="Seconds after which no more labels of a block are expected. A block with "
+            "too few of them is skipped.",
+            ge=0,
         ),
     ] = 7 * 86400.0
 

@@ -7,19 +7,22 @@ the ledger before the platform creates the run, and both accept a name only once
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
-from watchkeeper.core.events import EpisodeChanged, Event
+from watchkeeper.core.events import ConceptDrifted, EpisodeChanged, Event
 from watchkeeper.core.names import next_run_name
 from watchkeeper.core.policies import DriftPolicy
 from watchkeeper.core.truths import Truth
+from watchkeeper.drift.concept.status import ConceptStatus
 from watchkeeper.drift.episodes import (
     UNSETTLED,
+    ConceptDrift,
     LabelCount,
     ObservedState,
     close_replaced,
+    drift_in_words,
     next_state,
     open_episode,
     promotions_without_improvement,
@@ -83,8 +86,11 @@ class EpisodeController:
         self._clock = clock
         self._emitted: set[str] = set()  # ids of stored events: saves a query each turn
 
-    def reconcile(self) -> None:
+    def reconcile(self, concepts: Sequence[ConceptStatus] = ()) -> None:
         """Move every unsettled episode by at most one state, or open an episode.
+
+        Args:
+            concepts: what the labelled rows of the version show, for each head with a truth.
 
         Raises:
             LedgerError: the ledger does not answer; then no run is created.
@@ -98,35 +104,49 @@ class EpisodeController:
         if now is None:
             return
         streak = self._streak(until)
+        drifted = [each for each in concepts if each.state == "drifted"]
+        concept = _concept_drift(drifted)
         unsettled = [episode for episode in known if episode.state in UNSETTLED]
         own = [episode for episode in known if episode.version == self._version]
         if own and own[-1].state == "promoted" and own[-1].attempt:
             unsettled.append(own[-1])  # this version is in production again: after a rollback?
-        changed = [episode for episode in unsettled if self._advance(episode, known, streak, now)]
+        self._emit_concepts(unsettled, drifted)
+        present = ObservedState(now, streak, concept=concept)
+        changed = [episode for episode in unsettled if self._advance(episode, known, present)]
         if changed:
             return
         new = open_episode(
-            known, streak, now, self._policy, model=self._model, version=self._version
+            known,
+            streak,
+            now,
+            self._policy,
+            model=self._model,
+            version=self._version,
+            concept=concept,
         )
         if new is not None:
             self._save(new)
+            self._emit_concepts([new], drifted)
 
-    def _advance(self, episode: Episode, known: list[Episode], streak: Streak, now: float) -> bool:
-        """Do what the state of an episode requires; return True if the state has changed."""
-        closed = close_replaced(episode, self._version, now)
+    def _advance(self, episode: Episode, known: list[Episode], present: ObservedState) -> bool:
+        """Do what the state of an episode requires; return True if the state has changed.
+
+        ``present`` is what the rows show; the rest of it depends on the episode.
+        """
+        closed = close_replaced(episode, self._version, present.now)
         if closed is not None:
             self._save(closed)
             return True
         # Only open episodes depend on runs.
         runs = self._platform.runs(self._model) if episode.state in OPEN_STATES else {}
-        observed = self._observe(episode, known, streak, now, runs)
+        observed = self._observe(episode, known, present, runs)
         following = next_state(episode, observed, self._policy)
         if following is None:
             if episode.state == "training":
                 self._create_run(episode, runs)
             return False
         if following.state == "training":
-            if not self._save_next_attempt(episode, streak, now):
+            if not self._save_next_attempt(episode, present):
                 return False
             following = msgspec.structs.replace(following, attempt=episode.attempt + 1)
         self._save(following)
@@ -144,22 +164,33 @@ class EpisodeController:
         self,
         episode: Episode,
         known: list[Episode],
-        streak: Streak,
-        now: float,
+        present: ObservedState,
         runs: dict[str, RunState],
     ) -> ObservedState:
         if episode.state in ("training", "promoted"):
             run = self._attempts(episode)[episode.attempt - 1].run
             outcome = run_outcome(self._ledger, self._model, run, runs.get(run))
-            return ObservedState(now, streak, outcome=outcome)
-        observed = ObservedState(now, streak, too_soon=self._too_soon(episode, now))
+            return msgspec.structs.replace(present, outcome=outcome)
+        too_soon = self._too_soon(episode, present.now)
+        observed = msgspec.structs.replace(present, too_soon=too_soon)
         if episode.state == "waiting-for-labels":
             return msgspec.structs.replace(
                 observed,
-                labels=tuple(self._count(truth, episode.onset) for truth in self._truths),
+                labels=tuple(self._count(truth, episode.onset) for truth in self._awaited(present)),
                 promotions=promotions_without_improvement(known, episode, self._policy),
             )
         return observed
+
+    def _awaited(self, present: ObservedState) -> tuple[Truth, ...]:
+        """Return the truths whose labels an episode waits for.
+
+        A drift of the data concerns all heads. For a concept drift alone the labels of its heads
+        are enough: they arrive, as it shows, and those of another head may never do.
+        """
+        labels = present.concept.labels
+        if present.streak.drifted or not labels:
+            return self._truths
+        return tuple(truth for truth in self._truths if truth.name in labels)
 
     def _count(self, truth: Truth, since: float) -> LabelCount:
         rows, counts = count_labelled_rows(self._ledger, self._model, since=since, truth=truth)
@@ -191,14 +222,14 @@ class EpisodeController:
         own = [a for a in attempts(self._ledger, self._model) if a.episode == episode.id]
         return sorted(own, key=lambda attempt: int(attempt.run.rpartition("-a")[2]))
 
-    def _save_next_attempt(self, episode: Episode, streak: Streak, now: float) -> bool:
+    def _save_next_attempt(self, episode: Episode, present: ObservedState) -> bool:
         """Store the next attempt with the name of its run; False if the name is already used."""
         if len(self._attempts(episode)) > episode.attempt:
             return True  # a turn that was killed has stored it
         used = [a.run for a in attempts(self._ledger, self._model)]
         run = next_run_name(self._model, self._version, [*used, *self._platform.runs(self._model)])
-        trigger = f"drift of {', '.join(streak.features)}" if streak.features else episode.reason
-        attempt = Attempt(run, episode.id, self._model, trigger[:MAXIMUM_TRIGGER], now)
+        drift = drift_in_words(present.streak, present.concept) or episode.reason
+        attempt = Attempt(run, episode.id, self._model, drift[:MAXIMUM_TRIGGER], present.now)
         save_attempt(self._ledger, attempt)
         return len(self._attempts(episode)) > episode.attempt
 
@@ -240,7 +271,49 @@ class EpisodeController:
                 run=taken[-1].run if taken else None,
                 onset=episode.onset,
                 policy=msgspec.to_builtins(self._policy),
+                cause=episode.cause,
             ),
         )
         emit(self._ledger, event)
         self._emitted.add(name)
+
+    def _emit_concepts(self, unsettled: list[Episode], drifted: list[ConceptStatus]) -> None:
+        """Emit the event of each head with a concept drift, once for each episode."""
+        for episode in unsettled:
+            for status in drifted if episode.version == self._version else ():
+                name = f"{episode.id}/concept-drift/{status.label}"
+                if name not in self._emitted:
+                    emit(self._ledger, self._concept_event(name, episode, status))
+                    self._emitted.add(name)
+
+    def _concept_event(self, name: str, episode: Episode, status: ConceptStatus) -> Event:
+        baseline = status.baseline.mean.value if status.baseline else None
+        return Event(
+            id=name,
+            model=self._model,
+            version=self._version,
+            time=max(status.found, episode.opened),
+            reason=f"concept drift of {status.label}: {status.reason}",
+            details=ConceptDrifted(
+                episode=episode.id,
+                label=status.label,
+                loss=status.loss.value or 0.0,
+                low=status.loss.low,
+                high=status.loss.high,
+                baseline=baseline or 0.0,
+                limit=status.limit or 0.0,
+                rows=status.rows,
+                labelled=status.labelled,
+                since=status.since,
+                policy=msgspec.to_builtins(self._policy),
+            ),
+        )
+
+
+def _concept_drift(drifted: Sequence[ConceptStatus]) -> ConceptDrift:
+    """Return the concept drift of all heads that have one."""
+    return ConceptDrift(
+        labels=tuple(status.label for status in drifted),
+        onset=min((status.since for status in drifted), default=0.0),
+        reason="; ".join(status.reason for status in drifted),
+    )

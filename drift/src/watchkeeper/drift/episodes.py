@@ -2,19 +2,22 @@
 
     from                 to                    when
     -------------------  --------------------  -----------------------------------------------------
-    (no episode)         waiting-for-labels    a drift that is seen ``confirm`` times in a row
+    (no episode)         waiting-for-labels    a drift of the data that is seen ``confirm`` times in
+                                               a row, or a concept drift
     waiting-for-labels   training              enough labels of each truth, if there is any, or
                                                ``label_timeout`` has passed, and
                                                the last run for a drift is far enough away
     waiting-for-labels   given-up              the same, after ``maximum_promotions`` promotions in
                                                a row without improvement, or without ``retrain``
-    waiting-for-labels   clean                 ``clean_windows`` clean windows in a row
+    waiting-for-labels   clean                 ``clean_windows`` clean windows in a row, and no
+                                               concept drift
     training             promoted              the version of the run is promoted
     training             cool-down             the run is rejected, fails, or is rolled back
     training             given-up              the same, in the last of ``maximum_attempts``
     cool-down            training              ``cool_down`` has passed, the drift persists, and
                                                the last run for a drift is far enough away
-    cool-down, given-up  clean                 ``clean_windows`` clean windows in a row
+    cool-down, given-up  clean                 ``clean_windows`` clean windows in a row, and no
+                                               concept drift
     promoted             cool-down, given-up   the promotion is rolled back
     unsettled states     promoted              another version is in production
 
@@ -26,7 +29,7 @@ episode controller calls them.
 """
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -69,14 +72,34 @@ class LabelCount(msgspec.Struct, frozen=True):
         return f"{self.rows} labelled rows{of_truth} since the onset{rare}"
 
 
+class ConceptDrift(msgspec.Struct, frozen=True):
+    """The concept drift of a version; ``labels`` is empty if there is none.
+
+    ``labels`` are the truths of the heads whose live loss has risen. ``onset`` is the record time
+    at which it has, seconds since 1970; of several heads the earliest. ``reason`` has the numbers.
+    """
+
+    labels: tuple[str, ...] = ()
+    onset: float = 0.0
+    reason: str = ""
+
+    def __str__(self) -> str:
+        """Name the drift."""
+        return f"concept drift of {', '.join(self.labels)}"
+
+
+NO_CONCEPT_DRIFT: Final = ConceptDrift()
+
+
 class ObservedState(msgspec.Struct, frozen=True):
     """What a transition depends on.
 
-    ``now`` is the record time of the newest request, seconds since 1970. ``labels`` counts the
-    labels of each truth; it is empty if the version has none. ``outcome`` is that of the newest
-    attempt. ``too_soon`` is True while the last training run for a drift of the model is too near.
-    ``promotions`` counts the promotions in a row without improvement before the episode, see
-    :func:`promotions_without_improvement`.
+    ``now`` is the record time of the newest request, seconds since 1970. ``streak`` is what the
+    windows of the data show, ``concept`` what the labelled rows show. ``labels`` counts the labels
+    of each truth that is waited for; it is empty if the version has none. ``outcome`` is that of
+    the newest attempt. ``too_soon`` is True while the last training run for a drift of the model is
+    too near. ``promotions`` counts the promotions in a row without improvement before the episode,
+    see :func:`promotions_without_improvement`.
     """
 
     now: float
@@ -85,6 +108,7 @@ class ObservedState(msgspec.Struct, frozen=True):
     outcome: RunOutcome = RunOutcome("pending", "")
     too_soon: bool = False
     promotions: int = 0
+    concept: ConceptDrift = NO_CONCEPT_DRIFT
 
 
 def open_episode(
@@ -95,22 +119,31 @@ def open_episode(
     *,
     model: str,
     version: int,
+    concept: ConceptDrift = NO_CONCEPT_DRIFT,
 ) -> Episode | None:
-    """Return a new episode if the drift is confirmed and no episode of the version is unsettled."""
+    """Return a new episode if a drift is certain and no episode of the version is unsettled.
+
+    The data decides first: then the episode is about the data, even if the concept drifts, too.
+    """
     earlier = [episode for episode in known if episode.version == version]
-    if streak.drifted < policy.confirm or any(e.state in UNSETTLED for e in earlier):
+    of_data = streak.drifted >= policy.confirm
+    if not (of_data or concept.labels) or any(e.state in UNSETTLED for e in earlier):
         return None
+    in_data = (
+        f"drift of {', '.join(streak.features)}, seen {streak.drifted} times in a row in "
+        "different rows"
+    )
     return Episode(
         id=f"{model}-v{version}-e{len(earlier) + 1}",
         model=model,
         version=version,
         state="waiting-for-labels",
-        onset=streak.onset,
+        onset=streak.onset if of_data else concept.onset,
         opened=now,
         changed=now,
         attempt=0,
-        reason=f"drift of {', '.join(streak.features)}, seen {streak.drifted} times in a row in "
-        "different rows",
+        reason=in_data if of_data else f"{concept}: {concept.reason}",
+        cause="data" if of_data else "concept",
     )
 
 
@@ -158,9 +191,12 @@ def next_state(episode: Episode, observed: ObservedState, policy: DriftPolicy) -
 
 def _clean(episode: Episode, observed: ObservedState, policy: DriftPolicy) -> Episode | None:
     windows = observed.streak.clean
-    if windows < policy.clean_windows:
+    if windows < policy.clean_windows or observed.concept.labels:
         return None
-    return _move(episode, "clean", observed.now, f"{windows} clean windows in a row")
+    reason = f"{windows} clean windows in a row"
+    if episode.cause == "concept":
+        reason = f"the loss on labelled rows is below its limit again, and {reason}"
+    return _move(episode, "clean", observed.now, reason)
 
 
 def _enough_labels(
@@ -200,12 +236,17 @@ def _run_ended(episode: Episode, observed: ObservedState, policy: DriftPolicy) -
 
 
 def _try_again(episode: Episode, observed: ObservedState, policy: DriftPolicy) -> Episode | None:
-    streak = observed.streak
     waits = observed.now - episode.changed < policy.cool_down or observed.too_soon
-    if waits or not streak.drifted:
+    present = drift_in_words(observed.streak, observed.concept)
+    if waits or not present:
         return None
-    reason = f"the drift of {', '.join(streak.features)} persists"
-    return _move(episode, "training", observed.now, reason)
+    return _move(episode, "training", observed.now, f"the {present} persists")
+
+
+def drift_in_words(streak: Streak, concept: ConceptDrift) -> str:
+    """Name what has drifted at present; empty if nothing has."""
+    of_data = f"drift of {', '.join(streak.features)}" if streak.drifted else ""
+    return " and ".join(filter(None, (of_data, str(concept) if concept.labels else "")))
 
 
 def _move(episode: Episode, state: EpisodeState, now: float, reason: str) -> Episode:

@@ -1,12 +1,13 @@
 """The Prometheus metrics of a sidecar, made from its status at each scrape."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from watchkeeper.core.drift_report import FeatureReport
+from watchkeeper.drift.concept.status import ConceptStatus
 from watchkeeper.drift.status import ErrorSource, SidecarStatus
 
 LABELS: Final = ("model", "version")
@@ -15,6 +16,27 @@ ERRORS: Final[dict[ErrorSource, str]] = {
     "shipping": "Other errors of the shipping thread",
     "watch": "Errors of the watch",
     "retention": "Errors of retention and deletion",
+}
+CONCEPT_GAUGES: Final[dict[str, tuple[str, Callable[[ConceptStatus], float | None]]]] = {
+    "available": (
+        "1 if the gate measured a loss that the live loss is compared with",
+        lambda status: status.baseline is not None,
+    ),
+    "drifted": ("1 while the live loss has drifted", lambda status: status.state == "drifted"),
+    "loss": ("Mean loss of the newest labelled rows", lambda status: status.loss.value),
+    "baseline_loss": (
+        "Mean loss on the held-out rows of the gate",
+        lambda status: status.baseline.mean.value if status.baseline else None,
+    ),
+    "limit_loss": ("Largest mean loss that is no drift", lambda status: status.limit),
+    "labelled_share": (
+        "Share of the newest rows that have a label",
+        lambda status: status.labelled / status.rows if status.rows else None,
+    ),
+    "evidence": (
+        "Evidence for a drift of the loss, from 0 to 1, where it is an alarm",
+        lambda status: status.evidence if status.baseline else None,
+    ),
 }
 FEATURE_GAUGES: Final = {
     "p_value": "Corrected p-value of the newest window",
@@ -73,6 +95,7 @@ class SidecarCollector(Collector):
             report is not None and report.verdict == "drifted",
         )
         yield from self._features(report.features if report else ())
+        yield from self._concepts(drift.concept if drift else ())
         cannot = GaugeMetricFamily(
             "watchkeeper_feature_cannot_alarm",
             "1 for a feature that varies so much by itself that it can never alarm",
@@ -103,6 +126,17 @@ class SidecarCollector(Collector):
                 value = getattr(feature, name)
                 if value is not None:  # categories have no z-score
                     family.add_metric((*self._labels, feature.name), float(value))
+            yield family
+
+    def _concepts(self, heads: tuple[ConceptStatus, ...]) -> Iterator[Metric]:
+        for name, (help_text, value_of) in CONCEPT_GAUGES.items():
+            family = GaugeMetricFamily(
+                f"watchkeeper_concept_{name}", help_text, labels=(*LABELS, "label")
+            )
+            for head in heads:
+                value = value_of(head)
+                if value is not None:
+                    family.add_metric((*self._labels, head.label), float(value))
             yield family
 
     def _counter(self, name: str, help_text: str, value: float) -> Metric:

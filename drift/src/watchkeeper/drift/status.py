@@ -7,6 +7,7 @@ import msgspec
 
 from watchkeeper.core.drift_report import DriftReport, dump_report
 from watchkeeper.core.policies import DriftPolicy
+from watchkeeper.drift.concept.status import ConceptStatus
 from watchkeeper.ledger.episodes import Episode
 
 # Where errors are counted: calls of the ledger by the shipping thread, its other errors, and
@@ -21,7 +22,8 @@ class DriftStatus(msgspec.Struct, frozen=True):
     ``watching`` is True on the one sidecar of a model that watches. ``report`` is the report of the
     newest window; until there is one, ``reason`` says why. ``episode`` is the newest episode of the
     version. ``cannot_alarm`` are the features that can never alarm, see
-    :class:`watchkeeper.core.drift_report.ReportReference`.
+    :class:`watchkeeper.core.drift_report.ReportReference`. ``concept`` is what the labelled rows
+    show, for each head with a truth.
     """
 
     model: str
@@ -32,6 +34,7 @@ class DriftStatus(msgspec.Struct, frozen=True):
     report: DriftReport | None = None
     episode: Episode | None = None
     cannot_alarm: tuple[str, ...] = ()
+    concept: tuple[ConceptStatus, ...] = ()
 
 
 def drift_as_json(drift: DriftStatus) -> dict[str, Any]:
@@ -49,6 +52,7 @@ def drift_as_json(drift: DriftStatus) -> dict[str, Any]:
         "watching": drift.watching,
         **(dump_report(drift.report) if drift.report else without_report),
         "cannot_alarm": list(drift.cannot_alarm),
+        "concept": msgspec.to_builtins(drift.concept),
         "episode": msgspec.to_builtins(drift.episode),
     }
 

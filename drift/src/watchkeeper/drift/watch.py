@@ -13,11 +13,19 @@ from watchkeeper.core.drift_report import BrokenSensor, DriftReport
 from watchkeeper.core.events import Event, SensorBroken
 from watchkeeper.core.policies import DriftPolicy
 from watchkeeper.core.version import Manifest
+from watchkeeper.drift.concept.baseline import read_baselines
+from watchkeeper.drift.concept.status import ConceptStatus
+from watchkeeper.drift.concept.watch import ConceptWatch
 from watchkeeper.drift.episode_controller import EpisodeController
 from watchkeeper.drift.lease import WatchLease
 from watchkeeper.drift.settings import SidecarSettings
 from watchkeeper.drift.status import DriftStatus
-from watchkeeper.drift.window import CLOCK_TOLERANCE_SECONDS, Window, next_window
+from watchkeeper.drift.window import (
+    CLOCK_TOLERANCE_SECONDS,
+    Window,
+    newest_time,
+    next_window,
+)
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.episodes import episodes
 from watchkeeper.ledger.events import emit, production_version
@@ -61,14 +69,17 @@ class Watch:
         self._manifest = manifest
         self._policy = policy
         self._clock = clock
+        self._concepts: dict[str, ConceptWatch] = {}  # by the names of the truths
+        self._not_watched: dict[str, ConceptStatus] = {}
         self._reference: Reference | None = None
         self._controller: EpisodeController | None = None
 
     def run_once(self) -> bool:
-        """Control the episodes, then examine the next window if it is complete.
+        """Judge labelled rows, control the episodes, and examine the next window if it is complete.
 
         Returns:
-            True if there was a window. Then the next one may be complete, too.
+            True if there was a window, or a block of labelled rows. Then the next one may be
+            complete, too.
 
         Raises:
             LedgerError: the ledger does not answer; nothing is decided.
@@ -87,6 +98,7 @@ class Watch:
                 reason = f"does not watch, production is version {production}"
             self._publish(report, watching=False, reason=reason)
             return False
+        judged = self._judge_concepts(report, until)
         self._control_episodes(platform)
         if self._reference is None:
             self._reference = self._read_reference()
@@ -102,7 +114,36 @@ class Watch:
         if window is not None:
             report = self._examine(window, self._reference, report)
         self._publish(report, watching=True, reason="the first window is not complete yet")
-        return window is not None
+        return judged or window is not None
+
+    def _judge_concepts(self, report: DriftReport | None, until: float) -> bool:
+        """Judge the labelled rows of each head; True if there may be more to judge."""
+        if self._manifest.truths and not (self._concepts or self._not_watched):
+            self._open_concepts()
+        now = newest_time(self._ledger, self._model, self._version, until)
+        if now is None or report is None:
+            return False
+        more = [each.run_once(now, report.window.end) for each in self._concepts.values()]
+        return any(more)
+
+    def _open_concepts(self) -> None:
+        truths = self._manifest.truths
+        baselines = read_baselines(self._folder, (truth.name for truth in truths))
+        for truth in truths:
+            name, baseline = truth.name, baselines[truth.name]
+            if isinstance(baseline, str):
+                status = ConceptStatus(name, truth.task.loss, "not available", baseline)
+                self._not_watched[name] = status
+                continue
+            self._concepts[name] = ConceptWatch(
+                self._ledger,
+                self._model,
+                self._version,
+                truth,
+                baseline=baseline,
+                policy=self._policy,
+                heads=len(truths),
+            )
 
     def _control_episodes(self, platform: Platform) -> None:
         if self._controller is None:
@@ -115,7 +156,12 @@ class Watch:
                 truths=self._manifest.truths,
                 clock=self._clock,
             )
-        self._controller.reconcile()
+        self._controller.reconcile(self._concept_status())
+
+    def _concept_status(self) -> tuple[ConceptStatus, ...]:
+        watched = {name: each.status for name, each in self._concepts.items()}
+        known = self._not_watched | watched
+        return tuple(known[truth.name] for truth in self._manifest.truths if truth.name in known)
 
     def _read_reference(self) -> "Reference":
         # Import both modules here: they import alibi-detect and pyarrow, which a sidecar that only
@@ -177,4 +223,5 @@ class Watch:
             report=report,
             episode=own[-1] if own else None,
             cannot_alarm=self._reference.variation.cannot_alarm if self._reference else (),
+            concept=self._concept_status(),
         )

@@ -10,6 +10,7 @@ others with typed results:
 ``lookup``           finds one prediction with its labels and attempts
 ``events``           stores and reads decisions
 ``episodes``         stores and reads episodes and training attempts
+``concept_blocks``   stores and reads the live losses of blocks of labelled rows
 ``reports``          stores and reads drift reports
 ``spools``           says how far spools are shipped
 ``gaps``             stores and counts requests without a record

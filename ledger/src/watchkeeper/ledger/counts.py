@@ -64,7 +64,13 @@ def count_requests(
 
 
 def count_labelled_rows(
-    ledger: Ledger, model: str, *, since: float, truth: Truth | None = None
+    ledger: Ledger,
+    model: str,
+    *,
+    since: float,
+    until: float = float("inf"),
+    version: int | None = None,
+    truth: Truth | None = None,
 ) -> tuple[int, dict[float, int]]:
     """Count the labelled rows of answered requests since a time.
 
@@ -74,6 +80,8 @@ def count_labelled_rows(
         ledger: The ledger to read.
         model: The model.
         since: The earliest time of a request, in seconds since 1970.
+        until: The time before which all requests lie.
+        version: Only rows of this version.
         truth: Only labels of this truth. Labels that it cannot have, which an older server
             accepted, do not count. None counts each label of each row.
 
@@ -95,6 +103,10 @@ def count_labelled_rows(
     )
     if truth is not None:
         query = query.where(*of_truth(truth))
+    if until != float("inf"):
+        query = query.where(p.time < until)
+    if version is not None:
+        query = query.where(p.version == version)
     if by_value:
         query = query.group_by(label.value)
     with ledger.read() as connection:

@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 from sqlalchemy import select
 
-from watchkeeper.core.events import EpisodeState
+from watchkeeper.core.events import EpisodeCause, EpisodeState
 from watchkeeper.ledger import tables as t
 from watchkeeper.ledger.database import Ledger
 from watchkeeper.ledger.idempotent_writes import TEXT_LENGTH, fit_text, insert_once, upsert
@@ -19,13 +19,14 @@ class Episode(msgspec.Struct, frozen=True):
     Attributes:
         id: The name of the episode, for example "pump-failure-v1-e1".
         model: The model.
-        version: The version whose requests have drifted.
+        version: The version whose requests, or whose error on them, have drifted.
         state: The present state. The episode is open in the states ``OPEN_STATES``.
         onset: The record time of the first drifted row, in seconds since 1970.
         opened: The record time at which the episode opened.
         changed: The record time of the last change of the state.
         attempt: The number of training runs that the episode has requested.
         reason: Why the episode is in this state.
+        cause: What has opened it.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Episode(msgspec.Struct, frozen=True):
     changed: float
     attempt: int
     reason: str
+    cause: EpisodeCause = "data"
 
 
 class Attempt(msgspec.Struct, frozen=True):

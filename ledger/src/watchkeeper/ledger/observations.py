@@ -1,12 +1,14 @@
 """Reading predictions and labels: windows for the watch, steps for a rollout, rows for training."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 from sqlalchemy import ColumnElement, select
 
 from watchkeeper.core.record import OK, Protocol
+from watchkeeper.core.tasks.base import Labelled, Task
 from watchkeeper.core.truths import Truth
 from watchkeeper.ledger import tables as t
 from watchkeeper.ledger.database import Ledger
@@ -243,6 +245,24 @@ def labelled_rows(
                 for labelled in labels[request]
             ]
     return found[::-1]
+
+
+def scored_labels(rows: Sequence[LabelledRow], task: Task) -> Labelled:
+    """Return labels and scores of rows; a row that lacks a score is left out.
+
+    Args:
+        rows: Rows with labels of one truth.
+        task: The task of the head that predicts it.
+    """
+    known = [
+        (row.label, [row.outputs.get(name) for name in task.scores])
+        for row in rows
+        if all(row.outputs.get(name) is not None for name in task.scores)
+    ]
+    target = np.array([label for label, _ in known], dtype=np.float64)
+    scores = np.array([values for _, values in known], dtype=np.float64)
+    columns = scores.reshape(-1, len(task.scores)).T
+    return Labelled(target, dict(zip(task.scores, columns, strict=True)))
 
 
 def of_truth(truth: Truth) -> Iterator[ColumnElement[bool]]:

@@ -49,6 +49,27 @@ def reports(
         return [_report(row) for row in connection.execute(query)][::-1]
 
 
+def broken_columns(
+    ledger: Ledger, model: str, version: int, *, since: float, until: float
+) -> tuple[str, ...]:
+    """Return the columns that are called broken by a window that overlaps a time, in order.
+
+    Args:
+        ledger: the ledger.
+        model: the model.
+        version: the version.
+        since: the beginning of the time, in seconds since 1970.
+        until: its end, in seconds since 1970.
+    """
+    r = t.drift_reports.c
+    query = select(t.drift_reports).where(
+        r.model == model, r.version == version, r.window_end >= since, r.window_start <= until
+    )
+    with ledger.read() as connection:
+        found = [_report(row) for row in connection.execute(query)]
+    return tuple(sorted({column for report in found for column in report.sensors}))
+
+
 def _report(row: Row[Any]) -> DriftReport:
     window = ReportWindow(row.window_start, row.window_end)
     return parse_report(row.report, window=window, drifted=row.drifted)

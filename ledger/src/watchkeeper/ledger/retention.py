@@ -27,6 +27,7 @@ from watchkeeper.core.events import (
 )
 from watchkeeper.core.policies import RetentionPolicy
 from watchkeeper.ledger import tables as t
+from watchkeeper.ledger.concept_blocks import BLOCKS_READ
 from watchkeeper.ledger.database import Ledger
 from watchkeeper.ledger.deletions import delete_labels
 from watchkeeper.ledger.episodes import OPEN_STATES
@@ -36,6 +37,7 @@ from watchkeeper.ledger.idempotent_writes import CHUNK, insert_once, run_transac
 DAY: Final = 86400.0
 ROLLOUT_SLACK: Final = 60.0  # the event of a start is written a moment after the start
 REPORTS_RETAINED: Final = 200  # for each version: the watch reads the newest reports
+BLOCKS_RETAINED: Final = BLOCKS_READ + 1000  # for each truth of a version, so that few are removed
 
 
 class RemovedRows(msgspec.Struct, frozen=True):
@@ -110,6 +112,7 @@ def _remove(connection: Connection, model: str, before: float, now: float) -> Re
         gaps=_remove_by_key(connection, t.gaps, and_(g.model == model, g.until < before)),
     )
     _remove_reports(connection, model, before)
+    _remove_blocks(connection, model, before)
     # A late record of a forgotten subject that is older than this is removed by its age anyway.
     _remove_by_key(connection, t.forgotten, and_(f.model == model, f.time < before))
     done = and_(d.model == model, d.finished < before, d.digest != "")
@@ -154,6 +157,18 @@ def _remove_reports(connection: Connection, model: str, before: float) -> None:
         if last is not None:
             old = and_(of_version, r.window_end < min(before, last))
             _remove_by_key(connection, t.drift_reports, old)
+
+
+def _remove_blocks(connection: Connection, model: str, before: float) -> None:
+    b = t.concept_blocks.c
+    of_model = select(b.version, b.name).where(b.model == model).distinct()
+    for version, name in connection.execute(of_model).all():
+        of_truth = and_(b.model == model, b.version == version, b.name == name)
+        newest = select(b.until).where(of_truth).order_by(b.until.desc())
+        last = connection.execute(newest.offset(BLOCKS_RETAINED - 1).limit(1)).scalar()
+        if last is not None:
+            old = and_(of_truth, b.until < min(before, last))
+            _remove_by_key(connection, t.concept_blocks, old)
 
 
 def _add_to_today(connection: Connection, model: str, now: float, removed: RemovedRows) -> None:

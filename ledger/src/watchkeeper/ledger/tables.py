@@ -163,6 +163,22 @@ drift_reports = Table(
     Column("report", JSON, nullable=False),
 )
 
+# The blocks of rows whose losses were judged, for each truth of a version. The loss is NULL if the
+# block was skipped.
+concept_blocks = Table(
+    "concept_blocks",
+    metadata,
+    Column("model", String(30), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("name", String(63), primary_key=True),  # of the truth
+    Column("until", Seconds, primary_key=True),  # the record time of its last row
+    Column("since", Seconds, nullable=False),  # that of its first row
+    Column("rows", Integer, nullable=False),
+    Column("labelled", Integer, nullable=False),
+    Column("loss", Float(53)),
+    Column("skipped", String(255), nullable=False),  # why; empty if it was judged
+)
+
 episodes = Table(
     "episodes",
     metadata,
@@ -175,6 +191,7 @@ episodes = Table(
     Column("changed", Seconds, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("reason", Text, nullable=False),
+    Column("cause", String(24), nullable=False, server_default="data"),
     Index("episodes_by_model", "model", "opened"),
 )
 

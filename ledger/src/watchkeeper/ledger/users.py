@@ -43,6 +43,7 @@ WRITER: Final[Mapping[str, str]] = {
     "forgotten": "SELECT, INSERT, DELETE",
     "removals": "SELECT, INSERT, UPDATE, DELETE",
     "drift_reports": "SELECT, INSERT, DELETE",
+    "concept_blocks": "SELECT, INSERT, DELETE",
     "episodes": "SELECT, INSERT, UPDATE",
     "attempts": "SELECT, INSERT",
     "events": "SELECT, INSERT, DELETE",

@@ -27,6 +27,7 @@ WARNINGS: Final = (
     e.NumberReused,
     e.RouteRepaired,
     e.ProductionUnregistered,
+    e.ConceptDrifted,
     e.SensorBroken,
     e.WatchFailed,
     e.SpoolAbandoned,

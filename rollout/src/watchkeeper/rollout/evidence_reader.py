@@ -22,7 +22,13 @@ from watchkeeper.core.record import OK
 from watchkeeper.core.tasks.base import Labelled
 from watchkeeper.core.truths import Truth
 from watchkeeper.ledger import Ledger
-from watchkeeper.ledger.observations import Observation, labelled_rows, observations, time_of_row
+from watchkeeper.ledger.observations import (
+    Observation,
+    labelled_rows,
+    observations,
+    scored_labels,
+    time_of_row,
+)
 from watchkeeper.ledger.spools import shipped_until
 from watchkeeper.rollout.evidence import Evidence, Sample, Skew
 from watchkeeper.rollout.state import RolloutState, Window
@@ -196,7 +202,6 @@ class EvidenceReader:
         return self._labels[2]
 
     def _read_labels(self, window: Window, since: float, truth: Truth) -> Labelled:
-        task = truth.task
         rows = labelled_rows(
             self.ledger,
             self.model,
@@ -206,15 +211,7 @@ class EvidenceReader:
             limit=LABELLED_ROWS,
             truth=truth,
         )
-        known = [
-            (row.label, [row.outputs.get(name) for name in task.scores])
-            for row in rows
-            if all(row.outputs.get(name) is not None for name in task.scores)
-        ]
-        target = np.array([label for label, _ in known], dtype=np.float64)
-        scores = np.array([values for _, values in known], dtype=np.float64)
-        columns = scores.reshape(-1, len(task.scores)).T
-        return Labelled(target, dict(zip(task.scores, columns, strict=True)))
+        return scored_labels(rows, truth.task)
 
     def _compare(self, window: Window, content: Content) -> Skew:
         """Return the skew. It is slow, so it is computed again only for twice as many rows."""

@@ -36,6 +36,7 @@ from watchkeeper.training.adoption import adopt
 from watchkeeper.training.declaration import Model, Parameters
 from watchkeeper.training.export import export
 from watchkeeper.training.fit import Fitted, fit
+from watchkeeper.training.held_out_loss import held_out_losses
 from watchkeeper.training.judge import judge
 from watchkeeper.training.read import TrainingInput, read
 from watchkeeper.training.reference import choose_reference, dependencies
@@ -232,6 +233,12 @@ def make_version(
         left_out=inputs.recent.left_out,
         reference_refused=reference.refused,
         consequences=[*request.consequences, *fitted.consequences, *exported.consequences],
+        losses=held_out_losses(
+            (truth.name for truth in model.truths),
+            fitted,
+            reference.describes,
+            model.drift.concept_block,
+        ),
     )
     timer.log(f"judge: gate {'passed' if report.passed else 'rejected'}: {report.reason}")
 

@@ -34,6 +34,7 @@ class Anomaly:
     quality = ""
     margin = 0.0
     search_metric = ""
+    loss = ""
     rare = ""
 
     def __init__(self, head: Head) -> None:
@@ -73,6 +74,14 @@ class Anomaly:
     def measure(self, rows: Labelled, seed: int) -> dict[str, Estimate]:  # noqa: ARG002
         """Return nothing: there is no truth."""
         return {}
+
+    def loss_scale(self, rows: Labelled) -> float:  # noqa: ARG002
+        """Return 1: there is no truth."""
+        return 1.0
+
+    def losses(self, rows: Labelled, scale: float) -> Numbers:  # noqa: ARG002
+        """Return no losses: there is no truth."""
+        return np.empty(0)
 
     def search_value(self, rows: Labelled) -> float:  # noqa: ARG002
         """Return 0: there is no truth to search by."""

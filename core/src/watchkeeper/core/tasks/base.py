@@ -66,6 +66,7 @@ class Task(Protocol):
         quality: the name of the metric that versions are compared by.
         margin: how much worse a new version may be on the same rows, if nothing else is declared.
         search_metric: the name of the metric that :meth:`search_value` returns; higher is better.
+        loss: what :meth:`losses` returns, in words, such as "Brier score"; empty without labels.
         rare: what :meth:`count_rare` counts, for messages, such as "positive"; empty if there is
             nothing to count.
     """
@@ -83,6 +84,7 @@ class Task(Protocol):
     quality: str
     margin: float
     search_metric: str
+    loss: str
     rare: str
 
     def columns(self, values: NDArray[np.float64]) -> Columns:
@@ -119,6 +121,19 @@ class Task(Protocol):
 
     def measure(self, rows: Labelled, seed: int) -> dict[str, Estimate]:
         """Measure the scores by all :attr:`metrics`; ``seed`` starts the bootstrap."""
+
+    def loss_scale(self, rows: Labelled) -> float:
+        """Return the scale of :meth:`losses`, from rows that the version was not fitted on.
+
+        A version keeps it, so that its losses can be compared for as long as it serves. It is 1 if
+        the losses have no unit.
+        """
+
+    def losses(self, rows: Labelled, scale: float) -> Numbers:
+        """Return how wrong the scores are in each row, of shape (rows,), from 0 to 1.
+
+        A value that is not a number is as wrong as possible. Without labels the array is empty.
+        """
 
     def search_value(self, rows: Labelled) -> float:
         """Return what a search for parameters maximises."""

@@ -2,6 +2,10 @@
 
 Versions are compared by ROC AUC, because it needs no threshold and does not depend on how frequent
 the positives are. The intervals are DeLong's, see :mod:`watchkeeper.core.statistics`.
+
+The loss of a row is the Brier score (Brier, Monthly Weather Review 78, 1950): a probability is best
+by it if it is the true one. A score that is no probability has the loss 1 for a wrong decision at
+the threshold of the head, and 0 for a right one.
 """
 
 from collections.abc import Mapping
@@ -19,6 +23,7 @@ from watchkeeper.core.estimates import (
     bootstrap,
     normal,
     ratio,
+    unit_interval,
 )
 from watchkeeper.core.head import Head, Method
 from watchkeeper.core.signature import Columns, Output
@@ -53,6 +58,8 @@ class Binary:
 
     def __init__(self, head: Head) -> None:
         self.head = head
+        self._is_probability = head.method == "predict_proba"
+        self.loss = "Brier score" if self._is_probability else "share of wrong decisions"
         self.scores: tuple[str, ...] = (head.score,)
         self.threshold: float | None = head.threshold
 
@@ -95,6 +102,17 @@ class Binary:
             "average_precision": lambda weights: average_precision(target, score, weights),
         }
         return {**bootstrap(len(target), seed, measures), "roc_auc": roc_auc(target, score)}
+
+    def loss_scale(self, rows: Labelled) -> float:  # noqa: ARG002 - the losses have no unit
+        """Return 1."""
+        return 1.0
+
+    def losses(self, rows: Labelled, scale: float) -> Numbers:  # noqa: ARG002
+        """Return the squared errors of the probabilities, or 1 for each wrong decision."""
+        score = rows.scores[self.head.score]
+        if not self._is_probability:
+            score = np.where(np.isnan(score), 1 - rows.target, score >= self.head.threshold)
+        return unit_interval(np.abs(score - rows.target)) ** 2
 
     def search_value(self, rows: Labelled) -> float:
         """Return the average precision."""

@@ -3,6 +3,10 @@
 The answer names the class with the largest score. Versions are compared by balanced accuracy: the
 share of each class that is recognised, averaged over the classes. So a frequent class cannot hide
 that a rare one is missed.
+
+The loss of a row is half the squared distance of its scores to 1 for the true class and 0 for the
+others: the Brier score of several classes (Brier, Monthly Weather Review 78, 1950), divided by its
+largest value.
 """
 
 from collections.abc import Mapping
@@ -20,6 +24,7 @@ from watchkeeper.core.estimates import (
     bootstrap,
     normal,
     ratio,
+    unit_interval,
     weighted_mean,
 )
 from watchkeeper.core.head import Head, Method
@@ -50,6 +55,7 @@ class Multiclass:
     quality = "balanced accuracy"
     margin = 0.03
     search_metric = "balanced_accuracy"
+    loss = "Brier score"
     rare = "outside the most frequent class"
 
     def __init__(self, head: Head) -> None:
@@ -129,6 +135,17 @@ class Multiclass:
             "log_loss": weighted_mean(loss),
         }
         return bootstrap(len(target), seed, measures)
+
+    def loss_scale(self, rows: Labelled) -> float:  # noqa: ARG002 - the losses have no unit
+        """Return 1."""
+        return 1.0
+
+    def losses(self, rows: Labelled, scale: float) -> Numbers:  # noqa: ARG002
+        """Return half the squared distance to the true class, from 0 to 1."""
+        scores = np.stack([rows.scores[name] for name in self.scores], axis=1)
+        truth = rows.target[:, np.newaxis] == np.array(self.outcomes)
+        away = np.clip(np.abs(scores - truth), 0.0, 1.0)
+        return unit_interval((away**2).sum(axis=1) / 2)
 
     def search_value(self, rows: Labelled) -> float:
         """Return the balanced accuracy."""

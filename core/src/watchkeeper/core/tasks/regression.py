@@ -7,6 +7,9 @@ A prediction interval comes from split-conformal calibration (Lei et al., "Distr
 predictive inference for regression", JASA 113, 2018): its reach is a quantile of the absolute
 errors on rows that the version was not fitted on. If new rows are exchangeable with these, it
 contains the truth with the probability that the level says.
+
+The loss of a row is its absolute error as a share of the 99th percentile of these errors on rows
+that the version was not fitted on, and 1 beyond it. So a few extreme errors cannot dominate a mean.
 """
 
 import math
@@ -25,6 +28,7 @@ from watchkeeper.core.estimates import (
     bootstrap,
     normal,
     ratio,
+    unit_interval,
     weighted_mean,
 )
 from watchkeeper.core.head import Head, Interval, Method
@@ -32,6 +36,7 @@ from watchkeeper.core.signature import Columns, Output
 from watchkeeper.core.tasks.base import Better, Difference, InvalidLabelError, Labelled
 
 MINIMUM_LABELS: Final = 50  # live labels of each version
+SCALE_QUANTILE: Final = 0.99  # of the absolute errors of unseen rows: the error with the loss 1
 
 
 class Regression:
@@ -52,6 +57,7 @@ class Regression:
     quality = "mean absolute error"
     margin = 0.2  # relative: a version that learns a new regime is less exact in the old one
     search_metric = "r2"
+    loss = "absolute error as a share of the 99th percentile of unseen rows"
     rare = ""
 
     def __init__(self, head: Head) -> None:
@@ -130,6 +136,19 @@ class Regression:
             inside = (error <= self.head.interval.reach).astype(np.float64)
             measures["coverage"] = weighted_mean(inside)
         return {**dict.fromkeys(self.metrics, UNDEFINED), **bootstrap(len(target), seed, measures)}
+
+    def loss_scale(self, rows: Labelled) -> float:
+        """Return the absolute error that has the loss 1, in the unit of the score."""
+        return float(np.quantile(self._errors(rows), SCALE_QUANTILE))
+
+    def losses(self, rows: Labelled, scale: float) -> Numbers:
+        """Return the absolute errors as shares of ``scale``, at most 1.
+
+        If the version made no error on the rows of the scale, each error has the loss 1.
+        """
+        with np.errstate(over="ignore"):  # of a score that is far beyond any value
+            errors = self._errors(rows)
+        return unit_interval(np.minimum(errors, scale) / scale if scale > 0 else errors > 0)
 
     def search_value(self, rows: Labelled) -> float:
         """Return the coefficient of determination."""
