@@ -89,7 +89,8 @@ def test_a_signal_ends_it_after_a_whole_turn(tmp_path: Path, number: signal.Sign
     ("options", "code", "message"),
     [
         (("--scenario", "flood"), 1, "sensor-fleet has no scenario 'flood'"),
-        (("--rate", "0"), 2, "argument --rate: invalid"),
+        (("--rate", "0"), 2, "argument --rate: 0 is not a rate; give a number above 0"),
+        (("--machines", "0"), 2, "argument --machines: 0 machines are no fleet"),
     ],
 )
 def test_wrong_arguments_are_named(

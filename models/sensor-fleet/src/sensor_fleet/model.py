@@ -118,9 +118,12 @@ MODEL = Model(
         folds=3,
         cheaper={"trees": 40},
     ),
-    gate=Gate(floors={"roc_auc": 0.75, "average_precision": 0.35}, margin=0.1),
-    # Few trees of one depth give no probability of exactly three digits: no rounding error decides
-    # between the forms of a version.
+    # Measured on the history: 0.89 and 0.66, with both estimators. After a change of the rule, the
+    # history has rows of both rules; a version that has learned both reaches 0.79 and 0.44 to 0.83
+    # and 0.54 there.
+    gate=Gate(floors={"roc_auc": 0.7, "average_precision": 0.3}, margin=0.1),
+    # Hardly any mean of leaves equals a threshold of three digits: there, a rounding error could
+    # decide between the library and the ONNX form.
     answer=AnswerPolicy(
         labels=(Label("failure_expected", "failure_probability", threshold=0.499),),
         risk=Risk("failure_probability", medium=0.199, high=0.599),

@@ -42,10 +42,17 @@ def run(arguments: argparse.Namespace, stopping: threading.Event) -> None:
         log.info("%d turns stored", turns)
 
 
-def _positive(text: str) -> float:
+def _rate(text: str) -> float:
     value = float(text)
     if not 0.0 < value < float("inf"):
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text} is not a rate; give a number above 0")
+    return value
+
+
+def _machines(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} machines are no fleet; give at least 1")
     return value
 
 
@@ -56,12 +63,12 @@ def main() -> int:
         description="Simulate a fleet of machines, and store what their sensors show.",
     )
     parser.add_argument("--database", required=True, help="SQLAlchemy URL")
-    parser.add_argument("--rate", type=_positive, default=100.0, help="readings per second")
+    parser.add_argument("--rate", type=_rate, default=100.0, help="readings per second")
     parser.add_argument("--seed", type=int, default=1, help="starts all random choices")
     parser.add_argument(
         "--scenario", default=STEADY.name, help=f"one of {', '.join(PLANT.scenarios)}"
     )
-    parser.add_argument("--machines", type=int, default=MACHINES, help="of a new fleet")
+    parser.add_argument("--machines", type=_machines, default=MACHINES, help="of a new fleet")
     parser.add_argument("--turns", type=int, default=0, help="stop after so many; 0: never")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
