@@ -1,0 +1,1 @@
+"""Failures of machines from their sensors: the model and a simulated fleet."""

@@ -1,0 +1,3 @@
+"""Real database servers for the tests of the fleet, see tests/support at the top."""
+
+pytest_plugins = ["databases"]
