@@ -30,7 +30,7 @@ from watchkeeper.ledger.observations import observations
 from watchkeeper.training.models import find as find_declaration
 
 # Requests without a host go to FIRST. SECOND drifts.
-FIRST, SECOND = simulated()[:2]
+FIRST, *_, SECOND = simulated()
 SUBJECT = "machine 7"
 SETTINGS = {
     "WATCHKEEPER_DRIFT_POLICY": json.dumps(DRIFT_POLICY),

@@ -16,6 +16,7 @@ from sensor_fleet.plant.store import Store
 from sklearn.preprocessing import StandardScaler
 
 from watchkeeper.core.tasks.binary import roc_auc
+from watchkeeper.training.declaration import Choice
 from watchkeeper.training.export import export
 from watchkeeper.training.fit import Fitted, fit, score_head
 from watchkeeper.training.history import read_history
@@ -149,11 +150,11 @@ def test_without_xgboost_only_forests_are_searched() -> None:
         "import importlib.util as u, sys; real = u.find_spec\n"
         "u.find_spec = lambda name, *more: None if name == 'xgboost' else real(name, *more)\n"
         "from sensor_fleet.model import MODEL\n"
-        "print(sorted({c['estimator'] for c in MODEL.search.candidates}), 'xgboost' in sys.modules)"
+        "print(sorted(MODEL.search.space), 'xgboost' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['forest'] False"
-    assert {c["estimator"] for c in MODEL.search.candidates} == {"forest", "xgboost"}
+    assert done.stdout.strip() == "['depth', 'leaf'] False"
+    assert MODEL.search.space["estimator"] == Choice("forest", "xgboost")
 
 
 def test_the_slow_parameters_of_the_plant_are_known() -> None:

@@ -1,4 +1,4 @@
-"""The models of the scenarios: all declared models that have a simulated plant."""
+"""The models of the scenarios: two of the declared models that have a simulated plant."""
 
 from typing import Final
 
@@ -6,9 +6,10 @@ from watchkeeper.core.signature import Column
 from watchkeeper.demo.plants import simulated
 from watchkeeper.training.models import find
 
-MODELS: Final = tuple(simulated())
-# FIRST drifts in scenario 03 and has two servers per version; SECOND drifts in scenario 06.
-FIRST, SECOND = MODELS[:2]
+# A small node has no room for all of them. FIRST drifts in scenario 03 and has two servers per
+# version; SECOND drifts in scenario 06.
+FIRST, *_, SECOND = simulated()
+MODELS: Final = (FIRST, SECOND)
 
 
 def input_columns(model: str) -> tuple[Column, ...]:
