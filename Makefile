@@ -28,6 +28,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export ORT_DISABLE_TELEMETRY := 1
 UV := $(CURDIR)/.uv/bin/uv
 TABLE = $(if $(DATA),--data "$(DATA)")
+DATABASES = $(if $(SOURCE),--source "$(SOURCE)") $(if $(LEDGER),--ledger "$(LEDGER)")
 DEMO_HOME := .watchkeeper/demo/system
 WATCHKEEPER := .venv/bin/watchkeeper
 # The models of `make up`. Empty: the models of the last `make up`, or else all of models/.
@@ -36,8 +37,14 @@ MODELS :=
 
 ## the loop
 .PHONY: demo
-demo: environments ## run the whole loop once and stop again; MODEL=... for another model, DATA=table.csv
-	.venv/bin/python -m watchkeeper.demo $(MODEL) $(TABLE)
+demo: environments ## run the whole loop once and stop again; MODEL=... for another model, DATA=table.csv, SOURCE=, LEDGER= URLs
+	.venv/bin/python -m watchkeeper.demo $(MODEL) $(TABLE) $(DATABASES)
+
+.PHONY: demos
+demos: environments ## the demo of each model in models/, one after the other
+	for model in $$(.venv/bin/python -c "from watchkeeper.demo.plants import simulated; print(*simulated())"); do \
+	  .venv/bin/python -m watchkeeper.demo $$model || exit 1; \
+	done
 
 .PHONY: chaos
 chaos: environments ## run the loop while every kind of process is killed with kill -9

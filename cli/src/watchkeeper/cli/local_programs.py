@@ -33,7 +33,6 @@ def describe(
     registry = {
         "MLFLOW_TRACKING_URI": mlflow_url(ports),
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     }
     ledger = {"WATCHKEEPER_LEDGER_URL": settings.ledger_url}
     models = msgspec.json.encode(configuration.models).decode()

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 # The defaults of MLflow wait for minutes. Our callers try again in their next turn.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+# With tqdm, which other libraries bring, MLflow would draw into the output of every download.
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 URI: Final = "MLFLOW_TRACKING_URI"
 # What MLflow can use as a registry; of these only http and https are for a running system.

@@ -23,7 +23,13 @@ async def _run(arguments: argparse.Namespace) -> int:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with Display() as display:
         demonstration = Demonstration(
-            FOLDER, display, find(arguments.model), data=arguments.data, chaos=arguments.chaos
+            FOLDER,
+            display,
+            find(arguments.model),
+            data=arguments.data,
+            source=arguments.source,
+            ledger=arguments.ledger,
+            chaos=arguments.chaos,
         )
         summary, problems = await demonstration.run()
         display.summary(summary, problems)
@@ -47,6 +53,8 @@ def main() -> int:
     )
     parser.add_argument("model", nargs="?", default=simulated()[0], help=" or ".join(simulated()))
     parser.add_argument("--data", type=Path, help="a table (CSV) that is the plant's history")
+    parser.add_argument("--source", default="", help="URL of the operational database")
+    parser.add_argument("--ledger", default="", help="URL of an empty database for the ledger")
     parser.add_argument("--chaos", action="store_true", help="kill -9 every kind of process once")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)

@@ -70,6 +70,8 @@ class Demonstration:
         display: shows the timeline.
         plant: the plant of the model.
         data: a table that is the history of the plant.
+        source: the URL of the operational database; SQLite in the home if it is empty.
+        ledger: the URL of the ledger, an empty database; SQLite in the home if it is empty.
         chaos: whether to kill every kind of process once.
     """
 
@@ -80,6 +82,8 @@ class Demonstration:
         plant: Plant,
         *,
         data: Path | None = None,
+        source: str = "",
+        ledger: str = "",
         chaos: bool = False,
     ) -> None:
         self._plant = plant
@@ -97,9 +101,12 @@ class Demonstration:
             "WATCHKEEPER_ROLLOUT_POLICY": msgspec.json.encode(rollout_policy).decode(),
             "WATCHKEEPER_TURN_SECONDS": "0.5",
             "WATCHKEEPER_QUEUE_SECONDS": QUEUE_SECONDS,
+            **({"WATCHKEEPER_SOURCE_URL": source} if source else {}),
+            **({"WATCHKEEPER_LEDGER_URL": ledger} if ledger else {}),
         }
         self._chaos = Chaos(self._status, display, enabled=chaos)
-        self._source = f"sqlite:///{self._home / 'operational.db'}"
+        self._source = source or f"sqlite:///{self._home / 'operational.db'}"
+        self._ledger = ledger
         self._traffic = Traffic(self._folder / "traffic", plant)
         self._waiting_for = ""
         self._background: list[asyncio.Task[None]] = []
@@ -113,7 +120,7 @@ class Demonstration:
         """
         try:
             endpoints = await self._start()
-            ledger = Ledger(endpoints.ledger)
+            ledger = Ledger(self._ledger or endpoints.ledger)
             log = EventLog(ledger, self._plant.model, self._display)
             self._background = [
                 asyncio.create_task(task) for task in (log.follow(), self._show_traffic())
