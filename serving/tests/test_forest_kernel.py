@@ -47,3 +47,9 @@ def test_trees_of_other_integers_are_the_same_trees() -> None:
 def test_sums_that_cannot_be_changed_in_place_are_refused(sums: np.ndarray) -> None:
     with pytest.raises(TypeError, match="in place"):
         Kernel(**STUMP).add_trees(ROWS, sums)
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (0, 3)])
+def test_sums_of_another_shape_are_refused(shape: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="is needed"):
+        Kernel(**STUMP).add_trees(ROWS, np.zeros(shape))

@@ -156,6 +156,20 @@ def test_a_broken_replacement_leaves_the_last_certificate(server: TlsServer) -> 
     wait_for(lambda: server.call() is grpc.StatusCode.OK)
 
 
+def test_a_certificate_of_which_the_end_cannot_be_read_leaves_the_last_one(
+    server: TlsServer,
+) -> None:
+    good = server.authority
+    made = CA().issue_cert(NAME)
+    trusted = made.cert_chain_pems[0].bytes().replace(b" CERTIFICATE", b" TRUSTED CERTIFICATE")
+    server.renew(**{"tls.crt": trusted, "tls.key": made.private_key_pem.bytes()})
+    wait_for(lambda: "the last certificate stays: tls.crt: " in server.log.read_text())
+    server.authority = good
+    assert server.call() is grpc.StatusCode.OK
+    server.renew()
+    wait_for(lambda: server.call() is grpc.StatusCode.OK)
+
+
 def test_metrics_show_the_end_of_the_certificate_in_use(server: TlsServer) -> None:
     def shown() -> float:
         return server.metric("watchkeeper_certificate_not_after_timestamp_seconds")

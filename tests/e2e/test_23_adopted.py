@@ -120,13 +120,15 @@ def adopting(
 ) -> Iterator[Adopting]:
     if not OWN_CLUSTER:
         pytest.skip("images are loaded into the cluster of `make cluster` only")
-    with scientist(installation) as anna:
-        made = Adopting(anna, tmp_path_factory.mktemp("adopting"), installation)
-        installation.install(models={**installation.values()["models"], **made.values()})
-        yield made
-    installation.install()
-    status = installation.watchkeeper
-    wait_until("the models are removed", lambda: not status("status")["removed"], 180.0)
+    try:
+        with scientist(installation) as anna:
+            made = Adopting(anna, tmp_path_factory.mktemp("adopting"), installation)
+            installation.install(models={**installation.values()["models"], **made.values()})
+            yield made
+    finally:
+        installation.install()
+        status = installation.watchkeeper
+        wait_until("the models are removed", lambda: not status("status")["removed"], 180.0)
 
 
 def serves(installation: Installation, model: str, versions: list[int]) -> None:

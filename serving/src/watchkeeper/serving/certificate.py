@@ -56,9 +56,7 @@ class Certificate:
     @property
     def validity(self) -> Validity:
         """When the certificate in use is valid."""
-        certificate, _ = self._pair
-        first = x509.load_pem_x509_certificates(certificate)[0]  # the others are its authorities
-        return Validity(first.not_valid_before_utc, first.not_valid_after_utc)
+        return _validity(self._pair[0])
 
     def is_replaced(self) -> bool:
         """Return whether the files have another certificate that can be used; may take a thread."""
@@ -106,6 +104,15 @@ class Certificate:
 
 def _check(folder: Path) -> None:
     _new_context().load_cert_chain(folder / CERTIFICATE, folder / KEY)
+    try:
+        _validity((folder / CERTIFICATE).read_bytes())
+    except ValueError as error:  # OpenSSL reads some files that others refuse
+        raise OSError(f"{CERTIFICATE}: {error}") from error
+
+
+def _validity(certificate: bytes) -> Validity:
+    first = x509.load_pem_x509_certificate(certificate)  # the others are its authorities
+    return Validity(first.not_valid_before_utc, first.not_valid_after_utc)
 
 
 def _new_context() -> ssl.SSLContext:

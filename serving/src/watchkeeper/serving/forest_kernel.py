@@ -56,6 +56,7 @@ class Kernel:
         self._forest = _Forest(
             *(left_at, feature_at, threshold_at, weight_at, roots_at, targets_at), *targets.shape
         )
+        self._outputs = int(targets.max()) + 1
         self._add_trees = _library().add_trees
 
     def add_trees(self, features: NDArray[np.float64], sums: NDArray[np.float64]) -> None:
@@ -64,10 +65,16 @@ class Kernel:
         Args:
             features: The rows, of shape (rows, columns), without missing values.
             sums: The sums so far, of shape (outputs, rows). They are changed.
+
+        Raises:
+            TypeError: The sums cannot be changed in place.
+            ValueError: The sums have another shape.
         """
         rows = _contiguous(features, np.float64)
         if not (sums.flags.c_contiguous and sums.dtype == np.float64):
             raise TypeError("sums must be contiguous FP64, because they are changed in place")
+        if sums.shape[1] != len(rows) or len(sums) < self._outputs:
+            raise ValueError(f"sums of shape {sums.shape}: {self._outputs, len(rows)} is needed")
         if len(rows):
             self._add_trees(byref(self._forest), rows.ctypes.data, *rows.shape, sums.ctypes.data)
 
