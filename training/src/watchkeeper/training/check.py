@@ -4,7 +4,7 @@ The stages of a training run on a sample of the rows, without a registry and wit
 split, search, fit, export, judge, seal, reload. A model that adopts a version of MLflow needs
 MLflow. Exit code 0: a training run would register a version, and the gate says what it thinks of
 it. 2: the declaration or the data must change, and the message names the field. 1: the database or
-MLflow did not answer.
+MLflow did not answer, or workers of the search were killed.
 """
 
 import argparse
@@ -20,7 +20,11 @@ import numpy as np
 from watchkeeper.core.exit_codes import EXIT_FATAL, EXIT_RETRY, EXIT_SUCCESS, exit_on_sigterm
 from watchkeeper.core.settings import SettingsError, read_settings
 from watchkeeper.registry import Registry, RegistryError
-from watchkeeper.training import CannotTrainError, SourceUnavailableError
+from watchkeeper.training import (
+    CannotTrainError,
+    SearchInterruptedError,
+    SourceUnavailableError,
+)
 from watchkeeper.training.declaration import Model, Parameters
 from watchkeeper.training.history import read_history
 from watchkeeper.training.models import find, parameters_of
@@ -55,6 +59,7 @@ def check(model: Model, url: str, folder: Path, parameters: Parameters | None = 
     Raises:
         CannotTrainError: the declaration or the data must change; the message names the field.
         SourceUnavailableError, RegistryError: the database or MLflow did not answer.
+        SearchInterruptedError: workers of the search were lost.
         SettingsError: the model adopts a version, and MLFLOW_TRACKING_URI names no MLflow.
     """
     timer = StageTimer()
@@ -104,7 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
             found = check(model, url, Path(workspace) / "version", parameters)
     except (CannotTrainError, SettingsError) as error:
         return fail(str(error), EXIT_FATAL, as_json=options.json)
-    except (SourceUnavailableError, RegistryError) as error:
+    except (SourceUnavailableError, RegistryError, SearchInterruptedError) as error:
         return fail(str(error), EXIT_RETRY, as_json=options.json)
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(_summary(found)), indent=2).decode())

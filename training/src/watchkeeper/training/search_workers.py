@@ -19,8 +19,8 @@ from watchkeeper.training.trials import work
 log = logging.getLogger(__name__)
 
 
-def run_workers(count: int, storage: str | Path, objective: Objective) -> None:
-    """Start workers, and return when all of them have ended.
+def run_workers(count: int, storage: str | Path, objective: Objective) -> bool:
+    """Start workers, and return when all of them have ended: whether none of them had an error.
 
     A worker that is killed loses its trial, and the others go on.
 
@@ -55,9 +55,10 @@ def run_workers(count: int, storage: str | Path, objective: Objective) -> None:
         for worker in workers:
             if worker.is_alive():
                 worker.kill()
-    for worker in workers:
-        if worker.exitcode:
-            log.warning("search: a worker has ended with exit code %d", worker.exitcode)
+    codes = [worker.exitcode for worker in workers if worker.exitcode]
+    for code in codes:
+        log.warning("search: a worker has ended with exit code %d", code)
+    return not codes
 
 
 def _run(storage: str | Path, content: bytes, number: int, level: int) -> None:

@@ -71,6 +71,18 @@ def fail_running(study: optuna.Study) -> None:
         study.tell(trial.number, state=TrialState.FAIL)
 
 
+def is_enough(study: optuna.Study, objective: Objective) -> bool:
+    """Return whether a search may use its trials, although workers were lost.
+
+    All trials must have ended, one of them must be complete, and the trial of the defaults must not
+    be lost: without it the result may be worse than they are.
+    """
+    trials = study.get_trials(deepcopy=False)
+    states = [trial.state for trial in trials[: objective.trials] if trial.state.is_finished()]
+    lost = trials[0].state == TrialState.FAIL and MESSAGE not in trials[0].user_attrs
+    return len(states) == objective.trials and TrialState.COMPLETE in states and not lost
+
+
 def results(study: optuna.Study, objective: Objective) -> list[Trial]:
     """Return the finished trials of a study, the best first."""
     metric, states = objective.model.task.search_metric, tuple(_STATES)
