@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import optuna
 import pump_failure
 import pumps
 import pytest
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 from waiting import wait_for
 
@@ -62,21 +61,9 @@ def objective_of(model: Model, parts: Parts) -> Objective:
     return Objective(searching, SMALL, space, COUNT, parts.train, parts.blocks, folds)
 
 
-@pytest.fixture(params=["journal", "database"])
-def where(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
-    if request.param == "journal":
-        return tmp_path / "journal"
-    return f"sqlite:///{tmp_path}/study.db"
-
-
 @pytest.fixture
-def storages(where: str | Path) -> Iterator[list[BaseStorage]]:
-    opened = [open_storage(where), open_storage(where)]
-    yield opened
-    for storage in opened:
-        if isinstance(storage, RDBStorage):
-            storage.remove_session()
-            storage.engine.dispose()
+def storages(tmp_path: Path) -> list[BaseStorage]:
+    return [open_storage(tmp_path / "journal"), open_storage(tmp_path / "journal")]
 
 
 def test_two_workers_share_the_trials_of_one_study(
@@ -134,9 +121,10 @@ def test_a_killed_worker_does_not_hold_the_lock_of_the_journal(
     objective: Objective, tmp_path: Path
 ) -> None:
     journal = tmp_path / "journal"
+    journal.touch()
     code = (
         "import sys, pathlib; from watchkeeper.training.study_storage import _FileLock\n"
-        "_FileLock(pathlib.Path(sys.argv[1] + '.lock')).acquire(); print('held', flush=True)\n"
+        "_FileLock(pathlib.Path(sys.argv[1])).acquire(); print('held', flush=True)\n"
         "sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -152,6 +140,21 @@ def test_a_killed_worker_does_not_hold_the_lock_of_the_journal(
         holder.send_signal(signal.SIGKILL)
         thread.join(20)
     assert created
+
+
+@pytest.mark.parametrize("half", [b'{"op_code":4,"wor', b"{"])
+def test_a_worker_that_is_killed_while_it_writes_leaves_a_journal_that_can_be_read(
+    objective: Objective, storages: list[BaseStorage], tmp_path: Path, half: bytes
+) -> None:
+    journal = tmp_path / "journal"
+    study = create_study(storages[0], objective)
+    with journal.open("ab") as file:
+        file.write(half)
+    study.ask()
+    load_study(storages[1], 1).ask()
+    reader = load_study(open_storage(journal), 2)
+    assert [trial.number for trial in reader.get_trials()] == [0, 1]
+    assert [trial.state for trial in study.get_trials()] == [TrialState.RUNNING] * 2
 
 
 def test_a_killed_worker_loses_its_trial_and_the_other_one_carries_out_the_rest(

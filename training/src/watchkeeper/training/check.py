@@ -47,7 +47,13 @@ MOST_ROWS: Final = 5000  # fitted, and as many held out
 Check = Made  # by which the tests of projects name what `check` returns
 
 
-def check(model: Model, url: str, folder: Path, parameters: Parameters | None = None) -> Made:
+def check(
+    model: Model,
+    url: str,
+    folder: Path,
+    parameters: Parameters | None = None,
+    chosen: frozenset[str] = frozenset(),
+) -> Made:
     """Make a version from a sample of the rows.
 
     Args:
@@ -55,6 +61,7 @@ def check(model: Model, url: str, folder: Path, parameters: Parameters | None = 
         url: SQLAlchemy URL of the operational database, or of a table in a file.
         folder: where the files of the version are written; must be missing.
         parameters: of the training run; the declared defaults without them.
+        chosen: names of parameters that the user has set, which are not searched.
 
     Raises:
         CannotTrainError: the declaration or the data must change; the message names the field.
@@ -63,10 +70,7 @@ def check(model: Model, url: str, folder: Path, parameters: Parameters | None = 
         SettingsError: the model adopts a version, and MLFLOW_TRACKING_URI names no MLflow.
     """
     timer = StageTimer()
-    defaults = model.parameters()
-    request = TrainingRequest(
-        model, "check", "check", parameters or defaults, _changed(parameters or defaults, defaults)
-    )
+    request = TrainingRequest(model, "check", "check", parameters or model.parameters(), chosen)
     request = with_estimators(request, Registry, folder.with_name("adopted"))
     refresh(url, model)
     sampler = Sampler(model.split)  # as a training run, whose sample can lack a rare outcome, too
@@ -76,12 +80,6 @@ def check(model: Model, url: str, folder: Path, parameters: Parameters | None = 
     numbers = sampler.group_numbers(history.group)
     inputs = TrainingInput(history, Recent(no_rows, None), None, sampler.sample, numbers)
     return make_version(request, inputs, folder, most_rows=MOST_ROWS)
-
-
-def _changed(parameters: Parameters, defaults: Parameters) -> frozenset[str]:
-    """Return the names of the parameters that somebody has set, which are not searched."""
-    names = (field.name for field in msgspec.structs.fields(defaults))
-    return frozenset(x for x in names if getattr(parameters, x) != getattr(defaults, x))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -103,10 +101,11 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("mlflow").setLevel(logging.ERROR)  # it warns about pip, which is not used
     try:
         model = find(options.model)
-        parameters, _ = parameters_of(model, options.set)
+        parameters, chosen = parameters_of(model, options.set)
         url = read_settings(RefreshSettings).source_url
         with tempfile.TemporaryDirectory(prefix="watchkeeper-check-") as workspace:
-            found = check(model, url, Path(workspace) / "version", parameters)
+            folder = Path(workspace) / "version"
+            found = check(model, url, folder, parameters, frozenset(chosen))
     except (CannotTrainError, SettingsError) as error:
         return fail(str(error), EXIT_FATAL, as_json=options.json)
     except (SourceUnavailableError, RegistryError, SearchInterruptedError) as error:
