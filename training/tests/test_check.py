@@ -13,7 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from watchkeeper.core.exit_codes import EXIT_FATAL, EXIT_RETRY, EXIT_SUCCESS
 from watchkeeper.core.version import EXAMPLE, Example, seal
 from watchkeeper.pipeline import load
-from watchkeeper.training import CannotTrainError
+from watchkeeper.training import CannotTrainError, SearchInterruptedError, run
 from watchkeeper.training import check as check_module
 from watchkeeper.training.check import check, main
 from watchkeeper.training.declaration import Model, Split
@@ -110,6 +110,18 @@ def test_a_database_that_does_not_exist_and_one_that_does_not_answer_are_differe
     monkeypatch.setenv("WATCHKEEPER_SOURCE_URL", "postgresql+psycopg://nobody@127.0.0.1:1/none")
     assert main([MODEL.name, "--json"]) == EXIT_RETRY
     assert "cannot refresh" not in capsys.readouterr().err
+
+
+def test_a_search_that_has_lost_its_workers_can_be_tried_again(
+    history: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lost(*_: object) -> None:
+        raise SearchInterruptedError("search: workers were killed")
+
+    monkeypatch.setenv("WATCHKEEPER_SOURCE_URL", history)
+    monkeypatch.setattr(run, "search", lost)
+    assert main([MODEL.name]) == EXIT_RETRY
+    assert "search: workers were killed" in capsys.readouterr().err
 
 
 def test_a_saved_pipeline_that_no_server_would_load_is_refused(

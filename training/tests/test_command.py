@@ -15,7 +15,7 @@ from watchkeeper.core.names import CANDIDATE
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.events import history as events
 from watchkeeper.registry import RUN_TAG, Registry
-from watchkeeper.training import check_parameters
+from watchkeeper.training import SearchInterruptedError, check_parameters, run
 from watchkeeper.training.__main__ import main
 
 TRAIN = ["pump-failure", "--run", "one", "--trigger", "a test", "--set", "search=off"]
@@ -115,6 +115,18 @@ def test_an_unreachable_registry_can_be_tried_again(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     assert main(TRAIN) == EXIT_RETRY
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_search_that_has_lost_its_workers_can_be_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lost(*_: object) -> None:
+        raise SearchInterruptedError("search: workers were killed")
+
+    monkeypatch.setattr(run, "search", lost)
+    assert main(TRAIN) == EXIT_RETRY
+    assert "search: workers were killed" in caplog.text
 
 
 @pytest.mark.usefixtures("environment")

@@ -171,21 +171,24 @@ def test_each_trial_of_the_search_is_a_child_run_of_the_run_of_the_version(
     assert runs["trial 3"].data.tags[MESSAGE_TAG].startswith("ValueError: xxx")
 
 
-def test_a_run_that_is_killed_while_it_logs_trials_leaves_none_running(
-    registry: Registry, ledger: Ledger, tmp_path: Path
+@pytest.mark.parametrize("call", ["set_terminated", "create_model_version"])
+def test_a_run_that_is_killed_after_it_has_logged_trials_leaves_only_those_of_its_version(
+    registry: Registry, ledger: Ledger, tmp_path: Path, call: str
 ) -> None:
-    model = "killed-in-trials"
+    model = f"trials-{call.replace('_', '-')}"
     folder = sealed(tmp_path / "made", model, "run", trials=TRIALS)
     uri, database = registry.client.tracking_uri, str(ledger.engine.url)
-    victim = FORK.Process(
-        target=killed_registration.registered, args=(uri, database, folder, "set_terminated")
-    )
+    victim = FORK.Process(target=killed_registration.registered, args=(uri, database, folder, call))
     victim.start()
     victim.join(60)
     assert victim.exitcode == -signal.SIGKILL
-    finish(registry, ledger, register(registry, ledger, folder, {}), folder)
+    version = register(registry, ledger, folder, {})
+    finish(registry, ledger, version, folder)
     experiment = registry.client.get_experiment_by_name(model)
     assert experiment is not None
     runs = registry.client.search_runs([experiment.experiment_id])
-    assert len(runs) == 2 + 1 + len(TRIALS)
+    trials = [run for run in runs if STATE_TAG in run.data.tags]
+    assert len(trials) == len(TRIALS)
+    assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {version.run_id}
+    assert len(runs) == len(trials) + 2
     assert {run.info.status for run in runs} == {"FINISHED", "FAILED", "KILLED"}

@@ -13,7 +13,7 @@ import pumps
 import pytest
 from sklearn.base import BaseEstimator
 
-from watchkeeper.core.exit_codes import EXIT_FATAL
+from watchkeeper.core.exit_codes import EXIT_FATAL, EXIT_SUCCESS
 from watchkeeper.core.gate_report import Trial
 from watchkeeper.training import CannotTrainError, check, objective
 from watchkeeper.training.declaration import (
@@ -161,9 +161,18 @@ def test_parameters_that_the_user_has_set_are_not_searched(
 
 def test_a_check_does_not_search_a_parameter_that_is_set(history: str, tmp_path: Path) -> None:
     parameters = msgspec.structs.replace(SMALL, leaf=50)
-    made = check.check(MODEL, history, tmp_path / "version", parameters)
+    made = check.check(MODEL, history, tmp_path / "version", parameters, frozenset({"leaf"}))
     assert made.parameters == parameters
     assert list(tmp_path.iterdir()) == [tmp_path / "version"]
+
+
+def test_the_command_check_does_not_search_a_parameter_that_is_set_to_its_default(
+    history: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("WATCHKEEPER_SOURCE_URL", history)
+    arguments = [MODEL.name, "--set", "trees=10", "--set", f"leaf={MODEL.parameters().leaf}"]
+    assert check.main(arguments) == EXIT_SUCCESS
+    assert "search: 0 trials" in caplog.text
 
 
 def test_a_small_space_is_tried_as_a_whole_and_no_set_twice(

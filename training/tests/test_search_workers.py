@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,20 @@ import optuna
 import pump_failure
 import pumps
 import pytest
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import BaseStorage
+from optuna.trial import TrialState
 from waiting import wait_for
 
-from watchkeeper.training import CannotTrainError, trials
+from watchkeeper.training import CannotTrainError, SearchInterruptedError, trials
 from watchkeeper.training.declaration import Integer, Model, Search
 from watchkeeper.training.objective import Objective
 from watchkeeper.training.search import search
 from watchkeeper.training.split import Parts, split
 from watchkeeper.training.study import (
+    MESSAGE,
     create_study,
     fail_running,
+    is_enough,
     load_study,
     results,
 )
@@ -37,6 +39,7 @@ from watchkeeper.training.usable import usable
 MODEL = pump_failure.MODEL
 SMALL = msgspec.convert({"trees": 10}, MODEL.parameters)
 COUNT = 6
+FAIL = TrialState.FAIL
 
 
 @pytest.fixture(scope="module")
@@ -58,21 +61,9 @@ def objective_of(model: Model, parts: Parts) -> Objective:
     return Objective(searching, SMALL, space, COUNT, parts.train, parts.blocks, folds)
 
 
-@pytest.fixture(params=["journal", "database"])
-def where(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
-    if request.param == "journal":
-        return tmp_path / "journal"
-    return f"sqlite:///{tmp_path}/study.db"
-
-
 @pytest.fixture
-def storages(where: str | Path) -> Iterator[list[BaseStorage]]:
-    opened = [open_storage(where), open_storage(where)]
-    yield opened
-    for storage in opened:
-        if isinstance(storage, RDBStorage):
-            storage.remove_session()
-            storage.engine.dispose()
+def storages(tmp_path: Path) -> list[BaseStorage]:
+    return [open_storage(tmp_path / "journal"), open_storage(tmp_path / "journal")]
 
 
 def test_two_workers_share_the_trials_of_one_study(
@@ -130,9 +121,10 @@ def test_a_killed_worker_does_not_hold_the_lock_of_the_journal(
     objective: Objective, tmp_path: Path
 ) -> None:
     journal = tmp_path / "journal"
+    journal.touch()
     code = (
         "import sys, pathlib; from watchkeeper.training.study_storage import _FileLock\n"
-        "_FileLock(pathlib.Path(sys.argv[1] + '.lock')).acquire(); print('held', flush=True)\n"
+        "_FileLock(pathlib.Path(sys.argv[1])).acquire(); print('held', flush=True)\n"
         "sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -148,6 +140,21 @@ def test_a_killed_worker_does_not_hold_the_lock_of_the_journal(
         holder.send_signal(signal.SIGKILL)
         thread.join(20)
     assert created
+
+
+@pytest.mark.parametrize("half", [b'{"op_code":4,"wor', b"{"])
+def test_a_worker_that_is_killed_while_it_writes_leaves_a_journal_that_can_be_read(
+    objective: Objective, storages: list[BaseStorage], tmp_path: Path, half: bytes
+) -> None:
+    journal = tmp_path / "journal"
+    study = create_study(storages[0], objective)
+    with journal.open("ab") as file:
+        file.write(half)
+    study.ask()
+    load_study(storages[1], 1).ask()
+    reader = load_study(open_storage(journal), 2)
+    assert [trial.number for trial in reader.get_trials()] == [0, 1]
+    assert [trial.state for trial in study.get_trials()] == [TrialState.RUNNING] * 2
 
 
 def test_a_killed_worker_loses_its_trial_and_the_other_one_carries_out_the_rest(
@@ -167,11 +174,45 @@ def test_a_killed_worker_loses_its_trial_and_the_other_one_carries_out_the_rest(
     assert not list(tmp_path.iterdir())
 
 
-def test_if_all_workers_are_killed_the_run_ends(parts: Parts, tmp_path: Path) -> None:
-    model = killing_forest.model(first=101, last=200, workers=2)
-    parameters = msgspec.structs.replace(SMALL, leaf=102)
-    with pytest.raises(CannotTrainError, match="none of 6 trials is complete: its process has"):
+@pytest.mark.parametrize(("leaf", "first", "last"), [(102, 101, 200)])
+def test_if_all_workers_are_lost_the_run_can_start_again(
+    parts: Parts, tmp_path: Path, leaf: int, first: int, last: int
+) -> None:
+    model = killing_forest.model(first, last, workers=2)
+    parameters = msgspec.structs.replace(SMALL, leaf=leaf)
+    with pytest.raises(SearchInterruptedError, match="workers have ended with an error"):
         search(model, parameters, frozenset(), parts, tmp_path)
+
+
+@pytest.mark.parametrize("leaf", [3, 4])
+def test_the_run_can_start_again_if_the_trial_of_the_defaults_is_lost(
+    parts: Parts, tmp_path: Path, leaf: int
+) -> None:
+    model = killing_forest.model(first=20, last=50, workers=2)
+    parameters = msgspec.structs.replace(SMALL, leaf=leaf)
+    with pytest.raises(SearchInterruptedError):
+        search(model, parameters, frozenset(), parts, tmp_path)
+
+
+def test_a_search_that_has_lost_workers_needs_the_declared_number_of_trials(
+    objective: Objective,
+) -> None:
+    study = create_study(open_storage(None), objective)
+    for number in range(COUNT):
+        assert not is_enough(study, objective)
+        study.ask()
+        study.tell(number, 0.5 if number < 3 else None, state=None if number < 3 else FAIL)
+    assert is_enough(study, objective)
+
+
+def test_a_search_that_has_lost_workers_needs_one_complete_trial(objective: Objective) -> None:
+    study = create_study(open_storage(None), objective)
+    study.ask().set_user_attr(MESSAGE, "a reason")
+    study.tell(0, state=FAIL)
+    for number in range(1, COUNT):
+        study.ask()
+        study.tell(number, state=FAIL)
+    assert not is_enough(study, objective)
 
 
 def test_functions_without_a_name_cannot_be_sent_to_workers(parts: Parts, tmp_path: Path) -> None:

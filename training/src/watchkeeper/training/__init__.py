@@ -15,5 +15,9 @@ class CannotTrainError(Exception):
     """The request, the declaration or the data must change first; the message says how."""
 
 
+class SearchInterruptedError(Exception):
+    """Workers of a search ended before it knew enough; the same run can start again."""
+
+
 class SourceUnavailableError(Exception):
     """The operational database did not answer in time; the same run can start again."""

@@ -1,8 +1,8 @@
 """``python -m watchkeeper.training MODEL --run NAME --trigger TEXT``: one training run.
 
 Exit code 0: a version is registered, whether the gate passed or rejected it. 2: this request
-cannot be trained, and the message says why. 1: a server did not answer; the same run can start
-again.
+cannot be trained, and the message says why. 1: a server did not answer, or workers of the
+search were killed; the same run can start again.
 """
 
 import argparse
@@ -25,7 +25,11 @@ from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.errors import LedgerError
 from watchkeeper.registry import Registry, RegistryError
 from watchkeeper.registry.snapshots import RefusedSnapshotError, SnapshotError, open_snapshots
-from watchkeeper.training import CannotTrainError, SourceUnavailableError
+from watchkeeper.training import (
+    CannotTrainError,
+    SearchInterruptedError,
+    SourceUnavailableError,
+)
 from watchkeeper.training.models import find, parameters_of
 from watchkeeper.training.run import TrainingRequest, train
 
@@ -61,7 +65,13 @@ def main(arguments: list[str] | None = None) -> int:
     except (CannotTrainError, RefusedSnapshotError, SettingsError) as error:
         log.error("%s", error)  # noqa: TRY400 - the message is for users, without a traceback
         return EXIT_FATAL
-    except (RegistryError, BrokenVersionError, SnapshotError, SourceUnavailableError) as error:
+    except (
+        RegistryError,
+        BrokenVersionError,
+        SnapshotError,
+        SourceUnavailableError,
+        SearchInterruptedError,
+    ) as error:
         log.error("%s", error)  # noqa: TRY400
         return EXIT_RETRY
     except LedgerError as error:

@@ -4,7 +4,7 @@ The stages of a training run on a sample of the rows, without a registry and wit
 split, search, fit, export, judge, seal, reload. A model that adopts a version of MLflow needs
 MLflow. Exit code 0: a training run would register a version, and the gate says what it thinks of
 it. 2: the declaration or the data must change, and the message names the field. 1: the database or
-MLflow did not answer.
+MLflow did not answer, or workers of the search were killed.
 """
 
 import argparse
@@ -20,7 +20,11 @@ import numpy as np
 from watchkeeper.core.exit_codes import EXIT_FATAL, EXIT_RETRY, EXIT_SUCCESS, exit_on_sigterm
 from watchkeeper.core.settings import SettingsError, read_settings
 from watchkeeper.registry import Registry, RegistryError
-from watchkeeper.training import CannotTrainError, SourceUnavailableError
+from watchkeeper.training import (
+    CannotTrainError,
+    SearchInterruptedError,
+    SourceUnavailableError,
+)
 from watchkeeper.training.declaration import Model, Parameters
 from watchkeeper.training.history import read_history
 from watchkeeper.training.models import find, parameters_of
@@ -43,7 +47,13 @@ MOST_ROWS: Final = 5000  # fitted, and as many held out
 Check = Made  # by which the tests of projects name what `check` returns
 
 
-def check(model: Model, url: str, folder: Path, parameters: Parameters | None = None) -> Made:
+def check(
+    model: Model,
+    url: str,
+    folder: Path,
+    parameters: Parameters | None = None,
+    chosen: frozenset[str] = frozenset(),
+) -> Made:
     """Make a version from a sample of the rows.
 
     Args:
@@ -51,17 +61,16 @@ def check(model: Model, url: str, folder: Path, parameters: Parameters | None = 
         url: SQLAlchemy URL of the operational database, or of a table in a file.
         folder: where the files of the version are written; must be missing.
         parameters: of the training run; the declared defaults without them.
+        chosen: names of parameters that the user has set, which are not searched.
 
     Raises:
         CannotTrainError: the declaration or the data must change; the message names the field.
         SourceUnavailableError, RegistryError: the database or MLflow did not answer.
+        SearchInterruptedError: workers of the search were lost.
         SettingsError: the model adopts a version, and MLFLOW_TRACKING_URI names no MLflow.
     """
     timer = StageTimer()
-    defaults = model.parameters()
-    request = TrainingRequest(
-        model, "check", "check", parameters or defaults, _changed(parameters or defaults, defaults)
-    )
+    request = TrainingRequest(model, "check", "check", parameters or model.parameters(), chosen)
     request = with_estimators(request, Registry, folder.with_name("adopted"))
     refresh(url, model)
     sampler = Sampler(model.split)  # as a training run, whose sample can lack a rare outcome, too
@@ -71,12 +80,6 @@ def check(model: Model, url: str, folder: Path, parameters: Parameters | None = 
     numbers = sampler.group_numbers(history.group)
     inputs = TrainingInput(history, Recent(no_rows, None), None, sampler.sample, numbers)
     return make_version(request, inputs, folder, most_rows=MOST_ROWS)
-
-
-def _changed(parameters: Parameters, defaults: Parameters) -> frozenset[str]:
-    """Return the names of the parameters that somebody has set, which are not searched."""
-    names = (field.name for field in msgspec.structs.fields(defaults))
-    return frozenset(x for x in names if getattr(parameters, x) != getattr(defaults, x))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -98,13 +101,14 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("mlflow").setLevel(logging.ERROR)  # it warns about pip, which is not used
     try:
         model = find(options.model)
-        parameters, _ = parameters_of(model, options.set)
+        parameters, chosen = parameters_of(model, options.set)
         url = read_settings(RefreshSettings).source_url
         with tempfile.TemporaryDirectory(prefix="watchkeeper-check-") as workspace:
-            found = check(model, url, Path(workspace) / "version", parameters)
+            folder = Path(workspace) / "version"
+            found = check(model, url, folder, parameters, frozenset(chosen))
     except (CannotTrainError, SettingsError) as error:
         return fail(str(error), EXIT_FATAL, as_json=options.json)
-    except (SourceUnavailableError, RegistryError) as error:
+    except (SourceUnavailableError, RegistryError, SearchInterruptedError) as error:
         return fail(str(error), EXIT_RETRY, as_json=options.json)
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(_summary(found)), indent=2).decode())

@@ -31,7 +31,7 @@ from watchkeeper.registry import (
     Registry,
     RegistryError,
 )
-from watchkeeper.training.trial_runs import log_trials
+from watchkeeper.training.trial_runs import delete_trials, log_trials
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +121,7 @@ def _log_run(
 ) -> str:
     client, lineage = registry.client, manifest.lineage
     experiment = _experiment(registry, manifest.model)
+    delete_trials(client, experiment, lineage.run)
     for earlier in client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{lineage.run}'"):
         if not RunStatus.is_terminated(RunStatus.from_string(earlier.info.status)):
             # An earlier attempt was killed here; nothing refers to its run.

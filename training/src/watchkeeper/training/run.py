@@ -94,6 +94,7 @@ def train(
         RefusedSnapshotError: the store of snapshots refuses the table.
         RegistryError, SourceUnavailableError, SnapshotError, sqlalchemy.exc.SQLAlchemyError: a
             server did not answer; the same run can start again.
+        SearchInterruptedError: workers of the search were lost; the same run can start again.
     """
     with tempfile.TemporaryDirectory(prefix="watchkeeper-training-") as workspace:
         folder = Path(workspace) / "version"
@@ -187,6 +188,7 @@ def make_version(
 
     Raises:
         CannotTrainError: request, declaration or data must change first.
+        SearchInterruptedError: workers of the search were lost.
     """
     model, episode, timer = request.model, request.episode, StageTimer()
 

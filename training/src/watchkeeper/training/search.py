@@ -11,7 +11,7 @@ from sklearn.model_selection import GroupKFold
 
 from watchkeeper.core.gate_report import Trial
 from watchkeeper.core.policies import override
-from watchkeeper.training import CannotTrainError
+from watchkeeper.training import CannotTrainError, SearchInterruptedError
 from watchkeeper.training.declaration import Model, Parameters
 from watchkeeper.training.declaration.search import size
 from watchkeeper.training.objective import Objective
@@ -44,6 +44,8 @@ def search(
 
     Raises:
         CannotTrainError: no set of parameters can be fitted.
+        SearchInterruptedError: workers were killed, or had an error of the machine, and what is
+            left of the search is not enough.
     """
     declared = model.search
     space = {name: within for name, within in declared.space.items() if name not in chosen}
@@ -57,9 +59,8 @@ def search(
     objective = Objective(model, parameters, space, count, rows, blocks, folds)
     with tempfile.TemporaryDirectory(dir=scratch, prefix="search-") as folder:
         trials = _carry_out(objective, Path(folder) / "journal")
-    if not trials or trials[0].state != "complete":
-        reason = trials[0].message if trials else "the workers have ended, see the lines above"
-        raise CannotTrainError(f"search: none of {count} trials is complete: {reason}")
+    if trials[0].state != "complete":
+        raise CannotTrainError(f"search: none of {count} trials is complete: {trials[0].message}")
     return SearchResult(override(parameters, trials[0].parameters), trials)
 
 
@@ -75,8 +76,13 @@ def _carry_out(objective: Objective, journal: Path) -> list[Trial]:
     storage = open_storage(journal if workers > 1 else None)
     study = studies.create_study(storage, objective)
     if workers > 1:
-        run_workers(workers, journal, objective)
+        all_well = run_workers(workers, journal, objective)
         studies.fail_running(study)
+        if not all_well and not studies.is_enough(study, objective):
+            raise SearchInterruptedError(
+                "search: workers have ended with an error or were killed, see the lines above; "
+                "the run can start again"
+            )
     else:
         work(study, objective)
     return studies.results(study, objective)

@@ -19,14 +19,14 @@ from watchkeeper.training.trials import work
 log = logging.getLogger(__name__)
 
 
-def run_workers(count: int, storage: str | Path, objective: Objective) -> None:
-    """Start workers, and return when all of them have ended.
+def run_workers(count: int, journal: Path, objective: Objective) -> bool:
+    """Start workers, and return when all of them have ended: whether none of them had an error.
 
     A worker that is killed loses its trial, and the others go on.
 
     Args:
         count: how many processes.
-        storage: of the study, see :func:`watchkeeper.training.study_storage.open_storage`.
+        journal: of the study, see :func:`watchkeeper.training.study_storage.open_storage`.
         objective: what they work on.
 
     Raises:
@@ -43,7 +43,7 @@ def run_workers(count: int, storage: str | Path, objective: Objective) -> None:
     context = multiprocessing.get_context("spawn")
     level = logging.getLogger("watchkeeper").getEffectiveLevel()
     workers: list[BaseProcess] = [
-        context.Process(target=_run, args=(storage, content, number, level))
+        context.Process(target=_run, args=(journal, content, number, level))
         for number in range(1, count + 1)
     ]
     try:
@@ -55,18 +55,19 @@ def run_workers(count: int, storage: str | Path, objective: Objective) -> None:
         for worker in workers:
             if worker.is_alive():
                 worker.kill()
-    for worker in workers:
-        if worker.exitcode:
-            log.warning("search: a worker has ended with exit code %d", worker.exitcode)
+    codes = [worker.exitcode for worker in workers if worker.exitcode]
+    for code in codes:
+        log.warning("search: a worker has ended with exit code %d", code)
+    return not codes
 
 
-def _run(storage: str | Path, content: bytes, number: int, level: int) -> None:
+def _run(journal: Path, content: bytes, number: int, level: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.basicConfig(level=logging.WARNING, format=FORMAT)
     logging.getLogger("watchkeeper").setLevel(level)
     objective: Objective = pickle.loads(content)  # noqa: S301 - from the process that started this
     # With one seed for all, the workers would try the same sets.
-    work(load_study(open_storage(storage), objective.parameters.seed + number), objective)
+    work(load_study(open_storage(journal), objective.parameters.seed + number), objective)
 
 
 def _end_with_parent() -> None:

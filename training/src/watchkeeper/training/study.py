@@ -1,8 +1,7 @@
 """The study of a search: how Optuna chooses and stops its trials, and what they have reached.
 
 Workers share a study through its storage. One process creates it, and
-:func:`watchkeeper.training.trials.work` carries out its trials in any number of processes, on one
-machine or on several.
+:func:`watchkeeper.training.trials.work` carries out its trials in any number of processes.
 """
 
 import math
@@ -22,7 +21,7 @@ optuna.logging.disable_default_handler()
 optuna.logging.enable_propagation()
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-NAME: Final = "search"  # of a study that is alone in its storage
+NAME: Final = "search"  # of the study, which is alone in its storage
 DECLARED: Final = "declared"  # attribute of a trial: its parameters are, and it is not pruned
 MESSAGE: Final = "message"  # attribute of a trial: why it has failed
 STARTUP_TRIALS: Final = 5  # random trials before the sampler has a model and the pruner a median
@@ -33,17 +32,16 @@ _STATES: Final[dict[TrialState, core.TrialState]] = {  # in the order of a repor
 }
 
 
-def create_study(storage: BaseStorage, objective: Objective, name: str = NAME) -> optuna.Study:
+def create_study(storage: BaseStorage, objective: Objective) -> optuna.Study:
     """Create the study of a search, with the sets of parameters that are tried first.
 
     Args:
         storage: see :func:`watchkeeper.training.study_storage.open_storage`.
         objective: what the trials measure, and how many trials there are.
-        name: of the study; a database may have several.
     """
     study = optuna.create_study(
         storage=storage,
-        study_name=name,
+        study_name=NAME,
         direction="maximize",
         sampler=_sampler(objective.parameters.seed),
         pruner=_pruner(),
@@ -58,10 +56,10 @@ def create_study(storage: BaseStorage, objective: Objective, name: str = NAME) -
     return study
 
 
-def load_study(storage: BaseStorage, seed: int, name: str = NAME) -> optuna.Study:
+def load_study(storage: BaseStorage, seed: int) -> optuna.Study:
     """Open an existing study; ``seed`` starts the sampler, and each worker has its own."""
     return optuna.load_study(
-        storage=storage, study_name=name, sampler=_sampler(seed), pruner=_pruner()
+        storage=storage, study_name=NAME, sampler=_sampler(seed), pruner=_pruner()
     )
 
 
@@ -69,6 +67,18 @@ def fail_running(study: optuna.Study) -> None:
     """Record trials that still run as failed; call it only after all workers have ended."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
+
+
+def is_enough(study: optuna.Study, objective: Objective) -> bool:
+    """Return whether a search may use its trials, although workers were lost.
+
+    All trials must have ended, one of them must be complete, and the trial of the defaults must not
+    be lost: without it the result may be worse than they are.
+    """
+    trials = study.get_trials(deepcopy=False)
+    states = [trial.state for trial in trials[: objective.trials] if trial.state.is_finished()]
+    lost = trials[0].state == TrialState.FAIL and MESSAGE not in trials[0].user_attrs
+    return len(states) == objective.trials and TrialState.COMPLETE in states and not lost
 
 
 def results(study: optuna.Study, objective: Objective) -> list[Trial]:

@@ -19,6 +19,23 @@ _STATUS: Final[dict[TrialState, str]] = {
 _MOST_CHARACTERS: Final = 4000  # of a tag; MLflow refuses longer ones
 
 
+def delete_trials(client: MlflowClient, experiment: str, run: str) -> None:
+    """Delete the trials of earlier attempts of a run: each attempt searches again.
+
+    Args:
+        client: of MLflow.
+        experiment: the id of the experiment.
+        run: the name of the training run.
+
+    Raises:
+        MlflowException: MLflow did not answer, or refused.
+    """
+    trials = f"tags.`{RUN_TAG}` = '{run}' AND tags.`{STATE_TAG}` LIKE '%'"
+    while found := client.search_runs([experiment], trials):  # a page, without deleted ones
+        for trial in found:
+            client.delete_run(trial.info.run_id)
+
+
 def log_trials(
     client: MlflowClient, experiment: str, parent: str, run: str, trials: list[Trial]
 ) -> None:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -12,6 +12,7 @@ from watchkeeper.training.declaration.errors import DeclarationError, listed
 from watchkeeper.training.declaration.fit import Parameters
 
 Value = str | int | float | bool
+_MOST_WHOLE: Final = 2**53  # Optuna computes in double precision, which has no others above it
 
 
 class Integer(msgspec.Struct, frozen=True):
@@ -28,6 +29,8 @@ class Integer(msgspec.Struct, frozen=True):
         """Return what is wrong with the range; empty if nothing is."""
         if not (type(self.low) is type(self.high) is int):
             return "low and high must be whole numbers; use Real for others"
+        if max(abs(self.low), abs(self.high)) > _MOST_WHOLE:
+            return "low and high must be at most 2**53, and at least -2**53"
         return _interval_problem(self)
 
     def values(self) -> Sequence[Value] | None:
@@ -51,6 +54,12 @@ class Real(msgspec.Struct, frozen=True):
 
     def problem(self) -> str:
         """Return what is wrong with the range; empty if nothing is."""
+        if not (_is_number(self.low) and _is_number(self.high)):
+            return "low and high must be numbers"
+        if not (_is_finite(self.low) and _is_finite(self.high)):
+            return "low and high must be finite, in double precision"
+        if not _is_finite(float(self.high) - float(self.low)):
+            return "high - low must be finite, in double precision"
         return _interval_problem(self)
 
     def values(self) -> Sequence[Value] | None:
@@ -82,6 +91,8 @@ class Choice:
         """Return what is wrong with the values; empty if nothing is."""
         if not all(isinstance(value, str | int | float) for value in self.options):
             return "values must be texts, numbers or booleans"
+        if not all(isinstance(value, str) or _is_finite(value) for value in self.options):
+            return "numbers must be finite, in double precision"
         return "" if len(set(self.options)) == len(self.options) > 1 else "needs different values"
 
     def values(self) -> Sequence[Value] | None:
@@ -109,8 +120,8 @@ class Search(msgspec.Struct, frozen=True):
     in the metric that the task of the main head names. The first trial has the declared defaults,
     so the result is never worse than they are in this metric. Then come the sets of ``first``.
     Optuna chooses the others from ``space``, the range of each parameter by its name, by what the
-    trials before have reached. A space with at most ``trials`` sets is tried as a whole. A trial
-    that is below the median of the others after a fold stops there.
+    trials before have reached. A space with at most ``trials`` sets is tried as a whole. After five
+    complete trials, a trial stops after a fold if its best value so far is below their median.
 
     ``cheaper`` replaces parameters during the search to save time, for example fewer trees.
 
@@ -119,7 +130,8 @@ class Search(msgspec.Struct, frozen=True):
     ends first, so the result depends on timing.
 
     Raises:
-        DeclarationError: a range has no values, or a number of trials, folds or workers is too low.
+        DeclarationError: a field has a wrong type, a range has no values, or a number of trials,
+            folds or workers is too low.
     """
 
     space: dict[str, Range] = {}
@@ -130,19 +142,8 @@ class Search(msgspec.Struct, frozen=True):
     workers: int = 1
 
     def __post_init__(self) -> None:
-        for name, least in (("trials", 2), ("folds", 2), ("workers", 1)):
-            if getattr(self, name) < least:
-                raise DeclarationError(
-                    f"search: {name} is {getattr(self, name)}; it must be at least {least}"
-                )
-        if self.trials <= len(self.first):
-            raise DeclarationError(
-                f"search: trials is {self.trials}; the declared defaults and the sets in first "
-                f"are {len(self.first) + 1} trials already"
-            )
-        for name, within in self.space.items():
-            if problem := within.problem():
-                raise DeclarationError(f"search: space of {name!r} is {within!r}: {problem}")
+        for problem in _problems(self):
+            raise DeclarationError(f"search: {problem}")
 
 
 def contradictions(search: Search, parameters: type[Parameters]) -> Iterator[str]:
@@ -187,9 +188,53 @@ def _refused(defaults: Parameters, sets: Iterable[dict[str, Any]]) -> str:
     return ""
 
 
+def _problems(search: Search) -> Iterator[str]:
+    """Yield what is wrong with a search by itself; nobody may go on after the first problem."""
+    yield from _field_problems(search)
+    if search.trials <= len(search.first):
+        yield (
+            f"trials is {search.trials}; the declared defaults and the sets in first are "
+            f"{len(search.first) + 1} trials already"
+        )
+    for name, within in search.space.items():
+        if not isinstance(within, Range):
+            yield f"space of {name!r} must be an Integer, Real or Choice; it is {within!r}"
+        if problem := within.problem():
+            yield f"space of {name!r} is {within!r}: {problem}"
+
+
+def _field_problems(search: Search) -> Iterator[str]:
+    for name, least in (("trials", 2), ("folds", 2), ("workers", 1)):
+        value = getattr(search, name)
+        if type(value) is not int:
+            yield f"{name} is {value!r}; it must be a whole number"
+        if value < least:
+            yield f"{name} is {value}; it must be at least {least}"
+    for name in ("space", "cheaper"):
+        if not isinstance(value := getattr(search, name), dict):
+            yield f"{name} is {value!r}; it must be a dict by the names of parameters"
+    if not _are_sets(search.first):
+        yield f"first is {search.first!r}; it must be a tuple of dicts by the names of parameters"
+
+
 def _interval_problem(within: Integer | Real) -> str:
-    if not (math.isfinite(within.low) and math.isfinite(within.high)):
-        return "low and high must be finite"
+    if type(within.log) is not bool:
+        return "log must be True or False"
     if within.log and within.low <= 0:
         return "low must be above 0 on a logarithmic scale"
     return "" if within.low < within.high else "low must be below high"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that double precision does not have
+        return False
+
+
+def _are_sets(first: object) -> bool:
+    return isinstance(first, tuple | list) and all(isinstance(each, dict) for each in first)
