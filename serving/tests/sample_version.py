@@ -108,7 +108,11 @@ def create_version(
     encoders = [("texts", encoder, texts), ("numbers", "passthrough", numbers)]
     pipeline = Pipeline(
         [
-            ("encode", ColumnTransformer([each for each in encoders if each[2]])),
+            # Not sparse: trees of scikit-learn accept no missing values in a sparse matrix.
+            (
+                "encode",
+                ColumnTransformer([each for each in encoders if each[2]], sparse_threshold=0),
+            ),
             ("forest", estimator or RandomForestClassifier(trees, max_depth=depth, random_state=0)),
         ]
     ).fit(frame, np.asarray(target, dtype=int))
