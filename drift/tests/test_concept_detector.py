@@ -98,6 +98,16 @@ def test_a_drift_ends_when_the_loss_is_below_the_limit_again_and_can_come_back()
     assert (again.drifted, again.first, again.alarms) == (True, 140, 2)
 
 
+def test_a_drift_that_persists_is_not_ended_by_looking_often() -> None:
+    random = np.random.default_rng(1)
+    ended = 0
+    for _ in range(200):
+        drifted = random.binomial(20, 0.11, 300) / 20
+        found = detect(np.concatenate([np.ones(20), drifted]), 0.1, 1000.0)
+        ended += found.alarms > 1 or not found.drifted
+    assert ended <= 0.15 * 200  # 40 % with a test after each block
+
+
 @pytest.mark.parametrize(
     ("labelled", "age", "share", "step"),
     [
