@@ -113,6 +113,14 @@ def test_blocks_are_longer_where_neighbours_are_alike() -> None:
     assert block_length(np.linspace(0, 1, 3000), 50) is None, "a trend has no usual mean"
 
 
+def test_too_few_rows_do_not_tell_how_long_they_depend_on_each_other() -> None:
+    random = np.random.default_rng(2)
+    assert block_length(random.random(1000), 50) == 50
+    for rows in (100, 500, 999):
+        assert block_length(random.random(rows), 50) is None
+        assert block_length(autoregressive(random, rows, 0.99), 50) is None
+
+
 @pytest.mark.parametrize("correlation", [0.0, 0.9])
 def test_the_interval_of_dependent_rows_has_its_coverage(correlation: float) -> None:
     random = np.random.default_rng(3)

@@ -4,10 +4,11 @@
     drift/.venv/bin/python drift/simulations/concept.py --seeds 5 "i.i.d."
 
 A stream has rows of a calibrated binary head, one a second, of which 6 % are positive. The gate
-measures the loss on 3,000 held-out rows of the same process. Labels arrive later: after a delay
-that may depend on the label, or never. Blocks are judged by the rules of the watch, at the first
-moment at which they can be. Nothing is stored: no ledger, no registry, no files. A line of output
-is one case.
+measures the loss on the held-out rows of a history of 10,000 rows of the same process, in blocks of
+500 rows by the rule of training, or on rows that a hash has chosen, as of recent rows. Labels
+arrive later: after a delay that may depend on the label, or never. Blocks are judged by the rules
+of the watch, at the first moment at which they can be. Nothing is stored: no ledger, no registry,
+no files. A line of output is one case.
 """
 
 import argparse
@@ -33,7 +34,9 @@ from watchkeeper.drift.concept.detector import detect
 
 Numbers = NDArray[np.float64]
 
-HELD_OUT = 3000  # rows that the gate measures
+HISTORY = 10_000  # rows
+BLOCK_ROWS = 500  # of the history, on one side of the split
+HELD_OUT, RECENT_HELD_OUT = 0.3, 0.4  # shares of the rows that the gate measures
 MONITORED = 100_000  # rows without a change
 CALM = 5000  # rows before a change
 LIMIT = 20_000  # rows after a change: an alarm later than that counts as missed
@@ -48,7 +51,8 @@ class Case(msgspec.Struct, frozen=True):
     ``correlation`` is that of neighbouring rows: of what makes them difficult, and of what decides
     their labels. ``delays`` are the mean delays of the labels 0 and 1 in seconds, ``never`` the
     shares of them that do not arrive. From row ``CALM`` on, ``flipped`` is the share of wrong
-    labels and ``moved`` is added to the logit of the true probability.
+    labels and ``moved`` is added to the logit of the true probability. ``scattered`` says that a
+    hash has chosen the held-out rows one by one.
     """
 
     correlation: float = 0.0
@@ -56,12 +60,15 @@ class Case(msgspec.Struct, frozen=True):
     never: tuple[float, float] = (0.0, 0.0)
     flipped: float = 0.0
     moved: float = 0.0
+    scattered: bool = False
 
 
 CASES = {
     "i.i.d.": Case(),
     "AR 0.9": Case(0.9),
     "AR 0.99": Case(0.99),
+    "AR 0.9, held out by a hash": Case(0.9, scattered=True),
+    "AR 0.99, held out by a hash": Case(0.99, scattered=True),
     "i.i.d., labels 1 early": Case(delays=(3000.0, 100.0)),
     "i.i.d., labels 1 late": Case(delays=(100.0, 3000.0)),
     "i.i.d., labels 1 early, 8 % of 0 never": Case(delays=(3000.0, 100.0), never=(0.08, 0.0)),
@@ -107,6 +114,14 @@ def simulated(case: Case, rng: np.random.Generator, rows: int, change: int) -> R
     return Rows(target, 1 / (1 + np.exp(-logit)), arrival)
 
 
+def held_out(case: Case, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Return the places of the held-out rows of a history, by the rules of training/split.py."""
+    if case.scattered:
+        return np.flatnonzero(rng.random(HISTORY) < RECENT_HELD_OUT)
+    blocks = np.arange(HISTORY) // BLOCK_ROWS
+    return np.flatnonzero((blocks * 0.6180339887498949 + 0.37) % 1.0 < HELD_OUT)
+
+
 def judged(rows: Rows, size: int, policy: DriftPolicy) -> Iterator[tuple[float, float]]:
     """Yield (when it is judged, mean loss) of each block of ``size`` rows that is judged."""
     now = 0.0
@@ -126,24 +141,26 @@ def run(case: Case, seed: int, policy: DriftPolicy, monitored: int = MONITORED) 
     rng = np.random.default_rng(seed)
     changes = bool(case.flipped or case.moved)
     count = CALM + LIMIT if changes else monitored
-    held = simulated(case, rng, HELD_OUT, HELD_OUT)
+    history = simulated(case, rng, HISTORY, HISTORY)
+    held = held_out(case, rng)
     rows = simulated(case, rng, count, CALM if changes else count)
-    losses = held.losses(np.arange(HELD_OUT))
-    size = block_length(losses, policy.concept_block)
-    if size is None:
+    losses = history.losses(held)
+    length = block_length(losses, policy.concept_block)
+    if length is None:
         return {"available": False}
-    baseline = HeldOutLoss(("history",), HELD_OUT, size, mean_of_dependent(losses))
+    size = int(np.ceil(length * HISTORY / len(held)))
+    baseline = HeldOutLoss(("history",), len(held), size, mean_of_dependent(losses))
     found = list(judged(rows, size, policy))
     times = np.array([now for now, _ in found])
     means = np.array([loss for _, loss in found])
     limit = limit_of(baseline, policy)
-    length = policy.concept_alarm_rows / size
+    run_length = policy.concept_alarm_rows / size
     if not changes:
-        alarms = detect(means, limit, length).alarms
+        alarms = detect(means, limit, run_length).alarms
         return {"rows": count, "judged": len(means) * size, "alarms": alarms}
     # The state after each block tells when the alarm was raised.
     after = times >= CALM
-    detection = detect(means, limit, length)
+    detection = detect(means, limit, run_length)
     if detection.drifted and detection.alarms == 1 and after[detection.found]:
         onset = detection.first * size - CALM
         return {"delay": times[detection.found] - CALM, "onset": onset}

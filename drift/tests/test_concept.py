@@ -1,6 +1,9 @@
 """The concept watch: the live loss of labelled rows against what the gate measured."""
 
+import math
 import shutil
+import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +31,7 @@ from watchkeeper.drift.settings import SidecarSettings
 from watchkeeper.drift.status import DriftStatus, SidecarStatus, drift_as_json
 from watchkeeper.drift.watch import Watch
 from watchkeeper.ledger import Ledger, migrate
-from watchkeeper.ledger.concept_blocks import blocks
+from watchkeeper.ledger.concept_blocks import ConceptBlock, blocks, save_block
 from watchkeeper.ledger.episodes import episodes
 from watchkeeper.ledger.events import emit, history
 from watchkeeper.ledger.records import store_records
@@ -48,6 +51,7 @@ CHANGES = {
     "training_distance_rows": 0,
 }
 FAILURE = "failure"
+READ_FEW = {"limit": 40, "until": math.inf}
 
 
 def truth_of(data: Rows, seed: int, *, flipped: float = 0.0) -> list[float]:
@@ -61,6 +65,16 @@ def held_out_loss(reference: Rows) -> HeldOutLoss:
     labelled = Labelled(np.array(truth_of(reference, 7)), {"score": np.array(reference["score"])})
     losses = task_of(LABELLED_HEADS[0]).losses(labelled, 1.0)
     return HeldOutLoss(("history",), len(losses), BLOCK, mean_of_dependent(losses))
+
+
+def concept_metrics(status: DriftStatus) -> dict[str, float]:
+    """Return the metrics of the concept watch that have a value."""
+    families = SidecarCollector(SidecarStatus(MODEL, 1, drift=status)).collect()
+    return {
+        family.name: family.samples[0].value
+        for family in families
+        if family.name.startswith("watchkeeper_concept_") and family.samples
+    }
 
 
 class WatchedLabels:
@@ -78,10 +92,12 @@ class WatchedLabels:
         emit(ledger, Event("promoted", MODEL, 1, 1.0, "first", Promoted()))
         self.restart()
 
-    def restart(self) -> None:
+    def restart(self, clock: Callable[[], float] = time.time) -> None:
         """Replace the watch by one of another process."""
         lease = WatchLease(lambda: self.platform, MODEL, 1)  # type: ignore[arg-type,return-value]
-        self._watch = Watch(self._settings, self.ledger, lease, self._manifest, self.policy)
+        self._watch = Watch(
+            self._settings, self.ledger, lease, self._manifest, self.policy, clock=clock
+        )
 
     def serve(self, data: Rows, labels: list[float] | None = None) -> list[Prediction]:
         """Store a request for each row, and its label if it is known."""
@@ -176,7 +192,7 @@ def test_without_retrain_a_concept_drift_is_reported_and_starts_no_run(
 def test_an_episode_of_a_concept_drift_that_passes_ends_clean(
     tmp_path: Path, ledger: Ledger
 ) -> None:
-    version = WatchedLabels(tmp_path, ledger, minimum_labels=10**9)
+    version = WatchedLabels(tmp_path, ledger, minimum_labels=10**9, concept_effect=1.0)
     version.serve_labelled(400, 2)
     version.serve_labelled(400, 3, flipped=0.3)
     assert version.concept().state == "drifted"
@@ -184,6 +200,64 @@ def test_an_episode_of_a_concept_drift_that_passes_ends_clean(
     assert version.concept().state == "watching"
     assert version.states() == ["waiting-for-labels", "clean"]
     assert "the loss on labelled rows is below its limit again" in episodes(ledger, MODEL)[0].reason
+
+
+def test_rows_that_nobody_labels_do_not_end_a_concept_drift(
+    tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "__kwdefaults__", READ_FEW)
+    version = WatchedLabels(
+        tmp_path, ledger, minimum_labels=10**9, concept_label_delay=0.0, label_timeout=1e9
+    )
+    version.serve_labelled(400, 2)
+    version.serve_labelled(400, 3, flipped=0.3)
+    before = version.concept()
+    version.serve(rows(1200, 4))
+    for _ in range(2):
+        status = version.concept()
+        assert (status.state, status.judged) == ("drifted", before.judged)
+        assert status.skipped >= READ_FEW["limit"]
+        version.restart()
+    assert version.states() == ["waiting-for-labels"]
+
+
+def test_an_episode_of_a_concept_drift_does_not_end_when_the_baseline_is_gone(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    version = WatchedLabels(tmp_path, ledger, minimum_labels=10**9)
+    version.serve_labelled(400, 2)
+    version.serve_labelled(400, 3, flipped=0.3)
+    assert version.concept().state == "drifted"
+    (tmp_path / "version" / "gate.json").write_text("{}")
+    version.restart()
+    version.serve_labelled(1000, 4)
+    assert version.concept().state == "not available"
+    assert version.states() == ["waiting-for-labels"]
+
+
+def test_a_sidecar_that_no_longer_watches_publishes_no_concept_drift(
+    version: WatchedLabels,
+) -> None:
+    version.serve_labelled(400, 2)
+    version.serve_labelled(600, 3, flipped=0.3)
+    assert version.concept().state == "drifted"
+    emit(version.ledger, Event("promoted-2", MODEL, 2, 1e6, "second", Promoted()))
+    status = version.watch()
+    assert (status.watching, status.concept) == (False, ())
+    assert concept_metrics(status) == {}
+
+
+def test_blocks_of_the_future_do_not_stop_the_watch(tmp_path: Path, ledger: Ledger) -> None:
+    version = WatchedLabels(tmp_path, ledger)
+    version.serve_labelled(400, 2)
+    ahead = predictions(rows(20, 3), first=10**6)
+    save_block(ledger, MODEL, 1, FAILURE, ConceptBlock(ahead[0].time, ahead[-1].time, 20, 20, 1.0))
+    version.restart(clock=lambda: 5000.0)
+    assert version.concept().judged == 400 // BLOCK
+    version.serve_labelled(200, 4)
+    assert version.concept().judged == 600 // BLOCK
+    version.restart(clock=lambda: 1e9)
+    assert version.concept().judged == 600 // BLOCK + 1
 
 
 def test_labels_that_arrive_by_their_outcome_raise_no_alarm(version: WatchedLabels) -> None:
@@ -283,8 +357,7 @@ def test_rows_of_a_broken_sensor_are_not_judged(version: WatchedLabels) -> None:
 @pytest.mark.parametrize(
     ("report", "reason"),
     [
-        ("{}", "cannot be read"),
-        (None, "cannot be read"),
+        ("{}", "is not valid"),
         (
             '{"passed":true,"reason":"","threshold":0.5,"checks":[],"metrics":{},"rows":{}}',
             "earlier",
@@ -292,10 +365,10 @@ def test_rows_of_a_broken_sensor_are_not_judged(version: WatchedLabels) -> None:
     ],
 )
 def test_a_version_without_a_measured_loss_is_not_available(
-    version: WatchedLabels, tmp_path: Path, report: str | None, reason: str
+    version: WatchedLabels, tmp_path: Path, report: str, reason: str
 ) -> None:
     path = tmp_path / "version" / "gate.json"
-    path.unlink() if report is None else path.write_text(report)
+    path.write_text(report)
     version.serve_labelled(400, 2)
     version.serve_labelled(400, 3, flipped=0.5)
     status = version.concept()
@@ -304,6 +377,18 @@ def test_a_version_without_a_measured_loss_is_not_available(
     assert episodes(version.ledger, MODEL) == []
     shown = drift_as_json(version.watch())
     assert (shown["verdict"], shown["concept"][0]["state"]) == ("clean", "not available")
+
+
+def test_a_report_that_cannot_be_read_for_a_moment_is_read_later(
+    version: WatchedLabels, tmp_path: Path
+) -> None:
+    path, away = tmp_path / "version" / "gate.json", tmp_path / "away.json"
+    path.rename(away)
+    version.serve_labelled(400, 2)
+    with pytest.raises(OSError, match=r"gate\.json"):
+        version.watch()
+    away.rename(path)
+    assert version.concept().state == "watching"
 
 
 def test_a_loss_that_changes_too_slowly_is_not_available(
@@ -324,12 +409,7 @@ def test_metrics_and_drift_show_each_head(version: WatchedLabels) -> None:
         "watching",
         "Brier score",
     )
-    families = SidecarCollector(SidecarStatus(MODEL, 1, drift=status)).collect()
-    found = {
-        family.name: family.samples[0].value
-        for family in families
-        if family.name.startswith("watchkeeper_concept_")
-    }
+    found = concept_metrics(status)
     assert found["watchkeeper_concept_available"] == 1
     assert found["watchkeeper_concept_drifted"] == 0
     assert found["watchkeeper_concept_labelled_share"] == 1
@@ -373,12 +453,12 @@ def test_a_watch_killed_at_any_line_judges_each_row_once(tmp_path: Path) -> None
         if line:
             ended = not killed_at(
                 line,
-                partial(watch_of(ledger).run_once, 1e6, 1e6),
+                partial(watch_of(ledger).run_once, 1e6, 1e6, 1e6),
                 ("concept/watch.py", "ledger/concept_blocks.py"),
             )
             kills += 1
         survivor = watch_of(ledger)
-        while survivor.run_once(1e6, 1e6):
+        while survivor.run_once(1e6, 1e6, 1e6):
             pass
         found = survivor.status, blocks(ledger, MODEL, 1, FAILURE)
         expected = expected or found

@@ -77,6 +77,12 @@ def test_an_episode_ends_clean_only_without_any_drift() -> None:
         assert after(episode(state), ObservedState(100.0, CLEAN, concept=CONCEPT)) == state
 
 
+def test_an_episode_stays_open_while_nobody_knows_whether_the_loss_is_low_again() -> None:
+    for state in ("waiting-for-labels", "cool-down", "given-up"):
+        unknown = ObservedState(100.0, CLEAN, recovered=False)
+        assert after(msgspec.structs.replace(episode(state), cause="concept"), unknown) == state
+
+
 def test_a_concept_drift_that_persists_starts_the_next_attempt() -> None:
     following = next_state(episode("cool-down", 1), ObservedState(200.0, CLEAN), POLICY)
     assert following is not None

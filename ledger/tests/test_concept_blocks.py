@@ -8,7 +8,13 @@ from samples import prediction, spool
 
 from watchkeeper.core.drift_report import BrokenSensor, DriftReport, ReportWindow
 from watchkeeper.ledger import Ledger
-from watchkeeper.ledger.concept_blocks import ConceptBlock, blocks, next_block, save_block
+from watchkeeper.ledger.concept_blocks import (
+    ConceptBlock,
+    blocks,
+    newest_block,
+    next_block,
+    save_block,
+)
 from watchkeeper.ledger.records import store_records
 from watchkeeper.ledger.reports import broken_columns, save_report
 from watchkeeper.ledger.retention import BLOCKS_RETAINED, remove_batch
@@ -27,7 +33,10 @@ def test_a_block_is_stored_once_and_read_back(ledger: Ledger) -> None:
     save_block(ledger, "m", 1, "rul", BLOCK)
     save_block(ledger, "m", 2, "failed", BLOCK)
     assert blocks(ledger, "m", 1, "failed") == [BLOCK, skipped]
-    assert blocks(ledger, "m", 1, "failed", limit=1) == [skipped]
+    assert blocks(ledger, "m", 1, "failed", until=3.9) == [BLOCK]
+    assert newest_block(ledger, "m", 1, "failed") == skipped
+    assert newest_block(ledger, "m", 1, "failed", until=3.9) == BLOCK
+    assert newest_block(ledger, "m", 1, "other") is None
     assert blocks(ledger, "m", 1, "other") == []
 
 
@@ -77,3 +86,18 @@ def test_the_newest_blocks_stay(ledger: Ledger, monkeypatch: pytest.MonkeyPatch)
         )
     remove_batch(ledger, "m", before=8.0, now=100.0)
     assert [block.until for block in blocks(ledger, "m", 1, "failed")] == [5, 6, 7, 8, 9]
+
+
+def test_skipped_blocks_do_not_hide_or_remove_judged_ones(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("watchkeeper.ledger.retention.BLOCKS_RETAINED", 3)
+    for n in range(20):
+        block = msgspec.structs.replace(
+            BLOCK, since=n, until=float(n), loss=0.1 if n in (0, 1) else None
+        )
+        save_block(ledger, "m", 1, "failed", block)
+    found = blocks(ledger, "m", 1, "failed", limit=2)
+    assert [block.until for block in found] == [0, 1, 18, 19]
+    remove_batch(ledger, "m", before=1000.0, now=2000.0)
+    assert [b.until for b in blocks(ledger, "m", 1, "failed")] == [0, 1, 17, 18, 19]

@@ -12,7 +12,7 @@ from watchkeeper.core.estimates import Estimate, Numbers, normal
 
 BATCHES: Final = 10  # of an interval: few and long, since dependence must end within one
 _QUANTILE: Final = 2.262 / 1.960  # 97.5 %: Student's t with 9 degrees of freedom, over the normal
-_FEW_BLOCKS: Final = 20  # too few to tell whether they are independent
+FEWEST_BLOCKS: Final = 20  # fewer do not tell whether they are independent
 _ONE_SIDED: Final = 1.645  # independent blocks look dependent in one of twenty cases
 
 
@@ -28,17 +28,18 @@ def block_length(values: Numbers, shortest: int) -> int | None:
         shortest: the length to begin with, at least 1.
 
     Returns:
-        The length; None if blocks are dependent up to the length of which there are too few.
+        The length; None if blocks are dependent up to the length of which there are too few, or if
+        there are too few blocks of the shortest length.
     """
     length = shortest
-    while (count := len(values) // length) >= _FEW_BLOCKS:
+    while (count := len(values) // length) >= FEWEST_BLOCKS:
         means = values[: count * length].reshape(count, length).mean(axis=1)
         away = means - means.mean()
         spread = float(away @ away)
         if not spread or float(away[1:] @ away[:-1]) / spread <= _ONE_SIDED / count**0.5:
             return length
         length *= 2
-    return length if length == shortest else None
+    return None
 
 
 def mean_of_dependent(values: Numbers) -> Estimate:

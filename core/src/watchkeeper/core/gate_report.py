@@ -89,9 +89,9 @@ class HeldOutLoss(msgspec.Struct, frozen=True):
     """The mean loss of a head on held-out rows, see :meth:`.Task.losses`.
 
     ``on`` says which ``rows`` were measured. ``mean`` has a 95 % interval for dependent rows. The
-    means of blocks of ``block_rows`` consecutive rows look independent. ``scale`` is that of the
-    losses. ``unusable`` says why the drift watch cannot compare live losses with it; it is empty if
-    it can.
+    means of blocks of ``block_rows`` consecutive rows of the traffic look independent; fewer of
+    them are held out. ``scale`` is that of the losses. ``unusable`` says why the drift watch cannot
+    compare live losses with it; it is empty if it can.
     """
 
     on: tuple[RowsKind, ...]

@@ -138,7 +138,8 @@ class DriftPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             description="Consecutive rows whose mean loss is one observation of the test for "
             "concept drift, at least. They are more if the gate sees that blocks of this length "
-            "depend on each other.",
+            "depend on each other, and because only some of the rows are held out. Twenty blocks "
+            "of this length must be held out.",
             ge=1,
         ),
     ] = 50
@@ -146,7 +147,8 @@ class DriftPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float,
         Meta(
             description="Smallest rise of the mean loss that counts as concept drift, as a share "
-            "of the loss that the gate measured. A rise of less than 0.005 never counts.",
+            "of the loss that the gate measured, and at least 0.005. It is a rise above the upper "
+            "end of the gate's interval.",
             ge=0,
         ),
     ] = 0.1

@@ -41,7 +41,7 @@ from watchkeeper.ledger.episodes import (
     save_attempt,
     save_episode,
 )
-from watchkeeper.ledger.events import emit
+from watchkeeper.ledger.events import emit, history
 from watchkeeper.ledger.observations import time_of_row
 from watchkeeper.ledger.reports import reports
 from watchkeeper.platforms import Platform, RunState, TrainingRun
@@ -112,7 +112,16 @@ class EpisodeController:
             unsettled.append(own[-1])  # this version is in production again: after a rollback?
         self._emit_concepts(unsettled, drifted)
         present = ObservedState(now, streak, concept=concept)
-        changed = [episode for episode in unsettled if self._advance(episode, known, present)]
+        watched = {each.label for each in concepts if each.state == "watching"}
+        changed = [
+            episode
+            for episode in unsettled
+            if self._advance(
+                episode,
+                known,
+                msgspec.structs.replace(present, recovered=self._drifted(episode) <= watched),
+            )
+        ]
         if changed:
             return
         new = open_episode(
@@ -285,6 +294,18 @@ class EpisodeController:
                 if name not in self._emitted:
                     emit(self._ledger, self._concept_event(name, episode, status))
                     self._emitted.add(name)
+
+    def _drifted(self, episode: Episode) -> set[str]:
+        """Return the truths of the heads that have drifted in an episode, by its events."""
+        events = history(self._ledger, self._model, version=self._version, kind=ConceptDrifted)
+        labels = {
+            details.label
+            for details in (event.details for event in events)
+            if isinstance(details, ConceptDrifted) and details.episode == episode.id
+        }
+        if episode.cause == "concept" and not labels:  # a turn was killed before it stored them
+            return {truth.name for truth in self._truths}
+        return labels
 
     def _concept_event(self, name: str, episode: Episode, status: ConceptStatus) -> Event:
         baseline = status.baseline.mean.value if status.baseline else None

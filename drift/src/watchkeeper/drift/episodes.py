@@ -9,15 +9,15 @@
                                                the last run for a drift is far enough away
     waiting-for-labels   given-up              the same, after ``maximum_promotions`` promotions in
                                                a row without improvement, or without ``retrain``
-    waiting-for-labels   clean                 ``clean_windows`` clean windows in a row, and no
-                                               concept drift
+    waiting-for-labels   clean                 ``clean_windows`` clean windows in a row, and the
+                                               loss is known to be below its limit
     training             promoted              the version of the run is promoted
     training             cool-down             the run is rejected, fails, or is rolled back
     training             given-up              the same, in the last of ``maximum_attempts``
     cool-down            training              ``cool_down`` has passed, the drift persists, and
                                                the last run for a drift is far enough away
-    cool-down, given-up  clean                 ``clean_windows`` clean windows in a row, and no
-                                               concept drift
+    cool-down, given-up  clean                 ``clean_windows`` clean windows in a row, and the
+                                               loss is known to be below its limit
     promoted             cool-down, given-up   the promotion is rolled back
     unsettled states     promoted              another version is in production
 
@@ -96,10 +96,12 @@ class ObservedState(msgspec.Struct, frozen=True):
 
     ``now`` is the record time of the newest request, seconds since 1970. ``streak`` is what the
     windows of the data show, ``concept`` what the labelled rows show. ``labels`` counts the labels
-    of each truth that is waited for; it is empty if the version has none. ``outcome`` is that of
-    the newest attempt. ``too_soon`` is True while the last training run for a drift of the model is
-    too near. ``promotions`` counts the promotions in a row without improvement before the episode,
-    see :func:`promotions_without_improvement`.
+    of each truth that is waited for; it is empty if the version has none. ``recovered`` is True if
+    labelled rows show a loss below the limit for each head that has drifted in the episode; it is
+    False if nothing is known about one of them. ``outcome`` is that of the newest
+    attempt. ``too_soon`` is True while the last training run for a drift of the model is too near.
+    ``promotions`` counts the promotions in a row without improvement before the episode, see
+    :func:`promotions_without_improvement`.
     """
 
     now: float
@@ -109,6 +111,7 @@ class ObservedState(msgspec.Struct, frozen=True):
     too_soon: bool = False
     promotions: int = 0
     concept: ConceptDrift = NO_CONCEPT_DRIFT
+    recovered: bool = True
 
 
 def open_episode(
@@ -123,7 +126,7 @@ def open_episode(
 ) -> Episode | None:
     """Return a new episode if a drift is certain and no episode of the version is unsettled.
 
-    The data decides first: then the episode is about the data, even if the concept drifts, too.
+    A drift of the data is its cause, even if the loss has drifted, too.
     """
     earlier = [episode for episode in known if episode.version == version]
     of_data = streak.drifted >= policy.confirm
@@ -191,7 +194,7 @@ def next_state(episode: Episode, observed: ObservedState, policy: DriftPolicy) -
 
 def _clean(episode: Episode, observed: ObservedState, policy: DriftPolicy) -> Episode | None:
     windows = observed.streak.clean
-    if windows < policy.clean_windows or observed.concept.labels:
+    if windows < policy.clean_windows or observed.concept.labels or not observed.recovered:
         return None
     reason = f"{windows} clean windows in a row"
     if episode.cause == "concept":

@@ -23,7 +23,7 @@ class DriftStatus(msgspec.Struct, frozen=True):
     newest window; until there is one, ``reason`` says why. ``episode`` is the newest episode of the
     version. ``cannot_alarm`` are the features that can never alarm, see
     :class:`watchkeeper.core.drift_report.ReportReference`. ``concept`` is what the labelled rows
-    show, for each head with a truth.
+    show, for each head with a truth; it is empty on a sidecar that does not watch.
     """
 
     model: str

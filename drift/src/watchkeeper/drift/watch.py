@@ -85,6 +85,7 @@ class Watch:
             LedgerError: the ledger does not answer; nothing is decided.
             PlatformError: the platform does not answer; call again later.
             BrokenVersionError: the reference cannot be read.
+            OSError: the report of the gate cannot be read; call again later.
         """
         until = self._clock() + CLOCK_TOLERANCE_SECONDS
         production = production_version(self._ledger, self._model)
@@ -123,7 +124,8 @@ class Watch:
         now = newest_time(self._ledger, self._model, self._version, until)
         if now is None or report is None:
             return False
-        more = [each.run_once(now, report.window.end) for each in self._concepts.values()]
+        examined = report.window.end
+        more = [each.run_once(now, examined, until) for each in self._concepts.values()]
         return any(more)
 
     def _open_concepts(self) -> None:
@@ -223,5 +225,6 @@ class Watch:
             report=report,
             episode=own[-1] if own else None,
             cannot_alarm=self._reference.variation.cannot_alarm if self._reference else (),
-            concept=self._concept_status(),
+            # Without the watch no turn brings it up to date, and another sidecar has the new one.
+            concept=self._concept_status() if watching else (),
         )

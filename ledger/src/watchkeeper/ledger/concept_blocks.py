@@ -4,17 +4,20 @@ A block is stored once and never changes: a label that comes later does not coun
 the concept watch is computed again from the blocks, by any process, with the same result.
 """
 
-from typing import Final
+import math
+from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, Select, func, select
 
 from watchkeeper.core.record import OK
 from watchkeeper.ledger import tables as t
 from watchkeeper.ledger.database import Ledger
 from watchkeeper.ledger.idempotent_writes import fit_text, insert_once
 
-BLOCKS_READ: Final = 1000  # of a truth, the newest: they bound the cost of reading the state again
+# The newest judged blocks of a truth, and its newest skipped ones. They bound the cost of reading
+# the state again.
+BLOCKS_READ: Final = 1000
 REASON_LENGTH: Final = 255
 
 
@@ -42,19 +45,55 @@ def save_block(ledger: Ledger, model: str, version: int, truth: str, block: Conc
 
 
 def blocks(
-    ledger: Ledger, model: str, version: int, truth: str, *, limit: int = BLOCKS_READ
+    ledger: Ledger,
+    model: str,
+    version: int,
+    truth: str,
+    *,
+    limit: int = BLOCKS_READ,
+    until: float = math.inf,
 ) -> list[ConceptBlock]:
-    """Return the newest blocks of a truth of a version, oldest first; at most ``limit``."""
+    """Return the newest blocks of a truth of a version, oldest first.
+
+    Judged and skipped blocks are counted apart. Otherwise many skipped ones would hide what the
+    judged ones show.
+
+    Args:
+        ledger: The ledger to read.
+        model: The model.
+        version: The version.
+        truth: The name of the truth.
+        limit: The maximum number of judged blocks, and of skipped ones.
+        until: Only blocks that end at or before this record time, in seconds since 1970.
+    """
+    loss = t.concept_blocks.c.loss
+    query = _newest_first(model, version, truth, until).limit(limit)
+    with ledger.read() as connection:
+        found = [
+            ConceptBlock(**row._mapping)
+            for kind in (loss.is_not(None), loss.is_(None))
+            for row in connection.execute(query.where(kind))
+        ]
+    return sorted(found, key=lambda block: block.until)
+
+
+def newest_block(
+    ledger: Ledger, model: str, version: int, truth: str, *, until: float = math.inf
+) -> ConceptBlock | None:
+    """Return the last of :func:`blocks`; None if there is none."""
+    query = _newest_first(model, version, truth, until).limit(1)
+    with ledger.read() as connection:
+        row = connection.execute(query).first()
+    return None if row is None else ConceptBlock(**row._mapping)
+
+
+def _newest_first(model: str, version: int, truth: str, until: float) -> Select[Any]:
     b = t.concept_blocks.c
     columns = [b[name] for name in ConceptBlock.__struct_fields__]
-    query = (
-        select(*columns)
-        .where(b.model == model, b.version == version, b.name == truth)
-        .order_by(b.until.desc())
-        .limit(limit)
-    )
-    with ledger.read() as connection:
-        return [ConceptBlock(**row._mapping) for row in connection.execute(query)][::-1]
+    query = select(*columns).where(b.model == model, b.version == version, b.name == truth)
+    if until != math.inf:  # which not every database has
+        query = query.where(b.until <= until)
+    return query.order_by(b.until.desc())
 
 
 def next_block(

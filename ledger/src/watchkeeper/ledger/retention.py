@@ -37,7 +37,8 @@ from watchkeeper.ledger.idempotent_writes import CHUNK, insert_once, run_transac
 DAY: Final = 86400.0
 ROLLOUT_SLACK: Final = 60.0  # the event of a start is written a moment after the start
 REPORTS_RETAINED: Final = 200  # for each version: the watch reads the newest reports
-BLOCKS_RETAINED: Final = BLOCKS_READ + 1000  # for each truth of a version, so that few are removed
+# For each truth of a version, judged and skipped blocks apart; more than are read.
+BLOCKS_RETAINED: Final = BLOCKS_READ + 1000
 
 
 class RemovedRows(msgspec.Struct, frozen=True):
@@ -164,11 +165,14 @@ def _remove_blocks(connection: Connection, model: str, before: float) -> None:
     of_model = select(b.version, b.name).where(b.model == model).distinct()
     for version, name in connection.execute(of_model).all():
         of_truth = and_(b.model == model, b.version == version, b.name == name)
-        newest = select(b.until).where(of_truth).order_by(b.until.desc())
-        last = connection.execute(newest.offset(BLOCKS_RETAINED - 1).limit(1)).scalar()
-        if last is not None:
-            old = and_(of_truth, b.until < min(before, last))
-            _remove_by_key(connection, t.concept_blocks, old)
+        # Apart, because many skipped blocks must not remove the judged ones.
+        for kind in (b.loss.is_not(None), b.loss.is_(None)):
+            of_kind = and_(of_truth, kind)
+            newest = select(b.until).where(of_kind).order_by(b.until.desc())
+            last = connection.execute(newest.offset(BLOCKS_RETAINED - 1).limit(1)).scalar()
+            if last is not None:
+                old = and_(of_kind, b.until < min(before, last))
+                _remove_by_key(connection, t.concept_blocks, old)
 
 
 def _add_to_today(connection: Connection, model: str, now: float, removed: RemovedRows) -> None:

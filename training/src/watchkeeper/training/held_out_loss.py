@@ -7,11 +7,13 @@ and in the watch.
 """
 
 from collections.abc import Iterable
+from fractions import Fraction
+from math import ceil
 from typing import Final
 
 import numpy as np
 
-from watchkeeper.core.block_means import block_length, mean_of_dependent
+from watchkeeper.core.block_means import FEWEST_BLOCKS, block_length, mean_of_dependent
 from watchkeeper.core.gate_report import HISTORY, RECENT, HeldOutLoss, RowsKind
 from watchkeeper.core.tasks import task_of
 from watchkeeper.core.tasks.base import Labelled
@@ -19,6 +21,11 @@ from watchkeeper.core.version import ReferenceKind
 from watchkeeper.training.fit import Fitted
 
 MINIMUM_ROWS: Final = 100
+TOO_FEW: Final = (
+    "{rows} held-out rows with a label are too few to tell how long losses depend on each other; "
+    "{needed} are enough: load a longer history, or wait for more labels before the next training "
+    "run"
+)
 TOO_SLOW: Final = (
     "the losses change so slowly that {rows} held-out rows do not show their usual mean; a longer "
     "history helps"
@@ -42,6 +49,10 @@ def held_out_losses(
     chosen = {HISTORY: fitted.held, RECENT: fitted.unseen}
     if describes != "history and recent":
         kinds = (RECENT,) if describes == "recent" else (HISTORY,)
+    read = {
+        HISTORY: len(fitted.train) + len(fitted.held),
+        RECENT: len(fitted.recent_train) + len(fitted.unseen),
+    }
     heads = {head.label: head for head in fitted.heads}
     found = {}
     for label in labels:
@@ -60,8 +71,26 @@ def held_out_losses(
         losses = task.losses(rows, scale)
         length = block_length(losses, block)
         on = tuple(kind for kind, part in zip(kinds, parts, strict=True) if len(part))
-        unusable = "" if length else TOO_SLOW.format(rows=len(rows))
-        found[label] = HeldOutLoss(
-            on, len(rows), length or block, mean_of_dependent(losses), scale, unusable
-        )
+        unusable = ""
+        if length is None:
+            needed = FEWEST_BLOCKS * block
+            why = TOO_FEW if len(rows) < needed else TOO_SLOW
+            unusable = why.format(rows=len(rows), needed=needed)
+        live = in_traffic(length or block, len(rows), sum(read[kind] for kind in kinds))
+        found[label] = HeldOutLoss(on, len(rows), live, mean_of_dependent(losses), scale, unusable)
     return found
+
+
+def in_traffic(length: int, held_out: int, read: int) -> int:
+    """Return how many consecutive rows of the traffic have so many held-out rows, on average.
+
+    Held-out rows are not neighbours in the traffic: blocks, rows or machines between them were
+    fitted, and some rows have no label. Dependence ends after a time, so after more rows of the
+    traffic than held-out ones.
+
+    Args:
+        length: the number of held-out rows.
+        held_out: the number of all held-out rows with a label.
+        read: the number of all rows, fitted or held out, with a label or without.
+    """
+    return ceil(length / Fraction(held_out, read))

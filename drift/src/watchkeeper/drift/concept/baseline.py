@@ -23,13 +23,16 @@ def read_baselines(folder: Path, names: Iterable[str]) -> dict[str, HeldOutLoss 
     Args:
         folder: the folder of the version.
         names: the names of its truths.
+
+    Raises:
+        OSError: the report cannot be read; a later call may succeed.
     """
     measured: dict[str, HeldOutLoss] = {}
     missing = NOT_MEASURED
     try:
         measured = read_report(folder).losses
-    except (OSError, msgspec.MsgspecError) as error:
-        missing = f"the report of the gate cannot be read ({folder / GATE_REPORT}): {error}"
+    except msgspec.MsgspecError as error:
+        missing = f"the report of the gate is not valid ({folder / GATE_REPORT}): {error}"
     found: dict[str, HeldOutLoss | str] = {}
     for name in names:
         loss = measured.get(name)

@@ -23,7 +23,7 @@ from watchkeeper.core.estimates import Numbers
 # The stakes as shares of 1 / limit, the largest one that never makes an e-value negative. Large
 # ones find large changes soon, small ones find small changes.
 STAKES: Final = np.array([0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9])
-RECOVERY_BLOCKS: Final = 30  # the newest blocks, which say whether a drift has ended
+RECOVERY_BLOCKS: Final = 30  # of each stretch after an alarm, which says whether a drift has ended
 RECOVERY_Z: Final = 1.645  # the mean loss is below the limit with a confidence of 95 %
 
 
@@ -46,8 +46,9 @@ class Detection(msgspec.Struct, frozen=True):
 def detect(losses: Numbers, limit: float, run_length: float) -> Detection:
     """Look for a rise of the mean loss.
 
-    A drift ends when the newest blocks after the alarm show a mean loss below the limit. Then the
-    test begins anew.
+    After an alarm, each :data:`RECOVERY_BLOCKS` blocks are a stretch. A drift ends when a stretch
+    shows a mean loss below the limit. Then the test begins anew. Stretches have no block in common.
+    A test after each block would look at a drift that persists so often that it ends by chance.
 
     Args:
         losses: the mean losses of the blocks, oldest first, of shape (blocks,), from 0 to 1.
@@ -60,8 +61,9 @@ def detect(losses: Numbers, limit: float, run_length: float) -> Detection:
     sums = np.zeros(len(STAKES))
     for place, loss in enumerate(losses):
         if found.drifted:
-            newest = losses[max(found.found + 1, place + 1 - RECOVERY_BLOCKS) : place + 1]
-            if len(newest) == RECOVERY_BLOCKS and _upper_bound(newest) <= limit:
+            complete = (place - found.found) % RECOVERY_BLOCKS == 0
+            stretch = losses[place + 1 - RECOVERY_BLOCKS : place + 1]
+            if complete and _upper_bound(stretch) <= limit:
                 found = Detection(alarms=found.alarms)
                 begin, sums = place + 1, np.zeros(len(STAKES))
             continue

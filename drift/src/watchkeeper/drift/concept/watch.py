@@ -19,9 +19,9 @@ from watchkeeper.drift.concept.completeness import block_loss, next_step
 from watchkeeper.drift.concept.status import ConceptStatus, status_of
 from watchkeeper.ledger import Ledger
 from watchkeeper.ledger.concept_blocks import (
-    BLOCKS_READ,
     ConceptBlock,
     blocks,
+    newest_block,
     next_block,
     save_block,
 )
@@ -70,13 +70,15 @@ class ConceptWatch:
         self._blocks: list[ConceptBlock] = []  # as stored: saves a long query each turn
         self.status = self._status_of([])
 
-    def run_once(self, now: float, examined: float) -> bool:
+    def run_once(self, now: float, examined: float, until: float) -> bool:
         """Judge the next blocks, as long as their labels are complete.
 
         Args:
             now: the record time of the newest request, seconds since 1970.
             examined: the end of the newest window that was examined. A block waits for the windows
                 that contain its rows, because they say whether a sensor is broken.
+            until: the latest record time that is not in the future. A clock that was ahead may have
+                left blocks after it, which do not count before their time comes.
 
         Returns:
             True if a block was judged or skipped. Then the next one may be complete, too.
@@ -84,7 +86,7 @@ class ConceptWatch:
         Raises:
             LedgerError: the ledger does not answer; nothing is decided.
         """
-        self._read_blocks()
+        self._read_blocks(until)
         after = self._blocks[-1].until if self._blocks else -math.inf
         more = False
         for _ in range(BLOCKS_A_TURN):
@@ -94,7 +96,7 @@ class ConceptWatch:
                 self._version,
                 self._rows,
                 after=after,
-                until=min(now, examined),
+                until=min(now, examined, until),
             )
             judged = block and self._judge(block, now)
             if judged is None:
@@ -102,15 +104,16 @@ class ConceptWatch:
             save_block(self._ledger, self._model, self._version, self._truth.name, judged)
             after, more = judged.until, True
         if more:
-            self._read_blocks()
+            self._read_blocks(until)
         return more
 
-    def _read_blocks(self) -> None:
+    def _read_blocks(self, until: float) -> None:
         """Read the blocks that the ledger has, if they are not those that are known."""
         key = self._ledger, self._model, self._version, self._truth.name
-        if self._blocks[-1:] == blocks(*key, limit=1):
+        newest = newest_block(*key, until=until)
+        if newest == (self._blocks[-1] if self._blocks else None):
             return
-        self._blocks = blocks(*key, limit=BLOCKS_READ)
+        self._blocks = blocks(*key, until=until)
         before = self.status
         self.status = self._status_of(self._blocks)
         if self.status.state != before.state:
