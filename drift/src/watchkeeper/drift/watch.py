@@ -130,7 +130,7 @@ class Watch:
 
     def _open_concepts(self) -> None:
         truths = self._manifest.truths
-        baselines = read_baselines(self._folder, (truth.name for truth in truths))
+        baselines = read_baselines(self._folder, self._manifest)
         for truth in truths:
             name, baseline = truth.name, baselines[truth.name]
             if isinstance(baseline, str):

@@ -1,6 +1,5 @@
 """What live losses are compared with: the losses that the gate of a version measured."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -8,7 +7,7 @@ import msgspec
 
 from watchkeeper.core.gate_report import HeldOutLoss, read_report
 from watchkeeper.core.policies import DriftPolicy
-from watchkeeper.core.version import GATE_REPORT
+from watchkeeper.core.version import GATE_REPORT, Manifest
 
 LEAST_EFFECT: Final = 0.005  # of a mean loss, which is from 0 to 1
 NOT_MEASURED: Final = (
@@ -17,12 +16,12 @@ NOT_MEASURED: Final = (
 )
 
 
-def read_baselines(folder: Path, names: Iterable[str]) -> dict[str, HeldOutLoss | str]:
+def read_baselines(folder: Path, manifest: Manifest) -> dict[str, HeldOutLoss | str]:
     """Return the held-out loss of each truth of a version, or why there is none.
 
     Args:
         folder: the folder of the version.
-        names: the names of its truths.
+        manifest: its verified manifest. A version without a report has measured no loss.
 
     Raises:
         OSError: the report cannot be read; a later call may succeed.
@@ -30,11 +29,12 @@ def read_baselines(folder: Path, names: Iterable[str]) -> dict[str, HeldOutLoss 
     measured: dict[str, HeldOutLoss] = {}
     missing = NOT_MEASURED
     try:
-        measured = read_report(folder).losses
+        if GATE_REPORT in manifest.files:
+            measured = read_report(folder).losses
     except msgspec.MsgspecError as error:
         missing = f"the report of the gate is not valid ({folder / GATE_REPORT}): {error}"
     found: dict[str, HeldOutLoss | str] = {}
-    for name in names:
+    for name in (truth.name for truth in manifest.truths):
         loss = measured.get(name)
         if loss is None or loss.mean.high is None:
             found[name] = missing
