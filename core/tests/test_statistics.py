@@ -1,7 +1,14 @@
+import sys
+
 import numpy as np
 import pytest
 
-from watchkeeper.core.statistics import kolmogorov_smirnov, roc_auc, roc_auc_difference
+from watchkeeper.core.statistics import (
+    kolmogorov_smirnov,
+    roc_auc,
+    roc_auc_difference,
+    rounded,
+)
 
 
 @pytest.mark.parametrize(
@@ -52,3 +59,9 @@ def test_a_single_row_of_an_outcome_has_an_infinite_variance() -> None:
     one = np.array([1.0]), np.array([0.0, 0.5])
     assert roc_auc(*one) == (1.0, float("inf"))
     assert roc_auc_difference(one, one) == (0.0, float("inf"))
+
+
+@pytest.mark.parametrize("value", [sys.float_info.max, -sys.float_info.max, np.inf, np.nan])
+def test_rounding_keeps_numbers_that_cannot_be_rounded_up(value: float) -> None:
+    found = rounded(np.array([value, 1000.3]), 16, least_exponent=1)
+    assert np.array_equal(found, [value, 1000.296875], equal_nan=True)

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from fake_platform import FakePlatform
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pump import COLUMNS, MODEL, make_version, predictions, rows
 
@@ -68,6 +68,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     st.lists(st.tuples(statuses, row_counts, columns, columns, times), max_size=12),
     st.lists(st.tuples(times, columns), max_size=2),
 )
+@example([("OK", 1, {}, {"score": [1.797679419552144e308]}, 1000.0)], [])
 def test_a_window_of_any_rows_has_a_report_that_can_be_stored(
     folder: Path,
     requests: list[tuple[str, int, dict[str, Any], dict[str, Any], float]],

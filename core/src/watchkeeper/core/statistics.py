@@ -49,7 +49,9 @@ def rounded(
     if least_exponent is not None:
         exponent = np.maximum(exponent, least_exponent)
     shift = bits - exponent
-    return np.asarray(np.ldexp(np.round(np.ldexp(values, shift)), -shift) + 0.0)
+    with np.errstate(over="ignore"):  # the largest numbers would be rounded up to infinity
+        found = np.ldexp(np.round(np.ldexp(values, shift)), -shift) + 0.0
+    return np.where(np.isfinite(found), found, values)
 
 
 def largest_difference(found: Sample, expected: Sample) -> float:
