@@ -27,6 +27,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Some tests import ONNX Runtime themselves.
 export ORT_DISABLE_TELEMETRY := 1
 UV := $(CURDIR)/.uv/bin/uv
+LOOPS := serving/src/watchkeeper/serving/compiled/forest_loops
 TABLE = $(if $(DATA),--data "$(DATA)")
 DATABASES = $(if $(SOURCE),--source "$(SOURCE)") $(if $(LEDGER),--ledger "$(LEDGER)")
 DEMO_HOME := .watchkeeper/demo/system
@@ -212,7 +213,7 @@ format: environments ## format the code
 .PHONY: environments
 environments: $(UV) ## the environment at the root, and those of serving, drift, MLflow and the cluster, from their locks
 	@+$(MAKE) --silent -j4 .venv/.locked dev/cluster/.venv/.locked \
-		serving/.venv/.locked drift/.venv/.locked images/mlflow/.venv/.locked
+		serving/.venv/.locked drift/.venv/.locked images/mlflow/.venv/.locked $(LOOPS).so
 
 .venv/.locked: pyproject.toml uv.lock $(PROJECTS:%=%/pyproject.toml) | $(UV)
 	@echo "environment of the workspace" && $(UV) sync --quiet --locked && touch $@
@@ -224,6 +225,10 @@ dev/cluster/.venv/.locked: pyproject.toml uv.lock dev/cluster/pyproject.toml | $
 
 %/.venv/.locked: %/pyproject.toml %/uv.lock $(PROJECTS:%=%/pyproject.toml) dev/bench/pyproject.toml | $(UV)
 	@echo "environment of $*" && cd $* && $(UV) sync --quiet --locked && touch .venv/.locked
+
+# uv does not notice that the library was deleted, as `git clean` does.
+$(LOOPS).so: $(LOOPS).c serving/build_loops.py | serving/.venv/.locked
+	@cd serving && $(UV) sync --quiet --locked --reinstall-package watchkeeper-serving
 
 $(UV): uv-requirements.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed, and none is on the PATH" >&2; exit 1; }

@@ -14,7 +14,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = "src/watchkeeper/serving/forest_loops.c"
+SOURCE = "src/watchkeeper/serving/compiled/forest_loops.c"
 OPTIONS = ("-O2", "-mcpu=baseline", "-shared", "-fPIC", "-s", "-Wall", "-Wextra", "-Werror")
 
 
@@ -25,14 +25,18 @@ class LoopsHook(BuildHookInterface):
         """Compile, and name the library as a part of what is built."""
         source = Path(self.root) / SOURCE
         library = source.with_suffix(".so")
-        with tempfile.TemporaryDirectory(dir=source.parent) as folder:
-            new = Path(folder) / library.name
-            subprocess.run(
-                [sys.executable, "-m", "ziglang", "cc", *OPTIONS, "-o", new, source],
-                check=True,
-                env={**os.environ, "ZIG_GLOBAL_CACHE_DIR": folder, "ZIG_LOCAL_CACHE_DIR": folder},
-            )
-            new.replace(library)  # a server that runs keeps the old file
+        _compile(source, library)
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
         build_data["artifacts"].append(f"/{library.relative_to(self.root)}")
+
+
+def _compile(source: Path, library: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=source.parent) as folder:
+        new = Path(folder) / library.name
+        subprocess.run(
+            [sys.executable, "-m", "ziglang", "cc", *OPTIONS, "-o", new, source],
+            check=True,
+            env={**os.environ, "ZIG_GLOBAL_CACHE_DIR": folder, "ZIG_LOCAL_CACHE_DIR": folder},
+        )
+        new.replace(library)  # a server that runs keeps the old file

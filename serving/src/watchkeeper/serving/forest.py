@@ -6,7 +6,7 @@ it computes the next node: siblings are neighbours, so the next node is the left
 result of the comparison. Leaves point to themselves. No row waits for another one, so the processor
 loads many nodes at the same time. A few rows go down several trees together. This is VPred of
 N. Asadi, J. Lin and A. P. de Vries, "Runtime Optimizations for Tree-Based Machine Learning Models",
-IEEE TKDE 26(9), 2014. The loops are in ``forest_loops.c``.
+IEEE TKDE 26(9), 2014. The loops are in ``compiled/forest_loops.c``.
 
 Missing values need no branch either. If some node sends them left, each feature has two columns:
 one where a missing value is larger than every threshold, and one where it is smaller. A node reads

@@ -1,4 +1,4 @@
-"""The compiled loops of ``forest_loops.c``, called through ctypes.
+"""The compiled loops of ``compiled/forest_loops.c``, called through ctypes.
 
 ``build_loops.py`` compiles them when this package is installed. They do not check their arguments:
 a wrong index reads foreign memory. So :class:`Kernel` accepts arrays of the right types only, and
@@ -13,7 +13,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-LIBRARY: Final = Path(__file__).with_name("forest_loops.so")
+# In a folder of its own: beside modules, Python takes it for one of them.
+LIBRARY: Final = Path(__file__).parent / "compiled/forest_loops.so"
 
 
 class _Forest(Structure):
@@ -89,8 +90,8 @@ def _library() -> CDLL:
         library = CDLL(str(LIBRARY))
     except OSError as error:
         raise RuntimeError(
-            f"the compiled forest cannot be loaded ({error}); install watchkeeper-serving again, "
-            "for example by 'make environments'"
+            f"the compiled forest cannot be loaded ({error}); delete {LIBRARY} and install "
+            "watchkeeper-serving again, for example by 'make environments'"
         ) from error
     library.add_trees.argtypes = [POINTER(_Forest), c_void_p, c_size_t, c_size_t, c_void_p]
     library.add_trees.restype = None
