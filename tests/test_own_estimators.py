@@ -3,7 +3,6 @@
 All run in the local system, from their folders, as a user has them.
 """
 
-import contextlib
 import json
 import warnings
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xgboost
+from foreign_versions import customers, register
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.ensemble import RandomForestClassifier
@@ -91,13 +91,6 @@ class Rule(mlflow.pyfunc.PythonModel):
 
 mlflow.models.set_model(Rule())
 """
-
-
-def customers(rows: int, seed: int) -> pd.DataFrame:
-    random = np.random.default_rng(seed)
-    age, calls = random.uniform(18.0, 90.0, rows), random.gamma(2.0, 2.0, rows)
-    risk = calls - age / 20.0 + random.normal(0.0, 1.0, rows)
-    return pd.DataFrame({"age": age, "calls": calls, "gone": (risk > 1.0).astype(int)}).round(4)
 
 
 def project(folder: Path, name: str, origin: str, more: str = "") -> str:
@@ -179,21 +172,7 @@ def test_a_model_with_its_own_function_is_checked_trained_and_served(local: Loca
 
 
 def logged(module: Any, model: Any, name: str = "churn", **how: Any) -> str:
-    """Register a version as a stranger does, who knows nothing of Watchkeeper."""
-    with (
-        warnings.catch_warnings(),
-        mlflow.start_run(),
-        contextlib.redirect_stdout(None),
-    ):
-        warnings.simplefilter("ignore")
-        info = module.log_model(
-            model,
-            name="model",
-            registered_model_name=name,
-            pip_requirements=["scikit-learn"],
-            **how,
-        )
-    return f"models:/{name}/{info.registered_model_version}"
+    return register(module, name, model, pip_requirements=["scikit-learn"], **how)
 
 
 def test_versions_of_mlflow_become_versions_that_serve(local: Local) -> None:
@@ -265,17 +244,17 @@ def test_code_of_mlflow_serves_where_the_project_trusts_it(local: Local, tmp_pat
     code, weight = tmp_path / "model.py", tmp_path / "weight.txt"
     code.write_text(RULE)
     weight.write_text("0.05")
-    with warnings.catch_warnings(), mlflow.start_run(), contextlib.redirect_stdout(None):
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from mlflow import pyfunc  # noqa: PLC0415 - it warns when it is imported
 
-        pyfunc.log_model(
-            name="model",
-            python_model=str(code),
-            artifacts={"weight": str(weight)},
-            registered_model_name=CODE,
-            pip_requirements=["numpy"],
-        )
+    register(
+        pyfunc,
+        CODE,
+        python_model=str(code),
+        artifacts={"weight": str(weight)},
+        pip_requirements=["numpy"],
+    )
     code.unlink()
     wait_for(lambda: models(local.home)[CODE]["production"], 300.0)
     rows = customers(50, 2)

@@ -11,8 +11,8 @@ from typing import Any
 
 import mlflow.sklearn
 import numpy as np
-import pandas as pd
 import pytest
+from foreign_versions import customers
 from installation import ROLLOUT_POLICY, Installation, image
 from kube import CLUSTER, OWN_CLUSTER, Json, wait_until
 from own_models import Project
@@ -27,6 +27,7 @@ from watchkeeper.registry import ADOPT_TAG
 ESTIMATOR, CODE = "churn", "churn-rule"  # the models; the scientist has other names for hers
 REGISTERED = {ESTIMATOR: "leavers", CODE: "leavers-by-rule"}
 NAMES = ["age", "calls"]
+CUSTOMERS = customers(2_000, 1)
 ROWS = 30
 PROMOTED_SECONDS = 400.0
 LIBRARIES = """
@@ -35,17 +36,9 @@ ENV PYTHONPATH={path} WATCHKEEPER_TRUSTED_CODE=yes
 """
 
 
-def customers() -> pd.DataFrame:
-    random = np.random.default_rng(1)
-    age, calls = random.uniform(18.0, 90.0, 2_000), random.gamma(2.0, 2.0, 2_000)
-    risk = calls - age / 20.0 + random.normal(0.0, 1.0, len(age))
-    return pd.DataFrame({"age": age, "calls": calls, "gone": (risk > 1.0).astype(int)}).round(4)
-
-
 def forest(trees: int) -> RandomForestClassifier:
-    table = customers()
     made = RandomForestClassifier(trees, min_samples_leaf=5, random_state=trees)
-    return made.fit(table[NAMES], table["gone"])
+    return made.fit(CUSTOMERS[NAMES], CUSTOMERS["gone"])
 
 
 class Adopting:
@@ -61,7 +54,7 @@ class Adopting:
         finally:
             sys.path.remove(str(folder / "libraries"))
         self.projects = {
-            name: Project(folder, name, customers(), "gone", adopted=uri)
+            name: Project(folder, name, CUSTOMERS, "gone", adopted=uri)
             for name, uri in {ESTIMATOR: self.first, CODE: by_rule}.items()
         }
         self.serving_image = self._build_images()
@@ -144,7 +137,7 @@ def test_a_version_that_is_code_serves_in_images_that_trust_it(
 ) -> None:
     serves(installation, CODE, [1])
     scores, versions = adopting.answers(CODE)
-    table = customers()[:ROWS]
+    table = CUSTOMERS[:ROWS]
     assert versions == {1}
     assert scores == pytest.approx(
         1.0 / (1.0 + np.exp(1.0 - table["calls"] + table["age"] * 0.05)).to_numpy()
@@ -179,4 +172,4 @@ def test_a_version_that_a_person_names_is_rolled_out(
 
 
 def expected(trees: int) -> Any:
-    return forest(trees).predict_proba(customers()[NAMES][:ROWS])[:, 1]
+    return forest(trees).predict_proba(CUSTOMERS[NAMES][:ROWS])[:, 1]

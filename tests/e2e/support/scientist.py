@@ -1,17 +1,14 @@
 """A data scientist who registers versions in the MLflow of an installation."""
 
-import contextlib
-import io
 import subprocess
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
-import mlflow
 import pytest
+from foreign_versions import register
 from free_ports import free_ports
 from installation import RELEASE, Installation
 from kube import ENVIRONMENT, wait_until
@@ -25,14 +22,7 @@ class Scientist:
 
     def register(self, module: Any, registered: str, **how: Any) -> str:
         """Log a model by its flavour, register it, and return the URI of the version."""
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            mlflow.start_run(experiment_id=self._experiment()),
-        ):
-            warnings.simplefilter("ignore")
-            info = module.log_model(name="model", registered_model_name=registered, **how)
-        return f"models:/{registered}/{info.registered_model_version}"
+        return register(module, registered, experiment=self._experiment(), **how)
 
     def tag(self, uri: str, key: str, value: str) -> None:
         """Tag a version."""

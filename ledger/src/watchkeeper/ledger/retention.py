@@ -15,7 +15,17 @@ from functools import partial
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Row,
+    Table,
+    and_,
+    delete,
+    select,
+    update,
+)
 
 from watchkeeper.core.events import (
     Event,
@@ -153,26 +163,31 @@ def _remove_reports(connection: Connection, model: str, before: float) -> None:
     versions = select(r.version).where(r.model == model).distinct()
     for version in list(connection.execute(versions).scalars()):
         of_version = and_(r.model == model, r.version == version)
-        newest = select(r.window_end).where(of_version).order_by(r.window_end.desc())
-        last = connection.execute(newest.offset(REPORTS_RETAINED - 1).limit(1)).scalar()
-        if last is not None:
-            old = and_(of_version, r.window_end < min(before, last))
-            _remove_by_key(connection, t.drift_reports, old)
+        _remove_but_newest(connection, of_version, r.window_end, before, REPORTS_RETAINED)
 
 
 def _remove_blocks(connection: Connection, model: str, before: float) -> None:
     b = t.concept_blocks.c
-    of_model = select(b.version, b.name).where(b.model == model).distinct()
-    for version, name in connection.execute(of_model).all():
+    truths = select(b.version, b.name).where(b.model == model).distinct()
+    for version, name in connection.execute(truths).all():
         of_truth = and_(b.model == model, b.version == version, b.name == name)
         # Apart, because many skipped blocks must not remove the judged ones.
         for kind in (b.loss.is_not(None), b.loss.is_(None)):
-            of_kind = and_(of_truth, kind)
-            newest = select(b.until).where(of_kind).order_by(b.until.desc())
-            last = connection.execute(newest.offset(BLOCKS_RETAINED - 1).limit(1)).scalar()
-            if last is not None:
-                old = and_(of_kind, b.until < min(before, last))
-                _remove_by_key(connection, t.concept_blocks, old)
+            _remove_but_newest(connection, and_(of_truth, kind), b.until, before, BLOCKS_RETAINED)
+
+
+def _remove_but_newest(
+    connection: Connection,
+    chosen: ColumnElement[bool],
+    time: Column[float],
+    before: float,
+    retained: int,
+) -> None:
+    """Remove some of the chosen rows that are older than ``before`` and than the newest ones."""
+    newest = select(time).where(chosen).order_by(time.desc())
+    last = connection.execute(newest.offset(retained - 1).limit(1)).scalar()
+    if last is not None:
+        _remove_by_key(connection, time.table, and_(chosen, time < min(before, last)))
 
 
 def _add_to_today(connection: Connection, model: str, now: float, removed: RemovedRows) -> None:

@@ -11,8 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from cryptography import x509
-
 from watchkeeper.serving.mounted import current_folder
 
 CERTIFICATE: Final = "tls.crt"
@@ -111,6 +109,8 @@ def _check(folder: Path) -> None:
 
 
 def _validity(certificate: bytes) -> Validity:
+    from cryptography import x509  # noqa: PLC0415 - takes 0.1 s, which a server without TLS saves
+
     first = x509.load_pem_x509_certificate(certificate)  # the others are its authorities
     return Validity(first.not_valid_before_utc, first.not_valid_after_utc)
 

@@ -8,7 +8,7 @@ its caller has checked what the arrays refer to.
 from ctypes import CDLL, POINTER, Structure, byref, c_size_t, c_void_p
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,8 +49,8 @@ class Kernel:
         roots: NDArray[np.uint32],
         targets: NDArray[np.uint32],
     ) -> None:
-        integers = [_contiguous(array, np.uint32) for array in (left, feature, roots, targets)]
-        numbers = [_contiguous(array, np.float64) for array in (threshold, weight)]
+        integers = [np.ascontiguousarray(x, np.uint32) for x in (left, feature, roots, targets)]
+        numbers = [np.ascontiguousarray(x, np.float64) for x in (threshold, weight)]
         self._arrays = integers, numbers  # the struct has only their addresses
         (left_at, feature_at, roots_at, targets_at) = (array.ctypes.data for array in integers)
         (threshold_at, weight_at) = (array.ctypes.data for array in numbers)
@@ -71,17 +71,13 @@ class Kernel:
             TypeError: The sums cannot be changed in place.
             ValueError: The sums have another shape.
         """
-        rows = _contiguous(features, np.float64)
+        rows = np.ascontiguousarray(features, np.float64)
         if not (sums.flags.c_contiguous and sums.dtype == np.float64):
             raise TypeError("sums must be contiguous FP64, because they are changed in place")
         if sums.shape[1] != len(rows) or len(sums) < self._outputs:
             raise ValueError(f"sums of shape {sums.shape}: {self._outputs, len(rows)} is needed")
         if len(rows):
             self._add_trees(byref(self._forest), rows.ctypes.data, *rows.shape, sums.ctypes.data)
-
-
-def _contiguous(array: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
-    return np.ascontiguousarray(array, dtype=dtype)
 
 
 @cache

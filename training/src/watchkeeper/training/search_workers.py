@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def run_workers(count: int, journal: Path, objective: Objective) -> bool:
-    """Start workers, and return when all of them have ended: whether none of them had an error.
+    """Start workers, wait for their end, and return whether all of them have ended without error.
 
     A worker that is killed loses its trial, and the others go on.
 

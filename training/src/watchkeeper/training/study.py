@@ -100,7 +100,7 @@ def _trial(found: FrozenTrial, metric: str) -> Trial:
         values=[values.get(fold) for fold in range(1, max(values, default=0) + 1)],
         started=found.datetime_start.timestamp() if found.datetime_start else 0.0,
         seconds=found.duration.total_seconds() if found.duration else 0.0,
-        message=found.user_attrs.get(MESSAGE, "its process has ended" * (state == "failed")),
+        message=found.user_attrs.get(MESSAGE, "its process has ended" if state == "failed" else ""),
     )
 
 

@@ -47,7 +47,10 @@ def _cut_half_line(journal: Path) -> None:
 
     The next line would be appended to it, and then no process could read the journal.
     """
-    content = journal.read_bytes()
-    complete = content.rfind(b"\n") + 1
-    if complete < len(content):
-        os.truncate(journal, complete)
+    with journal.open("rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size:
+            file.seek(size - 1)
+            if file.read() != b"\n":  # hardly ever, so the whole file is read only then
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)

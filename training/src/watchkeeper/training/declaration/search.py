@@ -142,12 +142,12 @@ class Search(msgspec.Struct, frozen=True):
     workers: int = 1
 
     def __post_init__(self) -> None:
-        for problem in _problems(self):
+        if problem := next(_problems(self), ""):
             raise DeclarationError(f"search: {problem}")
 
 
 def contradictions(search: Search, parameters: type[Parameters]) -> Iterator[str]:
-    """Yield what in a search does not fit to the parameters of its model, a phrase for each."""
+    """Yield what in a search does not fit the parameters of its model, a phrase for each."""
     known = [field.name for field in msgspec.structs.fields(parameters)]
     for field, names in (("space", search.space), ("cheaper", search.cheaper)):
         if unknown := listed(name for name in names if name not in known):
@@ -189,7 +189,10 @@ def _refused(defaults: Parameters, sets: Iterable[dict[str, Any]]) -> str:
 
 
 def _problems(search: Search) -> Iterator[str]:
-    """Yield what is wrong with a search by itself; nobody may go on after the first problem."""
+    """Yield what is wrong with a search by itself.
+
+    Take the first problem only: each rule assumes that those before it hold.
+    """
     yield from _field_problems(search)
     if search.trials <= len(search.first):
         yield (
